@@ -1,0 +1,48 @@
+"""Watch a diffusion model turn noise into images, in the browser.
+
+python app.py                                the shipped MNIST model, offline
+python app.py --checkpoint runs/mnist        a model you trained
+python app.py --checkpoint user/ddpm-mnist   a model on the Hugging Face Hub
+"""
+
+import argparse
+import os
+import sys
+
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Parse arguments, build the demo, launch."""
+    formatter = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=formatter)
+    add = parser.add_argument
+    add("--checkpoint", default="checkpoints/mnist", help="a folder or a Hub id (default: %(default)s)")
+    add(
+        "--host",
+        default=os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"),
+        help="0.0.0.0 serves the whole network (default: %(default)s)",
+    )
+    add("--port", type=int, help="default: the first free one from 7860")
+    add("--share", action="store_true", help="also a public link, through Gradio's servers, for a few days")
+    options = parser.parse_args(arguments)
+
+    from ddpm_demo import UserError, load, ui
+
+    try:
+        model = load(options.checkpoint, best_device())
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    demo = ui.build(model)
+    demo.launch(server_name=options.host, server_port=options.port, share=options.share, **ui.launch_options())
+
+
+def best_device() -> str:
+    """cuda where there is one, the CPU otherwise."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,124 @@
+"""A trained model as a folder that stock diffusers loads, and back.
+
+unet/config.json, unet/diffusion_pytorch_model.safetensors    fp16 on disk, float32 once loaded
+scheduler/scheduler_config.json                               DDPMScheduler, its betas written out
+demo.json                                                     dataset, label names, image size, codec, training
+samples.png, metrics.json, README.md                          the evidence
+"""
+
+import copy
+import json
+import shutil
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from ddpm_demo.codec import Codec
+from ddpm_demo.denoiser import Denoiser
+from ddpm_demo.errors import UserError
+from ddpm_demo.schedule import Schedule
+
+
+@dataclass(frozen=True)
+class Model:
+    """A denoiser and what is needed to show its images: codec, label names (empty if unconditional), image shape."""
+
+    denoiser: Denoiser
+    codec: Codec
+    label_names: tuple[str, ...]
+    channels: int
+    image_size: int
+    dataset: str = ""
+    training: dict | None = None  # how it was trained, as in demo.json
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.denoiser.net.parameters()).device
+
+    def to(self, device: str | torch.device) -> "Model":
+        """The same model, its weights moved to ``device``."""
+        return replace(self, denoiser=replace(self.denoiser, net=self.denoiser.net.to(device)))
+
+
+def save(model: Model, folder: str | Path) -> None:
+    """Write the model into ``folder``. Each part is written beside its place and swapped in."""
+    from diffusers import DDPMScheduler
+
+    folder = Path(folder)
+    fresh = folder / ".partial"
+    shutil.rmtree(fresh, ignore_errors=True)
+    copy.deepcopy(model.denoiser.net).half().save_pretrained(fresh / "unet")
+    schedule, prediction = model.denoiser.schedule, model.denoiser.prediction
+    DDPMScheduler(
+        num_train_timesteps=len(schedule), trained_betas=schedule.betas.tolist(), prediction_type=prediction
+    ).save_pretrained(fresh / "scheduler")
+    about = {
+        "dataset": model.dataset,
+        "label_names": model.label_names,
+        "channels": model.channels,
+        "image_size": model.image_size,
+        "codec": asdict(model.codec),
+        "training": model.training,
+    }
+    (fresh / "demo.json").write_text(json.dumps(about, indent=2) + "\n")
+    for part in ("unet", "scheduler", "demo.json"):
+        old = folder / part
+        if old.is_dir():
+            shutil.rmtree(old)
+        (fresh / part).replace(old)
+    fresh.rmdir()
+
+
+def load(source: str | Path, device: str | torch.device = "cpu") -> Model:
+    """The model in a folder, or in a Hub repository ``user/name`` or ``user/name@revision``, ready to sample.
+
+    UserError if there is no such folder, or what is missing or wrong in it.
+    """
+    folder = Path(source)
+    if not folder.is_dir():
+        from ddpm_demo.hub import pull
+
+        folder = pull(str(source))
+    try:
+        return load_folder(folder).to(device)
+    except UserError:
+        raise
+    except Exception as error:  # diffusers, safetensors and json each have their own; all mean the same here
+        raise UserError(f"{source} is not a checkpoint that can be loaded ({type(error).__name__}: {error})") from error
+
+
+def load_folder(folder: Path) -> Model:
+    """The model in a folder that exists."""
+    for part in ("demo.json", "unet/config.json", "scheduler/scheduler_config.json"):
+        if not (folder / part).is_file():
+            raise UserError(f"{folder} is not a checkpoint: {part} is missing")
+    from diffusers import UNet2DModel
+
+    about = json.loads((folder / "demo.json").read_text())
+    scheduler = json.loads((folder / "scheduler/scheduler_config.json").read_text())
+    net: nn.Module = UNet2DModel.from_pretrained(
+        folder, subfolder="unet", use_safetensors=True, torch_dtype=torch.float32, low_cpu_mem_usage=False
+    )
+    embedded = net.config.num_class_embeds
+    names = tuple(about["label_names"])
+    if (embedded or 1) - 1 != len(names):
+        raise UserError(
+            f"{folder} is not a checkpoint: demo.json names {len(names)} labels, the network has {embedded}"
+        )
+    return Model(
+        denoiser=Denoiser(
+            net.eval().requires_grad_(False),
+            Schedule(torch.tensor(scheduler["trained_betas"], dtype=torch.float64)),
+            scheduler["prediction_type"],
+            len(names),
+        ),
+        codec=Codec(**about["codec"]),
+        label_names=names,
+        channels=about["channels"],
+        image_size=about["image_size"],
+        dataset=about["dataset"],
+        training=about["training"],
+    )

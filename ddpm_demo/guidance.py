@@ -1,0 +1,34 @@
+"""Guidance: a denoiser goes in, a denoiser comes out."""
+
+from dataclasses import dataclass
+from math import inf
+
+import torch
+from torch import Tensor
+
+
+@dataclass
+class ClassifierFree:
+    """Classifier-free guidance (Ho & Salimans 2022, eq. 6): ``(1 + w) * D(label) - w * D(null)``, in one batched call.
+
+    ``weight`` is the paper's w: 0 is the plain conditional denoiser, -1 the unconditional one; diffusers calls
+    1 + w ``guidance_scale``. Outside ``interval`` (lowest, highest log-SNR; Kynkaanniemi et al. 2024), and where
+    w = 0, nothing is guided and the unconditional half is not computed.
+    """
+
+    denoise: object  # (x, log_snr, label) -> clean estimate
+    weight: float
+    null_label: int
+    interval: tuple[float, float] = (-inf, inf)
+    direction: Tensor | None = None  # D(label) - D(null) at the last call, None where nothing was guided
+
+    def __call__(self, x: Tensor, log_snr: float, label: Tensor) -> Tensor:
+        self.direction = None
+        if self.weight == 0 or not self.interval[0] <= log_snr <= self.interval[1]:
+            return self.denoise(x, log_snr, label)
+        null = torch.full_like(label, self.null_label)
+        if self.weight == -1:
+            return self.denoise(x, log_snr, null)
+        conditional, unconditional = self.denoise(x.repeat(2, 1, 1, 1), log_snr, torch.cat([label, null])).chunk(2)
+        self.direction = conditional - unconditional
+        return conditional + self.weight * self.direction

@@ -1,0 +1,112 @@
+"""To and from the Hugging Face Hub: fetch a checkpoint, write its model card."""
+
+import json
+import re
+import shlex
+from pathlib import Path
+
+from ddpm_demo.errors import UserError
+
+PARTS = ["unet/*.json", "unet/*.safetensors", "scheduler/*.json", "*.json", "*.md", "*.png", "*.safetensors"]
+
+
+def pull(source: str) -> Path:
+    """The local folder of Hub repository ``user/name`` or ``user/name@revision``, from the cache where possible.
+
+    UserError if ``source`` has not that form, or the repository cannot be had.
+    """
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+(@[\w./-]+)?", source) or source.startswith(".") or Path(source).exists():
+        raise UserError(
+            f"{source} is neither a checkpoint folder nor a Hub repository of the form user/name[@revision]"
+        )
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+
+    name, _, revision = source.partition("@")
+    try:
+        return Path(snapshot_download(name, revision=revision or None, allow_patterns=PARTS))
+    except RepositoryNotFoundError as error:
+        raise UserError(f"the Hub has no repository {name} that you may read, and there is no such folder") from error
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise UserError(
+            f"{source} is no folder here, and the Hub could not deliver it ({type(error).__name__}): check the name "
+            "and the connection"
+        ) from error
+
+
+def write_card(folder: Path) -> None:
+    """Write ``README.md``, the model card, from the checkpoint's own files."""
+    about = json.loads((folder / "demo.json").read_text())
+    measured = folder / "metrics.json"
+    metrics = json.loads(measured.read_text()) if measured.exists() else {}
+    (folder / "README.md").write_text(card(about, metrics))
+
+
+def training_command(training: dict) -> str:
+    """The ``train.py`` command line that repeats a training."""
+    words = ["python", "train.py"]
+    for name, value in training.items():
+        flag = "--" + name.replace("_", "-")
+        if name in ("steps", "seconds", "device") or value is None or value == []:
+            continue
+        if isinstance(value, bool):
+            if name == "cfg":
+                words += [flag] if value else []
+            else:
+                words.append(flag if value else f"--no-{flag[2:]}")
+        else:
+            words += [flag, *(f"{v:g}" if isinstance(v, float) else str(v) for v in as_list(value))]
+    return shlex.join(words)
+
+
+def as_list(value) -> list:
+    """A list or tuple as a list, anything else in one."""
+    return list(value) if isinstance(value, (list, tuple)) else [value]
+
+
+def card(about: dict, metrics: dict) -> str:
+    """The model card's text."""
+    training, patch, names = about["training"], about["codec"]["patch"], about["label_names"]
+    kind = f"class-conditional ({len(names)} classes) with classifier-free guidance" if names else "unconditional"
+    channels, size = about["channels"] * patch**2, about["image_size"] // patch
+    parts = [
+        "---\nlibrary_name: diffusers\nlicense: mit\ntags: [diffusion, ddpm, classifier-free-guidance]\n"
+        f"datasets: [{about['dataset']}]\n---\n",
+        f"# DDPM on {about['dataset']}\n",
+        f"A {kind} diffusion model (Ho et al. 2020; Ho & Salimans 2022) of "
+        f"{about['channels']}x{about['image_size']}x{about['image_size']} images, diffused as {patch}x{patch} patches "
+        f"in {channels} channels. Predicts `{training['prediction']}`, trained on the {training['schedule']} schedule.\n",
+        "![samples, one row per class](samples.png)\n",
+        f"## Trained by\n\n```\n{training_command(training)}\n```\n\n"
+        f"{training['steps']} steps in {training['seconds'] / 60:.0f} minutes on one {training['device']} machine.\n",
+    ]
+    if metrics.get("quality"):
+        rows = [
+            f"| {c['setting']['sampler']}, {c['setting']['steps']} steps, {c['setting']['schedule']} | "
+            f"{c['setting']['weight']:g} | {c['setting']['samples']} | {c['fid_test']:.2f} | {c['fid_train']:.2f} | "
+            f"{c.get('accuracy', float('nan')):.2%} |"
+            for c in metrics["quality"]
+        ]
+        parts.append(
+            "## Measured by\n\n```\npython -m ddpm_demo.evaluation --checkpoint FOLDER --data-dir DIR\n```\n\n"
+            "| sampling | w | samples | FID to test | FID to train | read as asked |\n|---|---|---|---|---|---|\n"
+            + "\n".join(rows)
+            + "\n\nFID is on the features of `classifier.safetensors`, which reads "
+            f"{metrics['classifier_test_accuracy']:.2%} of the real test images; the real test images against the real "
+            f"training images are at {metrics['floor']:.2f}. These figures compare with each other, not with Inception "
+            "FID.\n"
+        )
+    label = ", torch.full((8,), 3)" if names else ""
+    parts.append(
+        "## With diffusers alone\n\n```python\nimport torch\nfrom diffusers import DDPMScheduler, UNet2DModel\n\n"
+        'folder = "."  # where this file is, or the Hub id\n'
+        'unet = UNet2DModel.from_pretrained(folder, subfolder="unet")\n'
+        'scheduler = DDPMScheduler.from_pretrained(folder, subfolder="scheduler")\n'
+        "scheduler.set_timesteps(100)\n"
+        f"x = torch.randn(8, {channels}, {size}, {size})\n"
+        "with torch.no_grad():\n    for t in scheduler.timesteps:\n"
+        f"        x = scheduler.step(unet(x, t{label}).sample, t, x).prev_sample\n"
+        f"images = torch.nn.functional.pixel_shuffle(x, {patch})  # (8, {about['channels']}, {about['image_size']}, "
+        f"{about['image_size']}), [-1, 1]\n```\n"
+    )
+    return "\n".join(parts)

@@ -1,0 +1,56 @@
+"""Builds diffusers networks from a few numbers."""
+
+from collections.abc import Sequence
+
+from torch import nn
+
+from ddpm_demo.errors import UserError
+
+
+def unet(
+    shape: tuple[int, int, int],
+    widths: Sequence[int],
+    num_classes: int = 0,
+    *,
+    attention: bool = True,
+    layers: int = 2,
+    dropout: float = 0.0,
+) -> nn.Module:
+    """diffusers' UNet2DModel for x of ``shape`` (C, H, W): one level per width, each half the size of the one before.
+
+    ``attention`` puts multi-head self-attention (Ho et al. 2020, appendix B) at every level but the first.
+    ``num_classes`` > 0 adds a class embedding with one more row, the null label of classifier-free guidance.
+    """
+    from diffusers import UNet2DModel  # here, because it takes a while and most of the package does without
+
+    channels, height, width = shape
+    halvings = 2 ** (len(widths) - 1)
+    if height % halvings or width % halvings:
+        raise UserError(
+            f"an input of {height}x{width} cannot be halved {len(widths) - 1} times: choose an image size that is "
+            f"a multiple of {halvings} times the patch size, or fewer --widths"
+        )
+    if any(w % 8 for w in widths):
+        raise UserError(f"widths are {list(widths)}; each must be a multiple of 8")
+    deeper = len(widths) - 1
+    down = ["DownBlock2D"] + ["AttnDownBlock2D" if attention else "DownBlock2D"] * deeper
+    up = ["AttnUpBlock2D" if attention else "UpBlock2D"] * deeper + ["UpBlock2D"]
+    return UNet2DModel(
+        sample_size=height if height == width else (height, width),
+        in_channels=channels,
+        out_channels=channels,
+        block_out_channels=tuple(widths),
+        layers_per_block=layers,
+        down_block_types=tuple(down),
+        up_block_types=tuple(up),
+        add_attention=attention,
+        attention_head_dim=max(8, widths[-1] // 4),
+        norm_num_groups=8,
+        dropout=dropout,
+        num_class_embeds=num_classes + 1 if num_classes else None,
+    )
+
+
+def parameter_count(net: nn.Module) -> int:
+    """Number of trained numbers in a network."""
+    return sum(p.numel() for p in net.parameters())

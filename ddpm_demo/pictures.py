@@ -1,0 +1,73 @@
+"""Images to pictures: crisp enlargements, grids, and the animation of a reverse process.
+
+``python -m ddpm_demo.pictures --checkpoint checkpoints/mnist --output denoising.webp`` draws the README's animation.
+"""
+
+import argparse
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torchvision.utils import make_grid
+
+from ddpm_demo.denoiser import alpha_sigma
+from ddpm_demo.samplers import Step
+
+
+def picture(images: Tensor, columns: int = 8, height: int | None = None, gap: int = 2) -> Image.Image:
+    """Images (N, C, H, W) in [-1, 1] as one picture, ``columns`` a row, whole pixels enlarged to about ``height``."""
+    grid = make_grid(images.detach().float().cpu().clamp(-1, 1), columns, gap, pad_value=1.0)
+    pixels = ((grid + 1) * 127.5).round().byte().permute(1, 2, 0)
+    if images.shape[1] == 1:
+        pixels = pixels[..., 0]
+    drawn = Image.fromarray(pixels.numpy())
+    scale = max(1, round(height / drawn.height)) if height else 1
+    return drawn.resize((drawn.width * scale, drawn.height * scale), Image.Resampling.NEAREST)
+
+
+def noisy_panel(step: Step) -> Tensor:
+    """The noisy state, scaled so that noise (which reaches beyond 1) is not cut off and the image ends at its own."""
+    return step.x / (1 + alpha_sigma(step.log_snr)[1].item())
+
+
+def side_by_side(step: Step, columns: int, height: int | None = None) -> Image.Image:
+    """The noisy state on the left, the clean estimate on the right, of all images of a step."""
+    panels = [picture(panel, columns, height) for panel in (noisy_panel(step), step.x0)]
+    both = Image.new(panels[0].mode, (panels[0].width * 2 + 12, panels[0].height), "white")
+    for place, panel in enumerate(panels):
+        both.paste(panel, (place * (panel.width + 12), 0))
+    return both
+
+
+def save_animation(frames: Iterable[Image.Image], path: Path, milliseconds: int = 80, hold: int = 2000) -> None:
+    """A looping animated WebP or GIF, lossless, its last frame held."""
+    first, *rest = frames
+    durations = [milliseconds] * len(rest) + [hold]
+    first.save(path, save_all=True, append_images=rest, duration=durations, loop=0, lossless=True, method=6)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Parse, sample one row of every class, save the animation."""
+    from ddpm_demo import load, sample
+
+    parser = argparse.ArgumentParser(prog="python -m ddpm_demo.pictures", description="Animate a reverse process.")
+    parser.add_argument("--checkpoint", default="checkpoints/mnist", help="a folder (default: %(default)s)")
+    parser.add_argument("--output", type=Path, default="denoising.webp", help=".webp or .gif (default: %(default)s)")
+    parser.add_argument("--weight", type=float, default=1.0, help="guidance weight w (default: %(default)s)")
+    parser.add_argument("--steps", type=int, default=40, help="(default: %(default)s)")
+    parser.add_argument("--rows", type=int, default=4, help="images of every class (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
+    options = parser.parse_args(arguments)
+    model = load(options.checkpoint)
+    classes = len(model.label_names)
+    labels = torch.arange(classes).repeat(options.rows).tolist()
+    settings = {"labels": labels, "weight": options.weight} if classes else {"count": 10 * options.rows}
+    walk = sample(model, **settings, sampler="ddpm", steps=options.steps, seed=options.seed)
+    save_animation((side_by_side(step, classes or 10) for step in walk), options.output)
+    print(f"written to {options.output}")
+
+
+if __name__ == "__main__":
+    main()

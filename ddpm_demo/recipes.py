@@ -1,0 +1,46 @@
+"""The per-dataset defaults of `train.py`: every number that was tuned, in one table."""
+
+from dataclasses import dataclass, replace
+
+from ddpm_demo.errors import UserError
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How one dataset is trained unless the user says otherwise. A field name is the flag's name."""
+
+    image_size: int
+    widths: tuple[int, ...]
+    patch: int = 2
+    layers: int = 2
+    batch_size: int = 128
+    lr: float = 1.5e-3
+    ema_decay: float = 0.9995
+    dropout: float = 0.0
+    flip: bool = False
+    minutes: float = 40.0
+
+
+RECIPES = {
+    "mnist": Recipe(28, (64, 128)),
+    "fashion-mnist": Recipe(28, (64, 128), flip=True),
+    "cifar10": Recipe(32, (96, 192), lr=1e-3, dropout=0.1, flip=True, minutes=120),
+    "oxford-pets": Recipe(64, (64, 128, 192), lr=5e-4, dropout=0.1, flip=True, batch_size=32, minutes=240),
+    "folder": Recipe(32, (64, 128), lr=1e-3, dropout=0.1, flip=True, batch_size=64, minutes=60),
+}
+# In a few minutes on a CPU a smaller network sees more images, and wins.
+SMALL = {"widths": (32, 64), "batch_size": 64, "lr": 3e-3, "ema_decay": 0.999}
+SHORT_MINUTES = 10.0
+GPU_SPEED = 4  # a default budget by the clock shrinks by this much there
+
+
+def recipe_for(dataset: str, minutes: float | None, device: str) -> Recipe:
+    """The recipe of a dataset for a budget in minutes (None: its default, shorter on a GPU) on a device type."""
+    if dataset not in RECIPES:
+        raise UserError(f"dataset is {dataset!r}; it must be one of {', '.join(RECIPES)}")
+    recipe = RECIPES[dataset]
+    if device != "cpu":
+        return replace(recipe, minutes=minutes or recipe.minutes / GPU_SPEED)
+    if minutes and minutes <= SHORT_MINUTES and recipe.image_size <= 32:
+        recipe = replace(recipe, **SMALL)
+    return replace(recipe, minutes=minutes or recipe.minutes)

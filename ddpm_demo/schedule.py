@@ -1,0 +1,95 @@
+"""Ground floor: a noise schedule is a table that maps a timestep to a log-SNR, and back.
+
+Forward process, variance preserving (Ho et al. 2020, equation 4):
+
+    x_t = alpha * x_0 + sigma * eps,    alpha^2 = alpha_bar_t,  sigma^2 = 1 - alpha_bar_t
+
+    log_snr = log(alpha_bar / (1 - alpha_bar)),  so  alpha^2 = sigmoid(log_snr),  sigma^2 = sigmoid(-log_snr)
+
+Everything above this file speaks log-SNR. A timestep is only how one schedule numbers its log-SNRs.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def linear(T: int = 1000) -> Tensor:
+    """Betas (T,) rising evenly from 1e-4 to 0.02 (Ho et al. 2020, section 4)."""
+    return torch.linspace(1e-4, 0.02, T, dtype=torch.float64)
+
+
+def quadratic(T: int = 1000) -> Tensor:
+    """Betas (T,) whose square roots rise evenly; diffusers calls it ``scaled_linear`` (Song et al. 2021, DDIM)."""
+    return torch.linspace(1e-4**0.5, 0.02**0.5, T, dtype=torch.float64) ** 2
+
+
+def cosine(T: int = 1000) -> Tensor:
+    """Betas (T,) of the squared-cosine alpha_bar, s = 0.008, capped at 0.999 (Nichol & Dhariwal 2021, eq. 17)."""
+    edges = torch.arange(T + 1, dtype=torch.float64) / T
+    alpha_bar = torch.cos((edges + 0.008) / 1.008 * math.pi / 2) ** 2
+    return (1 - alpha_bar[1:] / alpha_bar[:-1]).clamp(max=0.999)
+
+
+def sigmoid(T: int = 1000) -> Tensor:
+    """Betas (T,) along a logistic curve from -6 to 6, between 1e-4 and 0.02 (diffusers' definition)."""
+    return torch.sigmoid(torch.linspace(-6, 6, T, dtype=torch.float64)) * (0.02 - 1e-4) + 1e-4
+
+
+SCHEDULES = {"linear": linear, "quadratic": quadratic, "cosine": cosine, "sigmoid": sigmoid}
+
+
+class Schedule:
+    """T log-SNRs, falling with t, with a monotone piecewise-linear interpolation both ways.
+
+    ``betas`` (T,), ``alpha_bars`` (T,) and ``log_snrs`` (T,) are float64 tensors on the CPU.
+    """
+
+    def __init__(self, betas: Tensor):
+        self.betas = betas.double()
+        if self.betas.ndim != 1 or len(betas) < 2 or not bool(((betas > 0) & (betas < 1)).all()):
+            raise ValueError("betas must be a list of at least two numbers between 0 and 1")
+        self.alpha_bars = torch.cumprod(1 - self.betas, 0)
+        self.log_snrs = torch.logit(self.alpha_bars)
+
+    @classmethod
+    def named(cls, name: str, T: int = 1000) -> "Schedule":
+        """The schedule called ``name`` with T steps. ValueError if there is none of that name."""
+        if name not in SCHEDULES:
+            raise ValueError(f"schedule is {name!r}; it must be one of {', '.join(SCHEDULES)}")
+        return cls(SCHEDULES[name](T))
+
+    def __len__(self) -> int:
+        return len(self.betas)
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """(noisiest, cleanest) log-SNR of the table."""
+        return self.log_snrs[-1].item(), self.log_snrs[0].item()
+
+    def log_snr(self, t: Tensor | float) -> Tensor:
+        """log-SNR (float64, shape of t) at timestep t in [0, T-1], fractional allowed, clamped outside."""
+        t = torch.as_tensor(t, dtype=torch.float64).clamp(0, len(self) - 1)
+        below = t.floor().long().clamp(max=len(self) - 2)
+        return torch.lerp(self.log_snrs[below], self.log_snrs[below + 1], t - below)
+
+    def timestep(self, log_snr: Tensor | float) -> Tensor:
+        """Fractional timestep (float64, shape of log_snr) with that log-SNR: the inverse of ``log_snr``."""
+        log_snr = torch.as_tensor(log_snr, dtype=torch.float64)
+        above = torch.searchsorted(-self.log_snrs, -log_snr).clamp(1, len(self) - 1)
+        high, low = self.log_snrs[above - 1], self.log_snrs[above]
+        return above - 1 + ((high - log_snr) / (high - low)).clamp(0, 1)
+
+    def grid(self, steps: int, within: tuple[float, float] | None = None) -> Tensor:
+        """The log-SNRs (steps,) that a sampler visits, noisiest first, evenly spaced in t.
+
+        Spacing is "trailing" (Lin et al. 2024, section 3.4): it starts at the noisiest timestep, and the last of
+        the equal strides ends on the clean image. ``within`` keeps to the log-SNRs another schedule was trained on.
+        """
+        if isinstance(steps, bool) or not float(steps).is_integer() or not 1 <= steps <= len(self):
+            raise ValueError(f"steps is {steps}; it must be a whole number from 1 to {len(self)}")
+        lowest, highest = within or self.range
+        last, first = self.timestep(lowest), self.timestep(highest)
+        t = last - torch.arange(int(steps), dtype=torch.float64) * (last - first + 1) / steps
+        return self.log_snr(t).clamp(lowest, highest)

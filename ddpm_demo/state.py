@@ -1,0 +1,79 @@
+"""Resumable training state: one safetensors file a save, whole or not there at all."""
+
+import json
+import os
+from pathlib import Path
+
+import torch
+from diffusers.training_utils import EMAModel
+from safetensors import safe_open
+from safetensors.torch import save
+from torch import nn
+
+KEEP = 2
+
+
+def save_state(folder: Path, net: nn.Module, ema: EMAModel, optimizer: torch.optim.Optimizer, progress: dict) -> Path:
+    """Write ``folder/step-N.safetensors`` (N is ``progress["step"]``) and drop all but the last two.
+
+    The bytes reach the disk under a temporary name and are swapped in, so a kill at any moment leaves the file
+    before it untouched. Random states need no room here: every random number of step N comes from (seed, N).
+    """
+    tensors = {f"net.{name}": value for name, value in net.state_dict().items()}
+    tensors |= {f"ema.{i}": value for i, value in enumerate(ema.shadow_params)}
+    tensors |= {
+        f"optimizer.{i}.{name}": value
+        for i, entry in optimizer.state_dict()["state"].items()
+        for name, value in entry.items()
+    }
+    tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"step-{progress['step']:08d}.safetensors"
+    write_atomically(path, save(tensors, {"progress": json.dumps(progress)}))
+    for stale in [*saved_states(folder)[:-KEEP], *folder.glob(".*.tmp")]:
+        stale.unlink()
+    return path
+
+
+def load_state(folder: Path, net: nn.Module, ema: EMAModel, optimizer: torch.optim.Optimizer) -> dict | None:
+    """Restore the newest state in place and return its ``progress``; None where nothing was saved yet."""
+    states = saved_states(folder)
+    if not states:
+        return None
+    with safe_open(states[-1], "pt") as file:
+        progress = json.loads(file.metadata()["progress"])
+        tensors = {name: file.get_tensor(name) for name in file.keys()}
+    net.load_state_dict({name[4:]: value for name, value in tensors.items() if name.startswith("net.")})
+    ema.shadow_params = [tensors[f"ema.{i}"].to(p.device) for i, p in enumerate(ema.shadow_params)]
+    ema.optimization_step = progress["step"]
+    entries: dict[int, dict] = {}
+    for name, value in tensors.items():
+        if name.startswith("optimizer."):
+            _, i, key = name.split(".")
+            entries.setdefault(int(i), {})[key] = value
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": entries})
+    return progress
+
+
+def read_progress(folder: Path) -> dict | None:
+    """The newest state's ``progress`` alone, None where there is none."""
+    states = saved_states(folder)
+    if not states:
+        return None
+    with safe_open(states[-1], "pt") as file:
+        return json.loads(file.metadata()["progress"])
+
+
+def saved_states(folder: Path) -> list[Path]:
+    """Saved states, oldest first."""
+    return sorted(folder.glob("step-*.safetensors"))
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Replace ``path`` by ``content``, flushed to the disk before the swap."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with open(partial, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)

@@ -1,0 +1,253 @@
+"""The training loop, as a generator of progress that the caller prints, logs and draws.
+
+Every random number of step N (batch order, timesteps, noise, dropped labels) comes from (seed, N, process), so a
+state that was saved at step N and resumed continues to the same bits as a run that was never interrupted.
+"""
+
+import copy
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from math import cos, pi
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import broadcast
+from diffusers.training_utils import EMAModel
+from torch import Tensor
+
+from ddpm_demo.checkpoint import Model
+from ddpm_demo.codec import Codec
+from ddpm_demo.data import Data
+from ddpm_demo.denoiser import Denoiser, loss
+from ddpm_demo.errors import UserError
+from ddpm_demo.generation import generate
+from ddpm_demo.networks import unet
+from ddpm_demo.schedule import Schedule
+from ddpm_demo.state import load_state, save_state
+
+WARMUP_STEPS = 200
+FIRST_SAMPLES = 125  # grids of samples after 125, 250, 500, ... steps: what is learned doubles in time, roughly
+HELD_OUT_IMAGES = 512
+SAMPLE_COLUMNS = 8
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All that decides the weights of a run. A field name is the flag's name."""
+
+    dataset: str
+    classes: tuple[str, ...]
+    image_size: int
+    cfg: bool
+    label_dropout: float
+    schedule: str
+    prediction: str
+    loss_weighting: str
+    attention: bool
+    widths: tuple[int, ...]
+    layers: int
+    patch: int
+    dropout: float
+    flip: bool
+    epochs: float | None  # the budget is one of the two
+    minutes: float | None
+    batch_size: int  # over all processes together
+    lr: float
+    ema_decay: float
+    mixed_precision: str
+    seed: int
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where the training stands after a step."""
+
+    step: int
+    epoch: float
+    fraction: float  # of the budget, 0 .. 1
+    loss: float  # running mean over about the last 50 steps
+    images_per_second: float
+    seconds: float  # of training, over all sessions
+    seconds_left: float
+    validation_loss: float | None = None  # on held-out images with the averaged weights, now and then
+    samples: Tensor | None = None  # (classes * columns, C, H, W), [-1, 1], now and then
+    saved: Path | None = None  # the state just written
+    model: Model | None = None  # with the averaged weights, when the training ends or is interrupted
+
+
+def train(
+    settings: Settings,
+    data: Data,
+    held_out: Data,
+    state_dir: Path,
+    accelerator: Accelerator,
+    *,
+    save_every: float = 60.0,
+    sample_every: int | None = None,
+    stop: Callable[[], bool] = lambda: False,
+) -> Iterator[Progress]:
+    """Train from the newest state in ``state_dir``, or from the start, until the budget is spent or ``stop()``.
+
+    ``save_every`` seconds apart the whole state is saved; ``sample_every`` steps apart (or at doublings) samples are
+    drawn and the held-out loss is measured. Yields on every process; the pictures and files are the main one's.
+    """
+    rank, processes = accelerator.process_index, accelerator.num_processes
+    batch_size = min(settings.batch_size, len(data))
+    if batch_size % processes:
+        raise UserError(f"batch size {batch_size} cannot be shared evenly by {processes} processes")
+    shape = Codec(settings.patch).shape(data.images.shape[1], settings.image_size)
+    steps_per_epoch = len(data) // batch_size
+    total_steps = round(settings.epochs * steps_per_epoch) if settings.epochs else None
+
+    torch.manual_seed(settings.seed)
+    classes = len(data.label_names) if settings.cfg else 0
+    net = unet(
+        shape,
+        settings.widths,
+        classes,
+        attention=settings.attention,
+        layers=settings.layers,
+        dropout=settings.dropout,
+    ).to(accelerator.device)
+    ema = EMAModel(net.parameters(), decay=settings.ema_decay, foreach=True)
+    optimizer = torch.optim.AdamW(net.parameters(), settings.lr, betas=(0.9, 0.99), fused=True)
+    progress = load_state(state_dir, net, ema, optimizer) or {"step": 0, "seconds": 0.0, "loss": None}
+    step, seconds_before, mean_loss = progress["step"], progress["seconds"], progress["loss"]
+    first_step = step
+    prepared = accelerator.prepare(net)
+    denoiser = Denoiser(prepared, Schedule.named(settings.schedule), settings.prediction, classes)
+    codec, data = Codec(settings.patch), data.to(accelerator.device)
+
+    def averaged() -> Model:
+        """The model with the averaged weights, sharing nothing with the training."""
+        weights = copy.deepcopy(net).eval().requires_grad_(False)
+        ema.copy_to(weights.parameters())
+        about = asdict(settings) | {"steps": step, "seconds": round(seconds(), 1), "device": str(accelerator.device)}
+        return Model(
+            Denoiser(weights, denoiser.schedule, settings.prediction, classes),
+            codec,
+            data.label_names if classes else (),
+            data.images.shape[1],
+            settings.image_size,
+            settings.dataset,
+            about,
+        )
+
+    started = time.perf_counter()
+
+    def seconds() -> float:
+        return seconds_before + time.perf_counter() - started
+
+    def spent() -> tuple[float, bool]:
+        """The fraction of the budget that is spent, and whether to stop: the main process's view, for all."""
+        fraction = step / total_steps if total_steps else seconds() / (settings.minutes * 60)
+        view = torch.tensor([fraction, float(stop())], dtype=torch.float64, device=accelerator.device)
+        fraction, stopping = (broadcast(view) if processes > 1 else view).tolist()
+        return min(fraction, 1.0), bool(stopping)
+
+    def report(fraction: float, **extra) -> Progress:
+        now, trained = seconds(), step - first_step
+        rate = trained * batch_size / (now - seconds_before) if trained else 0.0
+        if total_steps:
+            left = (total_steps - step) * batch_size / rate if rate else 0.0
+        else:
+            left = settings.minutes * 60 - now
+        mean = float("nan") if mean_loss is None else float(mean_loss)
+        return Progress(step, step / steps_per_epoch, fraction, mean, rate, now, max(0.0, left), **extra)
+
+    def snapshot() -> dict:
+        return {"step": step, "seconds": seconds(), "loss": mean_loss, "settings": asdict(settings)}
+
+    epoch, order, last_saved, last_report = -1, None, time.perf_counter(), 0.0
+    while True:
+        fraction, stopping = spent()
+        if fraction >= 1 or stopping:
+            break
+        if step // steps_per_epoch != epoch:
+            epoch = step // steps_per_epoch
+            order = torch.randperm(len(data), generator=torch.Generator().manual_seed(settings.seed + epoch))
+        start = step % steps_per_epoch * batch_size
+        chosen = order[start : start + batch_size][rank::processes].to(accelerator.device)
+        torch.manual_seed((settings.seed << 40) + (step << 8) + rank)
+        value = train_step(
+            accelerator, denoiser, codec, data, chosen, optimizer, settings, (rank, processes), (step, fraction)
+        )
+        ema.step(net.parameters())
+        step += 1
+        mean_loss = value if mean_loss is None else mean_loss + (value - mean_loss) * max(0.02, 1 / step)
+
+        if not accelerator.is_main_process:
+            continue
+        if step % sample_every == 0 if sample_every else is_doubling(step):
+            yield evaluate(report, fraction, averaged(), held_out, settings)
+        if time.perf_counter() - last_saved > save_every:
+            mean_loss = float(mean_loss)
+            yield report(fraction, saved=save_state(state_dir, net, ema, optimizer, snapshot()))
+            last_saved = time.perf_counter()
+        if time.perf_counter() - last_report > 0.2:
+            last_report = time.perf_counter()
+            yield report(fraction)
+
+    if accelerator.is_main_process:
+        mean_loss = None if mean_loss is None else float(mean_loss)
+        path = save_state(state_dir, net, ema, optimizer, snapshot())
+        model = averaged()
+        yield replace(evaluate(report, fraction, model, held_out, settings), saved=path, model=model)
+
+
+def train_step(accelerator, denoiser, codec, data, chosen, optimizer, settings, place, when) -> Tensor:
+    """One optimizer step on the images ``chosen`` (B,); returns the loss, a detached scalar."""
+    (rank, processes), (step, fraction) = place, when
+    images, label = data.batch(chosen)
+    device, count = images.device, len(images)
+    if settings.flip:
+        images = torch.where(torch.rand(count, 1, 1, 1, device=device) < 0.5, images.flip(-1), images)
+    if denoiser.num_classes:
+        label = torch.where(torch.rand(count, device=device) < settings.label_dropout, denoiser.num_classes, label)
+    # Stratified timesteps: image i of the batch draws from the i-th of B equal parts of 0 .. T-1 (less variance).
+    T, place_in_batch = len(denoiser.schedule), torch.arange(count) * processes + rank
+    t = ((place_in_batch + torch.rand(count)) / (count * processes) * T).long().clamp(max=T - 1)
+    x0 = codec.encode(images)
+    losses = loss(denoiser, x0, denoiser.schedule.log_snr(t), torch.randn_like(x0), label, settings.loss_weighting)
+    optimizer.zero_grad()
+    accelerator.backward(losses.mean())
+    accelerator.clip_grad_norm_(denoiser.net.parameters(), 1.0)
+    rate = settings.lr * min(1.0, (step + 1) / WARMUP_STEPS) * (1 + cos(pi * fraction)) / 2
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    optimizer.step()
+    return losses.mean().detach()
+
+
+def is_doubling(step: int) -> bool:
+    """Whether step is 125, 250, 500, 1000, ..."""
+    multiple, rest = divmod(step, FIRST_SAMPLES)
+    return step > 0 and rest == 0 and multiple & (multiple - 1) == 0
+
+
+@torch.no_grad()
+def validation_loss(model: Model, held_out: Data, weighting: str) -> float:
+    """Mean loss of a model on up to 512 held-out images, with the same noise and timesteps at every call."""
+    count, T = min(HELD_OUT_IMAGES, len(held_out)), len(model.denoiser.schedule)
+    images, label = held_out.batch(torch.arange(count) * len(held_out) // count)
+    x0 = model.codec.encode(images)
+    noise = torch.randn(x0.shape, generator=torch.Generator().manual_seed(0))
+    log_snr = model.denoiser.schedule.log_snr((torch.arange(count) + 0.5) / count * (T - 1))
+    shuffled = log_snr[torch.randperm(count, generator=torch.Generator().manual_seed(1))]
+    parts = zip(
+        *(part.split(128) for part in (x0.to(model.device), shuffled, noise.to(model.device), label.to(model.device)))
+    )
+    losses = [loss(model.denoiser, a, b, c, d, weighting) for a, b, c, d in parts]
+    return torch.cat(losses).mean().item()
+
+
+def evaluate(report, fraction: float, model: Model, held_out: Data, settings: Settings) -> Progress:
+    """A report with the held-out loss and samples, one row per class."""
+    if model.label_names:
+        labels = [k for k in range(min(10, len(model.label_names))) for _ in range(SAMPLE_COLUMNS)]
+        samples = generate(model, labels, weight=1.0, seed=settings.seed)
+    else:
+        samples = generate(model, count=SAMPLE_COLUMNS**2, seed=settings.seed)
+    return report(fraction, samples=samples, validation_loss=validation_loss(model, held_out, settings.loss_weighting))

@@ -1,0 +1,87 @@
+"""What the tests share: small real networks, and datasets written in their real file layouts."""
+
+import os
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageDraw
+
+from ddpm_demo.checkpoint import Model
+from ddpm_demo.codec import Codec
+from ddpm_demo.denoiser import Denoiser
+from ddpm_demo.networks import unet
+from ddpm_demo.schedule import Schedule
+
+ROOT = Path(__file__).parent.parent
+SHIPPED = ROOT / "checkpoints/mnist"
+# Offline in every test: nothing may reach for the Hub.
+os.environ |= {"HF_HUB_OFFLINE": "1", "GRADIO_ANALYTICS_ENABLED": "False"}
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    """Decoded images are cached in the test's own folder."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+def tiny_model(classes: int = 3, size: int = 16, channels: int = 1, patch: int = 2, **options) -> Model:
+    """A real, untrained U-Net, whose output depends on x, the timestep and the label."""
+    torch.manual_seed(0)
+    codec = Codec(patch)
+    net = unet(codec.shape(channels, size), (8, 16), classes, layers=1, **options).eval().requires_grad_(False)
+    names = tuple("abcdefghij"[:classes])
+    return Model(Denoiser(net, Schedule.named("cosine"), "v_prediction", classes), codec, names, channels, size, "tiny")
+
+
+@pytest.fixture
+def model() -> Model:
+    return tiny_model()
+
+
+@pytest.fixture(scope="session")
+def mnist_dir(tmp_path_factory) -> Path:
+    """A small MNIST in torchvision's layout: drawn digits, 320 to train on and 40 to test."""
+    root = tmp_path_factory.mktemp("data")
+    raw = root / "MNIST/raw"
+    raw.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 320), ("t10k", 40)):
+        labels = np.arange(count) % 10
+        images = np.zeros((count, 28, 28), np.uint8)
+        for i, label in enumerate(labels):
+            drawn = Image.new("L", (28, 28))
+            ImageDraw.Draw(drawn).text(rng.integers(4, 10, 2).tolist(), str(label), 255, font_size=18)
+            images[i] = np.asarray(drawn)
+        header = struct.pack(">HBB", 0, 8, 3) + struct.pack(">III", *images.shape)
+        (raw / f"{split}-images-idx3-ubyte").write_bytes(header + images.tobytes())
+        header = struct.pack(">HBB", 0, 8, 1) + struct.pack(">I", count)
+        (raw / f"{split}-labels-idx1-ubyte").write_bytes(header + labels.astype(np.uint8).tobytes())
+    return root
+
+
+@pytest.fixture
+def image_dir(tmp_path) -> Path:
+    """A folder of images, DIR/<class>/*: red and blue, of several formats and sizes."""
+    root = tmp_path / "pictures"
+    for name, colour in (("red", (200, 20, 20)), ("blue", (20, 20, 200))):
+        (root / name).mkdir(parents=True)
+        for i, suffix in enumerate(["png", "jpg", "webp"] * 14):
+            Image.new("RGB", (20 + i, 30), colour).save(root / name / f"{i:02}.{suffix}")
+    return root
+
+
+def run(*command: str | Path, timeout: float = 120, **environment: str) -> subprocess.CompletedProcess:
+    """A command of the project, as a user gives it, in a process of its own."""
+    return subprocess.run(
+        [sys.executable, *map(str, command)],
+        cwd=ROOT,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+    )

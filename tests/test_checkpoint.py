@@ -1,0 +1,99 @@
+import json
+
+import pytest
+import torch
+import torch.nn.functional as F
+from conftest import SHIPPED, tiny_model
+from diffusers import DDIMScheduler, DDPMScheduler, UNet2DModel
+from safetensors.torch import load_file
+
+from ddpm_demo import checkpoint, generate
+from ddpm_demo.errors import UserError
+
+
+@pytest.mark.parametrize("classes, channels, patch", [(3, 1, 2), (0, 3, 1)])
+def test_saved_and_loaded_is_the_same_model(tmp_path, classes, channels, patch):
+    model = tiny_model(classes, 16, channels, patch)
+    checkpoint.save(model, tmp_path / "m")
+    again = checkpoint.load(tmp_path / "m")
+    assert (again.label_names, again.channels, again.image_size, again.codec) == (
+        model.label_names, model.channels, model.image_size, model.codec,
+    )  # fmt: skip
+    assert torch.equal(again.denoiser.schedule.betas, model.denoiser.schedule.betas)
+    settings = {"labels": [0, 2], "steps": 4} if classes else {"count": 2, "steps": 4}
+    torch.testing.assert_close(generate(again, **settings), generate(model, **settings), atol=5e-3, rtol=0)  # fp16
+
+
+def test_weights_are_half_precision_on_disk_and_single_in_memory(tmp_path, model):
+    checkpoint.save(model, tmp_path)
+    tensors = load_file(tmp_path / "unet/diffusion_pytorch_model.safetensors")
+    assert {t.dtype for t in tensors.values()} == {torch.float16}
+    assert next(checkpoint.load(tmp_path).denoiser.net.parameters()).dtype == torch.float32
+    assert next(model.denoiser.net.parameters()).dtype == torch.float32  # saving left the model alone
+
+
+def test_saving_again_replaces_every_part(tmp_path):
+    checkpoint.save(tiny_model(3), tmp_path)
+    (tmp_path / "metrics.json").write_text("{}")
+    checkpoint.save(tiny_model(2), tmp_path)
+    assert checkpoint.load(tmp_path).label_names == ("a", "b")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["demo.json", "metrics.json", "scheduler", "unet"]
+
+
+def test_what_is_wrong_with_a_folder_is_said(tmp_path, model):
+    with pytest.raises(UserError, match="is neither a checkpoint folder nor a Hub repository"):
+        checkpoint.load(tmp_path / "nothing")
+    with pytest.raises(UserError, match="demo.json is missing"):
+        checkpoint.load(tmp_path)
+    checkpoint.save(model, tmp_path)
+    weights = tmp_path / "unet/diffusion_pytorch_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(UserError, match="is not a checkpoint that can be loaded"):
+        checkpoint.load(tmp_path)
+    checkpoint.save(model, tmp_path)
+    about = json.loads((tmp_path / "demo.json").read_text())
+    (tmp_path / "demo.json").write_text(json.dumps(about | {"label_names": ["a"]}))
+    with pytest.raises(UserError, match="demo.json names 1 labels, the network has 4"):
+        checkpoint.load(tmp_path)
+
+
+def test_pickled_weights_are_refused(tmp_path, model):
+    checkpoint.save(model, tmp_path)
+    (tmp_path / "unet/diffusion_pytorch_model.safetensors").unlink()
+    torch.save(model.denoiser.net.state_dict(), tmp_path / "unet/diffusion_pytorch_model.bin")
+    with pytest.raises(UserError, match="is not a checkpoint that can be loaded"):
+        checkpoint.load(tmp_path)
+
+
+def test_the_shipped_model_samples_in_stock_diffusers():
+    """DDIM, unguided, from the same noise: diffusers alone and this package give the same digits."""
+    unet = UNet2DModel.from_pretrained(SHIPPED, subfolder="unet")
+    assert isinstance(DDPMScheduler.from_pretrained(SHIPPED, subfolder="scheduler"), DDPMScheduler)
+    scheduler = DDIMScheduler.from_pretrained(SHIPPED, subfolder="scheduler", timestep_spacing="trailing")
+    scheduler.set_timesteps(25)
+    labels = torch.tensor([3, 7])
+    shape = (unet.config.in_channels, unet.config.sample_size, unet.config.sample_size)
+    x = torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1)])
+    with torch.no_grad():
+        for t in scheduler.timesteps:
+            x = scheduler.step(unet(x, t, labels).sample, t, x, use_clipped_model_output=True).prev_sample
+    model = checkpoint.load(SHIPPED)
+    ours = generate(model, labels.tolist(), sampler="ddim", schedule=model.training["schedule"], steps=25)
+    torch.testing.assert_close(ours, F.pixel_shuffle(x, model.codec.patch), atol=0.02, rtol=0)
+
+
+def test_the_shipped_files_are_small_and_without_pickles():
+    files = [p for p in SHIPPED.rglob("*") if p.is_file()]
+    assert {p.suffix for p in files} <= {".json", ".safetensors", ".png", ".md"}
+    assert max(p.stat().st_size for p in files) < 10e6
+
+
+def test_the_cards_code_runs(tmp_path, monkeypatch):
+    """The plain-diffusers loop of the shipped model card, from the card's own text, at fewer steps."""
+    code = (SHIPPED / "README.md").read_text().split("```python\n")[1].split("```")[0]
+    monkeypatch.chdir(SHIPPED)
+    names: dict = {}
+    exec(code.replace("set_timesteps(100)", "set_timesteps(10)"), names)
+    model = checkpoint.load(SHIPPED)
+    assert names["images"].shape == (8, model.channels, model.image_size, model.image_size)
+    assert names["images"].abs().max() < 1.5

@@ -1,0 +1,56 @@
+"""The rules of the house: imports run one way, the app's library stays in the app, the text and tables are true."""
+
+import ast
+import re
+
+import pytest
+from conftest import ROOT
+
+ALLOWED = {  # what a file may import from this package; anything not named may import anything below the app
+    "errors": set(),
+    "schedule": set(),
+    "codec": set(),
+    "recipes": {"errors"},
+    "networks": {"errors"},
+    "data": {"errors"},
+    "denoiser": {"schedule"},
+    "guidance": {"denoiser"},
+    "samplers": {"denoiser"},
+    "state": set(),
+    "checkpoint": {"codec", "denoiser", "errors", "schedule", "hub"},
+    "hub": {"errors"},
+}
+FILES = sorted((ROOT / "ddpm_demo").rglob("*.py")) + [ROOT / "app.py", ROOT / "train.py"]
+
+
+def imports(path):
+    """(package, rest) of every import in a file."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (tuple(alias.name.split(".")) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            parts = tuple(node.module.split("."))
+            yield from ([(*parts, alias.name) for alias in node.names] if parts == ("ddpm_demo",) else [parts])
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_run_one_way(path):
+    own = {parts[1] for parts in imports(path) if parts[0] == "ddpm_demo" and len(parts) > 1}
+    if path.parent.name == "ddpm_demo" and path.stem in ALLOWED:
+        assert own <= ALLOWED[path.stem]
+    if path.parent.name == "ddpm_demo":
+        assert "ui" not in own
+    if "ui" not in path.parts and path.name != "app.py":
+        assert not any(parts[0] == "gradio" for parts in imports(path))
+
+
+def test_files_are_small_rooms():
+    long = {p.name: n for p in FILES if (n := len(p.read_text().splitlines())) > 300}
+    assert not long
+
+
+def test_the_readme_names_every_file_and_no_other():
+    text = (ROOT / "README.md").read_text()
+    named = set(re.findall(r"^(\w+\.py|\w+/\w+\.py)", "\n".join(re.findall(r"```text\n(.*?)```", text, re.S)), re.M))
+    found = {str(p.relative_to(ROOT / "ddpm_demo")) for p in (ROOT / "ddpm_demo").rglob("*.py")}
+    assert named - {"app.py", "train.py"} == found - {"__init__.py", "ui/__init__.py"} | ({"__init__.py"} & named)

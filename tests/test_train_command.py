@@ -1,0 +1,184 @@
+"""``train.py`` as a user runs it, in processes of their own."""
+
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from conftest import ROOT, run
+from safetensors.torch import load_file
+
+import ddpm_demo
+from ddpm_demo.state import read_progress, saved_states
+
+TINY = ("--widths", "8", "16", "--layers", "1", "--batch-size", "32", "--seed", "3")
+
+
+def train(mnist_dir, folder, *options, **keywords):
+    return run("train.py", "--dataset", "mnist", "--data-dir", mnist_dir, "--output-dir", folder, *options, **keywords)
+
+
+def test_help_teaches():
+    shown = run("train.py", "--help").stdout
+    for words in (
+        "python train.py --dataset mnist --cfg",
+        "data:",
+        "model:",
+        "training:",
+        "output:",
+        "--label-dropout P",
+    ):
+        assert words in shown
+
+
+@pytest.fixture(scope="module")
+def trained(mnist_dir, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "mnist"
+    return folder, train(mnist_dir, folder, "--cfg", "--epochs", "3", "--sample-every", "10", *TINY)
+
+
+def test_a_training_leaves_all_that_is_promised(trained, mnist_dir):
+    folder, finished = trained
+    assert finished.returncode == 0, finished.stderr
+    assert f"python app.py --checkpoint {folder}" in finished.stdout
+    assert f"python -m ddpm_demo.evaluation --checkpoint {folder}" in finished.stdout
+    assert "images/s" in finished.stderr and "left" in finished.stderr
+    names = {path.name for path in folder.iterdir()}
+    assert {"unet", "scheduler", "demo.json", "samples.png", "README.md", "metrics.jsonl", "samples", "state"} <= names
+    assert [p.name for p in sorted((folder / "samples").iterdir())] == [f"step-0000{n}0.png" for n in (1, 2, 3)]
+    rows = [json.loads(row) for row in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert {"step", "loss", "validation_loss", "images_per_second"} <= rows[-1].keys()
+    assert rows[-1]["step"] == 30 and rows[-1]["validation_loss"] > 0
+    model = ddpm_demo.load(folder)
+    assert ddpm_demo.generate(model, [3, 7], steps=2).shape == (2, 1, 28, 28)
+    assert "--epochs 3" in (folder / "README.md").read_text()
+
+
+def test_a_model_is_not_overwritten_unasked(trained, mnist_dir):
+    folder, _ = trained
+    before = (folder / "demo.json").read_bytes()
+    refused = train(mnist_dir, folder, "--cfg", "--epochs", "1", *TINY)
+    assert refused.returncode == 2 and "already holds a model" in refused.stderr and "Traceback" not in refused.stderr
+    assert (folder / "demo.json").read_bytes() == before
+
+
+def test_resuming_with_another_setting_is_refused(trained, mnist_dir):
+    folder, _ = trained
+    refused = train(mnist_dir, folder, "--resume", "--lr", "0.5")
+    assert refused.returncode == 2 and "--lr is 0.5, but the run to resume was started with" in refused.stderr
+
+
+def test_without_cfg_it_is_unconditional(mnist_dir, tmp_path):
+    finished = train(mnist_dir, tmp_path / "u", "--epochs", "0.5", "--no-attention", "--prediction", "epsilon", *TINY)
+    assert finished.returncode == 0, finished.stderr
+    model = ddpm_demo.load(tmp_path / "u")
+    assert model.label_names == () and model.denoiser.prediction == "epsilon"
+    assert not any("attentions" in name for name, _ in model.denoiser.net.named_parameters())
+    assert ddpm_demo.generate(model, count=2, steps=2).shape == (2, 1, 28, 28)
+
+
+def test_a_folder_of_colour_images(image_dir, tmp_path):
+    finished = run(
+        "train.py", "--dataset", "folder", "--data-dir", image_dir, "--cfg", "--image-size", "16", "--epochs", "1",
+        "--output-dir", tmp_path / "f", *TINY,
+    )  # fmt: skip
+    assert finished.returncode == 0, finished.stderr
+    model = ddpm_demo.load(tmp_path / "f")
+    assert (model.label_names, model.channels, model.image_size) == (("blue", "red"), 3, 16)
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (("--dataset", "folder", "--data-dir", "nowhere"), "nowhere is not a folder"),
+        (("--resume", "--output-dir", "nowhere"), "holds no saved state to resume"),
+        (("--minutes", "0"), "0 is not a number above 0"),
+        (("--minutes", "1", "--epochs", "1"), "not allowed with argument"),
+        (("--label-dropout", "1.5"), "1.5 is not at least 0 and below 1"),
+        (("--schedule", "cosin"), "invalid choice: 'cosin'"),
+    ],
+)
+def test_mistakes_are_sentences(options, message, tmp_path):
+    refused = run("train.py", *options, *(() if "--output-dir" in options else ("--output-dir", tmp_path / "x")))
+    assert refused.returncode == 2 and message in refused.stderr and "Traceback" not in refused.stderr
+
+
+def test_an_image_size_that_does_not_fit(mnist_dir, tmp_path):
+    refused = train(mnist_dir, tmp_path / "x", "--image-size", "27", *TINY)
+    assert refused.returncode == 2 and "image size 27 is not a multiple of the patch size 2" in refused.stderr
+
+
+def start(mnist_dir, folder, *options):
+    command = ["train.py", "--dataset", "mnist", "--data-dir", mnist_dir, "--output-dir", folder, *options]
+    return subprocess.Popen(
+        [sys.executable, *map(str, command)], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def wait_for_state(folder, process, patience=60):
+    deadline = time.monotonic() + patience
+    while not saved_states(folder / "state"):
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_ctrl_c_saves_and_says_how_to_go_on(mnist_dir, tmp_path):
+    folder = tmp_path / "run"
+    process = start(mnist_dir, folder, "--cfg", "--epochs", "2000", "--save-every", "0.5", *TINY)
+    wait_for_state(folder, process)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130 and "Traceback" not in err
+    assert f"python train.py --resume --output-dir {folder} --data-dir {mnist_dir}" in out
+    stopped_at = read_progress(folder / "state")["step"]
+    ddpm_demo.load(folder)  # what was learned so far can be looked at
+    epochs = str((stopped_at + 5) / 10)
+    resumed = run("train.py", "--resume", "--output-dir", folder, "--data-dir", mnist_dir, "--epochs", epochs)
+    assert resumed.returncode == 0, resumed.stderr
+    assert read_progress(folder / "state")["step"] == stopped_at + 5
+    steps = [json.loads(row)["step"] for row in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert steps == sorted(steps) and steps[-1] == stopped_at + 5
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_it_ends_in_the_same_bits(mnist_dir, tmp_path):
+    """kill -9 at ten random moments, saving after every step, so that many fall inside a save."""
+    options = ("--cfg", "--epochs", "40", "--save-every", "0.001", *TINY)
+    assert train(mnist_dir, tmp_path / "whole", *options, timeout=300).returncode == 0
+    folder, moments = tmp_path / "killed", random.Random(0)
+    process = start(mnist_dir, folder, *options)
+    inside_a_save = 0
+    for _ in range(10):
+        before = read_progress(folder / "state")
+        deadline = time.monotonic() + 90
+        while read_progress(folder / "state") == before and time.monotonic() < deadline:
+            time.sleep(0.01)
+        time.sleep(moments.uniform(0, 0.6))
+        process.kill()
+        process.communicate()
+        inside_a_save += any((folder / "state").glob(".*.tmp"))
+        process = start(mnist_dir, folder, "--resume", "--save-every", "0.001")
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    assert inside_a_save, "no kill fell inside a save: the test proves less than it says"
+    whole, killed = (load_file(saved_states(path / "state")[-1]) for path in (tmp_path / "whole", folder))
+    assert whole.keys() == killed.keys() and all(torch.equal(whole[name], killed[name]) for name in whole)
+
+
+def test_two_processes_give_one_checkpoint(mnist_dir, tmp_path):
+    """``accelerate launch --cpu --num_processes 2``: gradients are averaged, so both hold the same weights."""
+    finished = run(
+        "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1",
+        "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0",
+        "train.py", "--dataset", "mnist", "--data-dir", mnist_dir, "--output-dir", tmp_path / "two", "--cfg",
+        "--epochs", "2", *TINY, OMP_NUM_THREADS="1",
+    )  # fmt: skip
+    assert finished.returncode == 0, finished.stderr
+    assert "on 2 x cpu" in finished.stdout + finished.stderr
+    assert read_progress(tmp_path / "two/state")["step"] == 20
+    ddpm_demo.load(tmp_path / "two")

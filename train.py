@@ -1,0 +1,291 @@
+"""Train a diffusion model (DDPM; with --cfg, class-conditional with classifier-free guidance).
+
+python train.py --dataset mnist --cfg                  a good model for the machine at hand
+python train.py --dataset mnist --cfg --minutes 5      legible digits in five minutes on two cores
+python train.py --dataset folder --data-dir DIR --cfg  your own images, DIR/<class>/*.png|jpg|webp
+python train.py --resume --output-dir runs/mnist       go on after Ctrl-C, a crash or a power cut
+accelerate launch --num_processes 2 train.py ...       several GPUs, or --cpu for several processes
+"""
+
+import argparse
+import signal
+import sys
+from dataclasses import asdict, fields
+from pathlib import Path
+
+from ddpm_demo.denoiser import PREDICTIONS, WEIGHTINGS
+from ddpm_demo.errors import UserError
+from ddpm_demo.recipes import RECIPES
+from ddpm_demo.schedule import SCHEDULES
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    """The command line; what is not given stays None, to be filled from the dataset's recipe or the resumed run."""
+    formatter = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=formatter, allow_abbrev=False)
+
+    group = parser.add_argument_group("data")
+    add = group.add_argument
+    add("--dataset", choices=RECIPES, help="what to learn (default: mnist)")
+    add("--data-dir", default="data", help="where it is, or is downloaded to (default: ./data)")
+    add(
+        "--classes",
+        nargs="+",
+        metavar="NAME",
+        help="only these classes, e.g. --dataset oxford-pets --classes Bombay Pug",
+    )
+    add(
+        "--image-size",
+        type=positive_int,
+        help="resize the shorter side to this and centre-crop (default: the set's own)",
+    )
+    add("--flip", **on_off, help="mirror images at random (default: where left and right mean the same)")
+
+    group = parser.add_argument_group("model")
+    add = group.add_argument
+    add(
+        "--cfg",
+        action="store_true",
+        default=None,
+        help="learn p(image | class) for classifier-free guidance; without it, an unconditional DDPM",
+    )
+    add("--label-dropout", type=unit, metavar="P", help="with --cfg, how often the label is hidden (default: 0.1)")
+    add("--schedule", choices=SCHEDULES, help="noise schedule of the training (default: cosine); sampling may use any")
+    add(
+        "--prediction",
+        choices=PREDICTIONS,
+        help="what the network outputs (default: v_prediction); Ho et al. 2020 used epsilon",
+    )
+    add("--attention", **on_off, help="self-attention at the lower resolutions (default: on)")
+    add(
+        "--widths",
+        type=positive_int,
+        nargs="+",
+        metavar="N",
+        help="channels of each U-Net level, each half the size of the last",
+    )
+    add("--layers", type=positive_int, help="ResNet blocks a level (default: 2)")
+    add("--patch", type=positive_int, help="fold PxP pixels into channels: about P*P times faster (default: 2)")
+    add("--dropout", type=unit, metavar="P", help="dropout inside the network, against memorising small sets")
+
+    group = parser.add_argument_group("training")
+    add = group.add_argument
+    budget = group.add_mutually_exclusive_group()
+    budget.add_argument("--minutes", type=positive, help="budget by the clock; the learning rate decays with it")
+    budget.add_argument("--epochs", type=positive, help="budget in passes over the data")
+    add("--batch-size", type=positive_int, help="images a step, over all processes together")
+    add("--lr", type=positive, help="peak learning rate, after 200 steps of warm-up; decays to 0 along a cosine")
+    add(
+        "--loss-weighting",
+        choices=WEIGHTINGS,
+        help="min-snr (default; Hang et al. 2023), or simple, the L_simple of Ho et al. 2020",
+    )
+    add("--ema-decay", type=unit, help="of the moving average of the weights, which is what is kept")
+    add("--mixed-precision", choices=("no", "bf16"), help="bf16 is faster on GPUs (default: bf16 there, no on CPUs)")
+    add("--seed", type=seed, help="same seed, same machine, same --epochs: same weights (default: 0)")
+
+    group = parser.add_argument_group("output")
+    add = group.add_argument
+    add("--output-dir", type=Path, help="the checkpoint, samples and logs (default: runs/DATASET)")
+    add(
+        "--resume",
+        action="store_true",
+        help="go on from the last saved state in --output-dir, with its settings; --epochs or --minutes may extend it",
+    )
+    add("--overwrite", action="store_true", help="start anew in an --output-dir that already holds a model")
+    add(
+        "--sample-every",
+        type=positive_int,
+        metavar="STEPS",
+        help="draw samples and the held-out loss (default: after 125, 250, 500, ... steps)",
+    )
+    add(
+        "--save-every",
+        type=positive,
+        metavar="SECONDS",
+        default=60.0,
+        help="save the whole training state (default: 60)",
+    )
+    add(
+        "--log-with", choices=("none", "tensorboard"), default="none", help="tensorboard needs: pip install tensorboard"
+    )
+    add("--classifier", action="store_true", help="train the classifier that ddpm_demo.evaluation judges with, instead")
+    return parser.parse_args(arguments)
+
+
+on_off = {"action": argparse.BooleanOptionalAction, "default": None}
+
+
+def positive(text: str) -> float:
+    """A finite number above 0."""
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not a number above 0")
+    return value
+
+
+def positive_int(text: str) -> int:
+    """A whole number above 0."""
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number above 0")
+    return int(text)
+
+
+def unit(text: str) -> float:
+    """A fraction from 0 up to, not including, 1."""
+    value = float(text)
+    if not 0 <= value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not at least 0 and below 1")
+    return value
+
+
+def seed(text: str) -> int:
+    """A whole number from 0 to 2^20."""
+    if not text.isdecimal() or int(text) > 2**20:
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number from 0 to {2**20}")
+    return int(text)
+
+
+def fresh_settings(options: argparse.Namespace, device: str):
+    """The run's settings: what was asked for, then the dataset's recipe."""
+    from ddpm_demo.recipes import recipe_for
+    from ddpm_demo.training import Settings
+
+    name = options.dataset or "mnist"
+    defaults = asdict(recipe_for(name, options.minutes, device)) | {
+        "dataset": name,
+        "classes": (),
+        "cfg": False,
+        "label_dropout": 0.1,
+        "schedule": "cosine",
+        "prediction": "v_prediction",
+        "loss_weighting": "min-snr",
+        "attention": True,
+        "epochs": None,
+        "mixed_precision": "no" if device == "cpu" else "bf16",
+        "seed": 0,
+    }
+    if options.epochs:
+        defaults["minutes"] = None
+    given = {field.name: getattr(options, field.name) for field in fields(Settings)}
+    chosen = defaults | {name: value for name, value in given.items() if value is not None}
+    return Settings(**{name: tuple(value) if isinstance(value, list) else value for name, value in chosen.items()})
+
+
+def resumed_settings(options: argparse.Namespace, saved: dict):
+    """The saved run's settings, its budget extended if that was asked for; UserError for any other change."""
+    from ddpm_demo.training import Settings
+
+    saved = {name: tuple(value) if isinstance(value, list) else value for name, value in saved.items()}
+    if options.minutes or options.epochs:
+        saved |= {"minutes": options.minutes, "epochs": options.epochs}
+    for name, value in saved.items():
+        asked = getattr(options, name)
+        if asked is not None and (tuple(asked) if isinstance(asked, list) else asked) != value:
+            flag = name.replace("_", "-")
+            raise UserError(
+                f"--{flag} is {asked}, but the run to resume was started with {value}: leave --{flag} out, or start "
+                "anew in another --output-dir"
+            )
+    return Settings(**saved)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Parse, train, save. Returns the exit status."""
+    options = parse(arguments)
+    folder = options.output_dir or Path("runs") / (options.dataset or "mnist")
+    try:
+        return train_classifier(options, folder) if options.classifier else train_model(options, folder)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def train_classifier(options: argparse.Namespace, folder: Path) -> int:
+    """Train the judge and write it into the folder."""
+    from tqdm import tqdm
+
+    from ddpm_demo import classifier, data
+
+    name = options.dataset or "mnist"
+    if (folder / classifier.FILE).exists() and not options.overwrite:
+        raise UserError(f"{folder} already holds a classifier: pass --overwrite, or another --output-dir")
+    settings = {"classes": options.classes or (), "image_size": options.image_size or RECIPES[name].image_size}
+    train, test = (data.load(name, options.data_dir, split, **settings) for split in ("train", "test"))
+    with tqdm(total=100, bar_format="{percentage:3.0f}%|{bar}| {elapsed} < {remaining}") as bar:
+        for fraction, trained in classifier.train(train, seed=options.seed or 0):
+            bar.update(100 * fraction - bar.n)
+    correct = classifier.accuracy(trained, test)
+    path = classifier.save_classifier(trained, folder, train.label_names, correct)
+    print(f"{correct:.2%} of {len(test)} test images read correctly; written to {path}")
+    return 0
+
+
+def train_model(options: argparse.Namespace, folder: Path) -> int:
+    """Train the diffusion model into the folder, showing progress; saves and says how to go on after Ctrl-C."""
+    from accelerate import Accelerator
+    from accelerate.state import PartialState
+
+    from ddpm_demo import data
+    from ddpm_demo.runlog import RunLog
+    from ddpm_demo.state import read_progress, saved_states
+    from ddpm_demo.training import train
+
+    states, device = folder / "state", PartialState().device.type
+    if options.resume:
+        progress = read_progress(states)
+        if progress is None:
+            raise UserError(f"{states} holds no saved state to resume: start the run without --resume")
+        settings = resumed_settings(options, progress["settings"])
+    else:
+        if ((folder / "demo.json").exists() or saved_states(states)) and not options.overwrite:
+            raise UserError(
+                f"{folder} already holds a model: pass --resume to go on with it, --overwrite to replace it, or "
+                "another --output-dir"
+            )
+        progress, settings = {"step": 0}, fresh_settings(options, device)
+    size = {"classes": settings.classes, "image_size": settings.image_size}
+    accelerator = Accelerator(mixed_precision=settings.mixed_precision)
+    with accelerator.main_process_first():  # the first one downloads or decodes, the others read what it left
+        images, held_out = (data.load(settings.dataset, options.data_dir, part, **size) for part in ("train", "test"))
+    log = None
+    if accelerator.is_main_process:
+        if not options.resume:
+            for state in saved_states(states):
+                state.unlink()
+        log = RunLog(folder, settings, options.data_dir, progress["step"], options.log_with)
+        log.introduce(images, device, accelerator.num_processes)
+    interrupted = catch_signals()
+    accelerator.wait_for_everyone()
+    steps = train(
+        settings, images, held_out, states, accelerator,
+        save_every=options.save_every, sample_every=options.sample_every, stop=interrupted.is_set,
+    )  # fmt: skip
+    last = None
+    for last in steps:
+        log.record(last)
+    accelerator.wait_for_everyone()
+    if last is not None:
+        log.finish(last)
+    accelerator.end_training()
+    return 130 if interrupted.is_set() else 0
+
+
+def catch_signals():
+    """An event that Ctrl-C or a polite kill sets, so that the step in progress ends and is saved; twice is at once."""
+    from threading import Event
+
+    interrupted = Event()
+
+    def handle(number, frame):
+        if interrupted.is_set():
+            raise KeyboardInterrupt
+        interrupted.set()
+
+    signal.signal(signal.SIGINT, handle)
+    signal.signal(signal.SIGTERM, handle)
+    return interrupted
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -24,7 +25,7 @@ class Classifier(nn.Module):
     def __init__(self, channels: int, num_classes: int):
         super().__init__()
         widths = (channels, 16, 32, 64, 64, FEATURES)
-        self.convolutions = nn.ModuleList(nn.Conv2d(a, b, 3, padding=1, bias=False) for a, b in zip(widths, widths[1:]))
+        self.convolutions = nn.ModuleList(nn.Conv2d(a, b, 3, padding=1, bias=False) for a, b in pairwise(widths))
         self.norms = nn.ModuleList(nn.BatchNorm2d(width) for width in widths[1:])
         self.head = nn.Linear(FEATURES, num_classes)
 
@@ -38,6 +39,7 @@ class Classifier(nn.Module):
         return x.mean((2, 3))
 
     def forward(self, images: Tensor) -> Tensor:
+        """Images (N, C, H, W) to logits (N, K)."""
         return self.head(self.features(images))
 
 

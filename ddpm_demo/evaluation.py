@@ -39,6 +39,7 @@ class Features(nn.Module):
         self.compute = classifier.features
 
     def forward(self, images: Tensor) -> Tensor:
+        """(N, C, H, W) to (N, 128)."""
         return self.compute(images).double()
 
 

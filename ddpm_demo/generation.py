@@ -41,9 +41,9 @@ def sample(
     label = None if labels is None else torch.tensor(labels, dtype=torch.int64, device=model.device)
     shape = model.codec.shape(model.channels, model.image_size)
     noise = noise_source(seed, len(labels) if labels is not None else count or 1, shape, model.device)
-    denoise = (
-        model.denoiser if weight == 0 else ClassifierFree(model.denoiser, weight, len(model.label_names), interval)
-    )
+    denoise = model.denoiser
+    if label is not None:
+        denoise = ClassifierFree(denoise, weight, denoise.num_classes, interval)
     walked = Schedule.named(schedule)
     grid = walked.grid(steps, within=model.denoiser.schedule.range)
     walk = samplers.sample(denoise, noise(), grid, label, sampler=sampler, noise=noise, variance=variance, clip=True)

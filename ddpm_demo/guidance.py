@@ -23,6 +23,7 @@ class ClassifierFree:
     direction: Tensor | None = None  # D(label) - D(null) at the last call, None where nothing was guided
 
     def __call__(self, x: Tensor, log_snr: float, label: Tensor) -> Tensor:
+        """The guided clean estimate (N, C, H, W) for x like it and label (N,)."""
         self.direction = None
         if self.weight == 0 or not self.interval[0] <= log_snr <= self.interval[1]:
             return self.denoise(x, log_snr, label)

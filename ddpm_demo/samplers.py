@@ -10,6 +10,7 @@ Heun and Euler-Maruyama solve the probability-flow ODE and the reverse SDE (Song
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from math import expm1, inf, nan, sqrt
 
 import torch
@@ -20,21 +21,22 @@ from ddpm_demo.denoiser import alpha_sigma
 
 @dataclass(frozen=True)
 class Sampler:
-    """A row of the table: how far from deterministic, from which clean estimate, and who published it."""
+    """A row of the table: who published it, how far from deterministic, and from which clean estimate."""
 
     title: str
+    source: str
     eta: float = 0.0
     order: int = 1  # 2: extrapolate the clean estimate from the previous point
     solver: str = "step"
 
 
 SAMPLERS = {
-    "ddpm": Sampler("DDPM ancestral sampling (Ho et al. 2020, algorithm 2)", eta=1),
-    "ddim": Sampler("DDIM, deterministic (Song et al. 2021, eq. 12)"),
-    "dpm++2m": Sampler("DPM-Solver++(2M), deterministic (Lu et al. 2022, algorithm 2)", order=2),
-    "sde-dpm++2m": Sampler("SDE-DPM-Solver++(2M) (Lu et al. 2022, section 3.4)", eta=1, order=2),
-    "heun": Sampler("Heun on the probability-flow ODE (Karras et al. 2022, algorithm 1)", solver="heun"),
-    "euler-maruyama": Sampler("Euler-Maruyama on the reverse SDE (Song et al. 2021, eq. 6)", eta=1, solver="sde"),
+    "ddpm": Sampler("DDPM, ancestral sampling", "Ho et al. 2020, algorithm 2", eta=1),
+    "ddim": Sampler("DDIM, deterministic", "Song et al. 2021, eq. 12"),
+    "dpm++2m": Sampler("DPM-Solver++(2M), deterministic", "Lu et al. 2022, algorithm 2", order=2),
+    "sde-dpm++2m": Sampler("DPM-Solver++(2M), stochastic", "Lu et al. 2022, section 3.4", eta=1, order=2),
+    "heun": Sampler("Heun, probability-flow ODE", "Karras et al. 2022, algorithm 1", solver="heun"),
+    "euler-maruyama": Sampler("Euler-Maruyama, reverse SDE", "Song et al. 2021, Score SDE, eq. 6", eta=1, solver="sde"),
 }
 VARIANCES = ("posterior", "beta")
 
@@ -114,7 +116,7 @@ def sample(
         x0 = denoise(x, log_snr, label)
         return x0.clamp(-1, 1) if clip else x0
 
-    for index, (s, t) in enumerate(zip(grid, grid[1:])):
+    for index, (s, t) in enumerate(pairwise(grid)):
         x0 = estimate(x, s)
         direction = getattr(denoise, "direction", None)
         yield Step(index, len(grid) - 1, s, nan, x, x0, implied_noise(x, x0, s), direction, nfe)

@@ -20,7 +20,7 @@ ALLOWED = {  # what a file may import from this package; anything not named may 
     "checkpoint": {"codec", "denoiser", "errors", "schedule", "hub"},
     "hub": {"errors"},
 }
-FILES = sorted((ROOT / "ddpm_demo").rglob("*.py")) + [ROOT / "app.py", ROOT / "train.py"]
+FILES = [*sorted((ROOT / "ddpm_demo").rglob("*.py")), ROOT / "app.py", ROOT / "train.py"]
 
 
 def imports(path):

@@ -163,7 +163,7 @@ def test_killed_at_any_moment_it_ends_in_the_same_bits(mnist_dir, tmp_path):
         process.communicate()
         inside_a_save += any((folder / "state").glob(".*.tmp"))
         process = start(mnist_dir, folder, "--resume", "--save-every", "0.001")
-    out, err = process.communicate(timeout=300)
+    _, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
     assert inside_a_save, "no kill fell inside a save: the test proves less than it says"
     whole, killed = (load_file(saved_states(path / "state")[-1]) for path in (tmp_path / "whole", folder))

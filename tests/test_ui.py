@@ -38,6 +38,7 @@ def test_frames_tell_the_story(model):
     assert noisy.size == clean.size and noisy.mode == "L"
     go, stop = shown[0][1:]
     assert (go["interactive"], stop["interactive"]) == (False, True)
+    assert all(go == stop == gr.skip() for _, go, stop in shown[1:-1])
     go, stop = shown[-1][1:]
     assert (go["interactive"], stop["interactive"]) == (True, False)
 

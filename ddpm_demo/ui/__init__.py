@@ -12,13 +12,18 @@ CSS = """
 .viewer img { width: 100%; image-rendering: pixelated; border-radius: 4px; display: block; background: #000; }
 .viewer .meaning { font-size: .85rem; margin: .35rem 0 0; color: var(--body-text-color-subdued); }
 .viewer .meaning b { color: var(--body-text-color); }
-.viewer progress { width: 100%; height: .4rem; margin-top: .8rem; accent-color: var(--color-accent); }
+.viewer progress { width: 100%; height: .35rem; margin-top: .8rem; border: 0; border-radius: 4px; overflow: hidden;
+  appearance: none; background: var(--border-color-primary); }
+.viewer progress::-webkit-progress-bar { background: var(--border-color-primary); }
+.viewer progress::-webkit-progress-value { background: var(--color-accent); }
+.viewer progress::-moz-progress-bar { background: var(--color-accent); }
 .viewer .numbers { display: flex; flex-wrap: wrap; gap: .2rem 1.4rem; margin-top: .3rem;
   font-variant-numeric: tabular-nums; }
 .viewer .numbers span { color: var(--body-text-color-subdued); }
-.classes .wrap { gap: .35rem !important; }
-.classes label { min-width: 2.9rem; justify-content: center; padding: .45rem .6rem !important; }
+.classes .wrap { display: grid !important; grid-template-columns: repeat(auto-fill, minmax(3.6rem, 1fr)); gap: .35rem; }
+.classes label { justify-content: center; padding: .45rem .3rem !important; }
 .classes label input { position: absolute; opacity: 0; width: 1px; }
+.classes label span { margin: 0 !important; white-space: nowrap; }
 .classes label:focus-within { outline: 2px solid var(--color-accent); outline-offset: 1px; }
 footer { display: none !important; }
 """
@@ -29,13 +34,13 @@ FONTS = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "mon
 def build(model: Model) -> gr.Blocks:
     """The whole app for one model."""
     with gr.Blocks(title="ddpm-demo: watch noise become an image", analytics_enabled=False) as demo:
-        what = f"{model.dataset} digits" if model.dataset == "mnist" else f"{model.dataset} images"
+        what = "handwritten digits (MNIST)" if model.dataset == "mnist" else f"images ({model.dataset})"
         gr.Markdown(
             f"# Watch noise become an image\nA small diffusion model, trained on {what}, starts from pure noise and "
             "removes it step by step. Pick what to draw and how; every step below is computed live, on this machine."
         )
         generate.build(demo, model)
-    return demo.queue(max_size=32, default_concurrency_limit=2)
+    return demo.queue(max_size=32, default_concurrency_limit=4)
 
 
 def launch_options() -> dict:

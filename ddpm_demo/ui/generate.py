@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import threading
 import time
 from collections.abc import Iterator
 from html import escape
@@ -21,9 +22,10 @@ DEFAULTS = {"weight": 1.0, "schedule": "cosine", "sampler": "dpm++2m", "steps": 
 ALL = "all"
 MAX_COUNT = 8
 PACES = ("watch", "as fast as possible")
+# Runs of several people take turns step by step: two at once would fight over the same few cores.
+NETWORK = threading.Lock()
 WATCH_SECONDS = 3.0  # a run at the watching pace takes about this long, and no frame longer than a seventh of a second
 FRAMES_PER_SECOND = 30
-SAMPLER_NOTES = {name: sampler.title for name, sampler in SAMPLERS.items()}
 
 
 def build(demo: gr.Blocks, model: Model) -> None:
@@ -38,32 +40,35 @@ def build(demo: gr.Blocks, model: Model) -> None:
                 elem_classes="classes",
                 visible=bool(names),
             )
+            with gr.Row():
+                go = gr.Button("Generate", variant="primary")
+                stop = gr.Button("Stop", interactive=False)
             weight = gr.Slider(
                 -1,
                 8,
                 DEFAULTS["weight"] if names else 0,
                 step=0.1,
                 label="Guidance weight w",
-                info="-1 ignores the class, 0 follows it plainly, more insists on it. diffusers' guidance_scale is 1 + w.",
+                info="-1 ignores the class, 0 follows it, more insists on it (diffusers: guidance_scale = 1 + w)",
                 visible=bool(names),
             )
-            sampler = gr.Dropdown(
-                [(f"{name}: {title}", name) for name, title in SAMPLER_NOTES.items()],
-                value=DEFAULTS["sampler"],
-                label="Sampler",
-            )
+            steps = gr.Slider(1, 1000, DEFAULTS["steps"], step=1, label="Steps")
             with gr.Row():
-                steps = gr.Slider(1, 1000, DEFAULTS["steps"], step=1, label="Steps")
-                schedule = gr.Dropdown(list(SCHEDULES), value=DEFAULTS["schedule"], label="Noise schedule")
+                sampler = gr.Dropdown(
+                    [(row.title, name) for name, row in SAMPLERS.items()],
+                    value=DEFAULTS["sampler"],
+                    label="Sampler",
+                    scale=3,
+                )
+                schedule = gr.Dropdown(list(SCHEDULES), value=DEFAULTS["schedule"], label="Noise schedule", scale=2)
             with gr.Row():
-                count = gr.Slider(1, MAX_COUNT, DEFAULTS["count"], step=1, label="Images", info="of each class")
+                count = gr.Slider(
+                    1, MAX_COUNT, DEFAULTS["count"], step=1, label="Images of each class" if names else "Images"
+                )
                 with gr.Column(min_width=120):
                     seed = gr.Number(DEFAULTS["seed"], precision=0, minimum=0, maximum=2**31, label="Seed")
                     dice = gr.Button("🎲 New seed", size="sm")
             pace = gr.Radio(list(PACES), value=PACES[0], label="Pace")
-            with gr.Row():
-                go = gr.Button("Generate", variant="primary")
-                stop = gr.Button("Stop", interactive=False)
         with gr.Column(scale=3, min_width=320):
             view = gr.HTML(elem_classes="viewer")
 
@@ -102,8 +107,8 @@ def build(demo: gr.Blocks, model: Model) -> None:
 
 def spell(number: int) -> str:
     """A small number in words."""
-    words = "zero one two three four five six seven eight nine ten eleven twelve".split()
-    return words[number] if number < len(words) else str(number)
+    words = ("two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+    return words[number - 2] if 2 <= number <= 10 else str(number)
 
 
 def buttons_at_rest() -> tuple[dict, dict]:
@@ -156,20 +161,21 @@ def watch(model: Model, *chosen) -> Iterator[tuple]:
     walk, columns, used = start(model, *settings)
     pause = min(1 / 7, WATCH_SECONDS / used["steps"]) if pace == PACES[0] else 0.0
     busy = gr.update(interactive=False), gr.update(interactive=True)
-    computing, shown, due = 0.0, 0.0, time.perf_counter()
+    unchanged = gr.skip(), gr.skip()  # a frame that is under way when Stop is pressed must not undo its buttons
+    computing, shown, due = 0.0, 0.0, time.perf_counter() - pause
     while True:
-        began = time.perf_counter()
-        step = next(walk)
-        computing += time.perf_counter() - began
-        last = step.index + 1 == step.total
-        if not last and step.index and time.perf_counter() - shown < 1 / FRAMES_PER_SECOND:
-            due += pause
+        with NETWORK:
+            began = time.perf_counter()
+            step = next(walk)
+            now = time.perf_counter()
+        computing, due, last = computing + now - began, due + pause, step.index + 1 == step.total
+        if step.index and not last and max(now, due) - shown < 1 / FRAMES_PER_SECOND:
             continue
-        if (ahead := due - time.perf_counter()) > 0:
-            time.sleep(ahead)
+        time.sleep(max(0.0, due - now))
         shown = time.perf_counter()
-        due = max(due, shown - pause) + pause
-        yield frame(step, columns, computing, used), *(buttons_at_rest() if last else busy)
+        due = max(due, shown)
+        buttons = buttons_at_rest() if last else unchanged if step.index else busy
+        yield frame(step, columns, computing, used), *buttons
         if last:
             return
 
@@ -177,8 +183,8 @@ def watch(model: Model, *chosen) -> Iterator[tuple]:
 def finished(model: Model, *settings) -> tuple[Image.Image, dict]:
     """The picture at the end of a run, without the way there, and its settings."""
     walk, columns, used = start(model, *settings)
-    for step in walk:
-        pass
+    with NETWORK:
+        *_, step = walk
     return picture(step.x0, columns, height=320), used | {"guidance_scale": used["weight"] + 1}
 
 

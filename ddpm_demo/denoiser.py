@@ -52,7 +52,7 @@ class Denoiser:
 
     def predict(self, x: Tensor, log_snr: Tensor | float, label: Tensor | None = None) -> Tensor:
         """The network's raw output a*x0 + b*eps, (N, C, H, W): any log-SNR, asked for by its own timestep."""
-        timestep = self.schedule.timestep(log_snr).to(device=x.device, dtype=torch.float32)
+        timestep = self.schedule.timestep(log_snr).float().to(x.device)
         if not self.num_classes:
             return self.net(x, timestep, return_dict=False)[0]
         if label is None:
@@ -87,5 +87,5 @@ def loss(
 
 def per_image(value: Tensor, x: Tensor) -> Tensor:
     """A number, or one number per image, in x's type and device and ready to multiply x."""
-    value = value.to(device=x.device, dtype=x.dtype)
+    value = value.to(x.dtype).to(x.device)  # in this order: not every device knows float64
     return value.reshape(-1, *[1] * (x.ndim - 1)) if value.ndim else value

@@ -19,9 +19,10 @@ from tqdm import tqdm
 
 from ddpm_demo import data as datasets
 from ddpm_demo.checkpoint import Model, load
-from ddpm_demo.classifier import FEATURES, Classifier, load_classifier
+from ddpm_demo.classifier import FEATURES, FILE, Classifier, load_classifier
 from ddpm_demo.errors import UserError
 from ddpm_demo.generation import generate
+from ddpm_demo.hub import write_card
 from ddpm_demo.samplers import SAMPLERS
 from ddpm_demo.schedule import SCHEDULES
 from ddpm_demo.state import write_atomically
@@ -102,7 +103,9 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("--checkpoint", default="checkpoints/mnist", help="a folder (default: %(default)s)")
     parser.add_argument("--data-dir", default="data", help="where the real images are (default: %(default)s)")
-    parser.add_argument("--classifier", help="folder of the judge's classifier.safetensors (default: the checkpoint)")
+    parser.add_argument(
+        "--classifier", help="folder of the judge, classifier.safetensors (default: the checkpoint, or the shipped one)"
+    )
     parser.add_argument("--samples", type=int, default=8192, help="images a setting (default: %(default)s)")
     parser.add_argument("--weight", type=float, nargs="+", default=[0.0, 1.0], help="guidance weights w (default: 0 1)")
     parser.add_argument("--schedule", choices=SCHEDULES, default="cosine", help="(default: %(default)s)")
@@ -118,16 +121,15 @@ def main(arguments: list[str] | None = None) -> None:
 
 def evaluate(options: argparse.Namespace) -> None:
     """Measure each guidance weight in turn; figures already in metrics.json for other settings stay."""
-    folder = Path(options.checkpoint)
-    model = load(folder)
-    classifier, test_accuracy = load_classifier(Path(options.classifier or folder))
     if options.samples < 2 * FEATURES:
         raise UserError(f"samples is {options.samples}; a Frechet distance on {FEATURES} features needs {2 * FEATURES}")
-    classes = model.label_names if model.dataset != "mnist" else ()
-    train, test = (
-        datasets.load(model.dataset, options.data_dir, split, classes=classes, image_size=model.image_size)
-        for split in ("train", "test")
-    )
+    folder = Path(options.checkpoint)
+    model = load(folder, "cuda" if torch.cuda.is_available() else "cpu")
+    shipped = Path("checkpoints") / model.dataset
+    own = options.classifier or (folder if (folder / FILE).exists() or not (shipped / FILE).exists() else shipped)
+    classifier, test_accuracy = load_classifier(Path(own))
+    size = {"classes": tuple(model.training["classes"]), "image_size": model.image_size}
+    train, test = (datasets.load(model.dataset, options.data_dir, split, **size) for split in ("train", "test"))
     judge = Judge(classifier, train, test)
     path = folder / "metrics.json"
     metrics = json.loads(path.read_text()) if path.exists() else {}
@@ -150,6 +152,7 @@ def evaluate(options: argparse.Namespace) -> None:
         print(f"w = {weight:g}: FID {figures['fid_test']:.3f} to test, {figures['fid_train']:.3f} to train{read}")
     metrics["quality"] = list(cells.values())
     write_atomically(path, (json.dumps(metrics, indent=2) + "\n").encode())
+    write_card(folder)
     print(f"written to {path}")
 
 

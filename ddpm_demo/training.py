@@ -1,6 +1,6 @@
 """The training loop, as a generator of progress that the caller prints, logs and draws.
 
-Every random number of step N (batch order, timesteps, noise, dropped labels) comes from (seed, N, process), so a
+Every random number of step N (batch order, timesteps, noise, hidden labels) comes from (seed, N, process), so a
 state that was saved at step N and resumed continues to the same bits as a run that was never interrupted.
 """
 
@@ -91,7 +91,7 @@ def train(
     """Train from the newest state in ``state_dir``, or from the start, until the budget is spent or ``stop()``.
 
     ``save_every`` seconds apart the whole state is saved; ``sample_every`` steps apart (or at doublings) samples are
-    drawn and the held-out loss is measured. Yields on every process; the pictures and files are the main one's.
+    drawn and the held-out loss is measured. Only the main process yields.
     """
     rank, processes = accelerator.process_index, accelerator.num_processes
     batch_size = min(settings.batch_size, len(data))
@@ -171,9 +171,8 @@ def train(
         start = step % steps_per_epoch * batch_size
         chosen = order[start : start + batch_size][rank::processes].to(accelerator.device)
         torch.manual_seed((settings.seed << 40) + (step << 8) + rank)
-        value = train_step(
-            accelerator, denoiser, codec, data, chosen, optimizer, settings, (rank, processes), (step, fraction)
-        )
+        rate = settings.lr * min(1.0, (step + 1) / WARMUP_STEPS) * (1 + cos(pi * fraction)) / 2
+        value = train_step(accelerator, denoiser, codec, *data.batch(chosen), optimizer, rate, settings)
         ema.step(net.parameters())
         step += 1
         mean_loss = value if mean_loss is None else mean_loss + (value - mean_loss) * max(0.02, 1 / step)
@@ -197,24 +196,22 @@ def train(
         yield replace(evaluate(report, fraction, model, held_out, settings), saved=path, model=model)
 
 
-def train_step(accelerator, denoiser, codec, data, chosen, optimizer, settings, place, when) -> Tensor:
-    """One optimizer step on the images ``chosen`` (B,); returns the loss, a detached scalar."""
-    (rank, processes), (step, fraction) = place, when
-    images, label = data.batch(chosen)
+def train_step(accelerator, denoiser, codec, images, label, optimizer, rate: float, settings: Settings) -> Tensor:
+    """One optimizer step at learning rate ``rate`` on images (B, C, H, W), label (B,); the loss, a detached scalar."""
     device, count = images.device, len(images)
     if settings.flip:
         images = torch.where(torch.rand(count, 1, 1, 1, device=device) < 0.5, images.flip(-1), images)
     if denoiser.num_classes:
         label = torch.where(torch.rand(count, device=device) < settings.label_dropout, denoiser.num_classes, label)
     # Stratified timesteps: image i of the batch draws from the i-th of B equal parts of 0 .. T-1 (less variance).
-    T, place_in_batch = len(denoiser.schedule), torch.arange(count) * processes + rank
-    t = ((place_in_batch + torch.rand(count)) / (count * processes) * T).long().clamp(max=T - 1)
+    T, processes = len(denoiser.schedule), accelerator.num_processes
+    place = torch.arange(count) * processes + accelerator.process_index
+    t = ((place + torch.rand(count)) / (count * processes) * T).long().clamp(max=T - 1)
     x0 = codec.encode(images)
     losses = loss(denoiser, x0, denoiser.schedule.log_snr(t), torch.randn_like(x0), label, settings.loss_weighting)
     optimizer.zero_grad()
     accelerator.backward(losses.mean())
     accelerator.clip_grad_norm_(denoiser.net.parameters(), 1.0)
-    rate = settings.lr * min(1.0, (step + 1) / WARMUP_STEPS) * (1 + cos(pi * fraction)) / 2
     for group in optimizer.param_groups:
         group["lr"] = rate
     optimizer.step()

@@ -84,6 +84,7 @@ def test_without_cfg_it_is_unconditional(mnist_dir, tmp_path):
 def test_a_folder_of_colour_images(image_dir, tmp_path):
     finished = run(
         "train.py", "--dataset", "folder", "--data-dir", image_dir, "--cfg", "--image-size", "16", "--epochs", "1",
+        "--mixed-precision", "bf16",
         "--output-dir", tmp_path / "f", *TINY,
     )  # fmt: skip
     assert finished.returncode == 0, finished.stderr

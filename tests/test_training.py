@@ -63,7 +63,7 @@ def test_another_seed_gives_other_weights(images, tmp_path):
 @pytest.mark.parametrize("cfg", [True, False])
 def test_it_learns(images, tmp_path, prediction, cfg):
     settings = replace(
-        SETTINGS, prediction=prediction, cfg=cfg, epochs=8.0, dropout=0.0, flip=False, loss_weighting="simple"
+        SETTINGS, prediction=prediction, cfg=cfg, epochs=8.0, dropout=0.0, flip=False, loss_weighting="simple", lr=1e-2
     )
     reports = go(images, tmp_path, settings, sample_every=10)
     losses = [report.validation_loss for report in reports if report.validation_loss is not None]

@@ -6,6 +6,10 @@ from ddpm_demo.checkpoint import Model
 from ddpm_demo.ui import generate
 
 CSS = """
+.layout { display: grid !important; gap: 1rem 1.5rem; align-items: start;
+  grid-template: "pick view" auto "tune view" 1fr / minmax(20rem, 2fr) 3fr; }
+.layout .pick { grid-area: pick; } .layout .view { grid-area: view; } .layout .tune { grid-area: tune; }
+@media (max-width: 48rem) { .layout { grid-template: "pick" "view" "tune" / minmax(0, 1fr); } }
 .viewer figure { margin: 0; }
 .viewer .panels { display: flex; flex-wrap: wrap; gap: 1rem; }
 .viewer .panel { flex: 1 1 15rem; min-width: 0; }

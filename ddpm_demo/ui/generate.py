@@ -31,8 +31,8 @@ FRAMES_PER_SECOND = 30
 def build(demo: gr.Blocks, model: Model) -> None:
     """Lay out the tab, wire it, and offer the same as the API endpoint ``/generate``."""
     names = model.label_names
-    with gr.Row(equal_height=False):
-        with gr.Column(scale=2, min_width=300):
+    with gr.Row(elem_classes="layout"):  # three areas, which a phone stacks in this order
+        with gr.Column(elem_classes="pick"):
             class_label = gr.Radio(
                 [*names, (f"all {spell(len(names))}", ALL)] if names else [ALL],
                 value=ALL,
@@ -41,8 +41,10 @@ def build(demo: gr.Blocks, model: Model) -> None:
                 visible=bool(names),
             )
             with gr.Row():
-                go = gr.Button("Generate", variant="primary")
-                stop = gr.Button("Stop", interactive=False)
+                go = gr.Button("Generate", variant="primary", min_width=120)
+                stop = gr.Button("Stop", interactive=False, min_width=120)
+        view = gr.HTML(elem_classes=["view", "viewer"])
+        with gr.Column(elem_classes="tune"):
             weight = gr.Slider(
                 -1,
                 8,
@@ -53,24 +55,23 @@ def build(demo: gr.Blocks, model: Model) -> None:
                 visible=bool(names),
             )
             steps = gr.Slider(1, 1000, DEFAULTS["steps"], step=1, label="Steps")
-            with gr.Row():
-                sampler = gr.Dropdown(
-                    [(row.title, name) for name, row in SAMPLERS.items()],
-                    value=DEFAULTS["sampler"],
-                    label="Sampler",
-                    scale=3,
-                )
-                schedule = gr.Dropdown(list(SCHEDULES), value=DEFAULTS["schedule"], label="Noise schedule", scale=2)
+            sampler = gr.Dropdown(
+                [(row.title, name) for name, row in SAMPLERS.items()], value=DEFAULTS["sampler"], label="Sampler"
+            )
+            schedule = gr.Radio(list(SCHEDULES), value=DEFAULTS["schedule"], label="Noise schedule")
             with gr.Row():
                 count = gr.Slider(
-                    1, MAX_COUNT, DEFAULTS["count"], step=1, label="Images of each class" if names else "Images"
+                    1,
+                    MAX_COUNT,
+                    DEFAULTS["count"],
+                    step=1,
+                    label="Images per class" if names else "Images",
+                    min_width=200,
                 )
-                with gr.Column(min_width=120):
+                with gr.Column(min_width=110):
                     seed = gr.Number(DEFAULTS["seed"], precision=0, minimum=0, maximum=2**31, label="Seed")
                     dice = gr.Button("🎲 New seed", size="sm")
             pace = gr.Radio(list(PACES), value=PACES[0], label="Pace")
-        with gr.Column(scale=3, min_width=320):
-            view = gr.HTML(elem_classes="viewer")
 
     settings = [class_label, weight, schedule, sampler, steps, seed, count]
     handler = {

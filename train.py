@@ -272,13 +272,13 @@ def train_model(options: argparse.Namespace, folder: Path) -> int:
 
 
 def catch_signals():
-    """An event that Ctrl-C or a polite kill sets, so that the step in progress ends and is saved; twice is at once."""
+    """An event that Ctrl-C or a polite kill sets, so that the step in progress ends and is saved; Ctrl-C again: now."""
     from threading import Event
 
     interrupted = Event()
 
     def handle(number, frame):
-        if interrupted.is_set():
+        if interrupted.is_set() and number == signal.SIGINT:
             raise KeyboardInterrupt
         interrupted.set()
 

@@ -4,10 +4,11 @@ python train.py --dataset mnist --cfg                  a good model for the mach
 python train.py --dataset mnist --cfg --minutes 5      legible digits in five minutes on two cores
 python train.py --dataset folder --data-dir DIR --cfg  your own images, DIR/<class>/*.png|jpg|webp
 python train.py --resume --output-dir runs/mnist       go on after Ctrl-C, a crash or a power cut
-accelerate launch --num_processes 2 train.py ...       several GPUs, or --cpu for several processes
+accelerate launch --multi_gpu --num_processes 2 train.py ...   several GPUs; where there is none, several CPU processes
 """
 
 import argparse
+import os
 import signal
 import sys
 from dataclasses import asdict, fields
@@ -225,13 +226,23 @@ def train_model(options: argparse.Namespace, folder: Path) -> int:
     """Train the diffusion model into the folder, showing progress; saves and says how to go on after Ctrl-C."""
     from accelerate import Accelerator
     from accelerate.state import PartialState
+    from torch import accelerator as hardware
 
     from ddpm_demo import data
     from ddpm_demo.runlog import RunLog
     from ddpm_demo.state import read_progress, saved_states
     from ddpm_demo.training import train
 
-    states, device = folder / "state", PartialState().device.type
+    # Said outright, because without it accelerate takes several processes on a CPU for strangers to each other.
+    on_cpu = not hardware.is_available()
+    processes = PartialState(cpu=on_cpu)
+    states, device = folder / "state", processes.device.type
+    if "MASTER_ADDR" in os.environ and processes.num_processes == 1:
+        print(
+            "note: several processes were asked for, but this is the only one, since accelerate launch --cpu leaves "
+            "the others to mpirun. For N processes, on CPUs too: accelerate launch --multi_gpu --num_processes N ...",
+            file=sys.stderr,
+        )
     if options.resume:
         progress = read_progress(states)
         if progress is None:
@@ -245,7 +256,7 @@ def train_model(options: argparse.Namespace, folder: Path) -> int:
             )
         progress, settings = {"step": 0}, fresh_settings(options, device)
     size = {"classes": settings.classes, "image_size": settings.image_size}
-    accelerator = Accelerator(mixed_precision=settings.mixed_precision)
+    accelerator = Accelerator(cpu=on_cpu, mixed_precision=settings.mixed_precision)
     with accelerator.main_process_first():  # the first one downloads or decodes, the others read what it left
         images, held_out = (data.load(settings.dataset, options.data_dir, part, **size) for part in ("train", "test"))
     log = None

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor
 
+from ddpm_demo.errors import UserError
+
 
 @dataclass(frozen=True)
 class Codec:
@@ -24,7 +26,7 @@ class Codec:
         return F.pixel_shuffle(x, self.patch)
 
     def shape(self, channels: int, size: int) -> tuple[int, int, int]:
-        """What images of (channels, size, size) become: (C*p*p, size/p, size/p). ValueError if p does not divide."""
+        """What images of (channels, size, size) become: (C*p*p, size/p, size/p). UserError if p does not divide."""
         if size % self.patch:
-            raise ValueError(f"image size {size} is not a multiple of the patch size {self.patch}")
+            raise UserError(f"image size {size} is not a multiple of the patch size {self.patch}")
         return channels * self.patch**2, size // self.patch, size // self.patch

@@ -34,7 +34,8 @@ class RunLog:
         self.last_row = 0.0
         self.bar = tqdm(
             total=100,
-            bar_format="{percentage:3.0f}%|{bar}|{postfix}",
+            bar_format="{percentage:3.0f}%|{bar}| {desc}",
+            miniters=0,
             mininterval=0.2 if sys.stderr.isatty() else 15,
             dynamic_ncols=True,
         )
@@ -52,11 +53,12 @@ class RunLog:
     def record(self, progress: Progress) -> None:
         """Move the bar; now and then append a row; write the grid of samples where there is one."""
         left = time.strftime("%H:%M:%S", time.gmtime(progress.seconds_left))
-        self.bar.n = round(100 * progress.fraction, 1)
-        self.bar.set_postfix_str(
+        self.bar.set_description_str(
             f"step {progress.step}  epoch {progress.epoch:.2f}  loss {progress.loss:.4f}  "
-            f"{progress.images_per_second:.0f} images/s  {left} left"
+            f"{progress.images_per_second:.0f} images/s  {left} left",
+            refresh=False,
         )
+        self.bar.update(100 * progress.fraction - self.bar.n)
         if progress.samples is not None:
             path = self.folder / "samples" / f"step-{progress.step:06d}.png"
             picture(progress.samples, SAMPLE_COLUMNS, height=640).save(path)

@@ -171,15 +171,39 @@ def test_killed_at_any_moment_it_ends_in_the_same_bits(mnist_dir, tmp_path):
     assert whole.keys() == killed.keys() and all(torch.equal(whole[name], killed[name]) for name in whole)
 
 
-def test_two_processes_give_one_checkpoint(mnist_dir, tmp_path):
-    """``accelerate launch --cpu --num_processes 2``: gradients are averaged, so both hold the same weights."""
-    finished = run(
-        "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1",
+PROCESSES = {
+    kind: (
+        "-m", "accelerate.commands.launch", kind, "--num_processes", "2", "--num_machines", "1",
         "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0",
-        "train.py", "--dataset", "mnist", "--data-dir", mnist_dir, "--output-dir", tmp_path / "two", "--cfg",
-        "--epochs", "2", *TINY, OMP_NUM_THREADS="1",
-    )  # fmt: skip
+    )
+    for kind in ("--multi_gpu", "--cpu")
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("launcher", PROCESSES)
+def test_launched_as_two_processes_gives_one_checkpoint(launcher, mnist_dir, tmp_path):
+    """accelerate starts both with --multi_gpu, on CPUs too; with --cpu it starts one alone, which is then said."""
+    options = ("--dataset", "mnist", "--data-dir", mnist_dir, "--output-dir", tmp_path / "two", "--cfg", "--epochs", "2")
+    finished = run(*PROCESSES[launcher], "train.py", *options, *TINY, OMP_NUM_THREADS="1")
     assert finished.returncode == 0, finished.stderr
-    assert "on 2 x cpu" in finished.stdout + finished.stderr
+    shown = finished.stdout + finished.stderr
+    if launcher == "--cpu":
+        assert "on 2 x cpu" in shown or "several processes were asked for, but this is the only one" in shown
+    else:
+        assert "on 2 x cpu" in shown
+    assert shown.count("2 epochs on") == 1 and shown.count("saved in") == 1  # one of them speaks
     assert read_progress(tmp_path / "two/state")["step"] == 20
     ddpm_demo.load(tmp_path / "two")
+
+
+def test_two_processes_train_as_one_would(mnist_dir, tmp_path):
+    """Each takes half of every batch and the gradients are averaged: the held-out loss is that of one process."""
+    options = ("--cfg", "--epochs", "4", "--lr", "0.01", *TINY)
+    assert train(mnist_dir, tmp_path / "one", *options).returncode == 0
+    shared = ("--dataset", "mnist", "--data-dir", mnist_dir, "--output-dir", tmp_path / "two", *options)
+    assert run(*PROCESSES["--multi_gpu"], "train.py", *shared, OMP_NUM_THREADS="1").returncode == 0
+    one, two = (
+        json.loads((tmp_path / name / "metrics.jsonl").read_text().splitlines()[-1]) for name in ("one", "two")
+    )
+    assert one["step"] == two["step"] == 40
+    assert two["validation_loss"] == pytest.approx(one["validation_loss"], rel=0.1)

@@ -11,7 +11,6 @@ import argparse
 import os
 import signal
 import sys
-from dataclasses import asdict, fields
 from pathlib import Path
 
 from ddpm_demo.denoiser import PREDICTIONS, WEIGHTINGS
@@ -147,50 +146,6 @@ def seed(text: str) -> int:
     return int(text)
 
 
-def fresh_settings(options: argparse.Namespace, device: str):
-    """The run's settings: what was asked for, then the dataset's recipe."""
-    from ddpm_demo.recipes import recipe_for
-    from ddpm_demo.training import Settings
-
-    name = options.dataset or "mnist"
-    defaults = asdict(recipe_for(name, options.minutes, device)) | {
-        "dataset": name,
-        "classes": (),
-        "cfg": False,
-        "label_dropout": 0.1,
-        "schedule": "cosine",
-        "prediction": "v_prediction",
-        "loss_weighting": "min-snr",
-        "attention": True,
-        "epochs": None,
-        "mixed_precision": "no" if device == "cpu" else "bf16",
-        "seed": 0,
-    }
-    if options.epochs:
-        defaults["minutes"] = None
-    given = {field.name: getattr(options, field.name) for field in fields(Settings)}
-    chosen = defaults | {name: value for name, value in given.items() if value is not None}
-    return Settings(**{name: tuple(value) if isinstance(value, list) else value for name, value in chosen.items()})
-
-
-def resumed_settings(options: argparse.Namespace, saved: dict):
-    """The saved run's settings, its budget extended if that was asked for; UserError for any other change."""
-    from ddpm_demo.training import Settings
-
-    saved = {name: tuple(value) if isinstance(value, list) else value for name, value in saved.items()}
-    if options.minutes or options.epochs:
-        saved |= {"minutes": options.minutes, "epochs": options.epochs}
-    for name, value in saved.items():
-        asked = getattr(options, name)
-        if asked is not None and (tuple(asked) if isinstance(asked, list) else asked) != value:
-            flag = name.replace("_", "-")
-            raise UserError(
-                f"--{flag} is {asked}, but the run to resume was started with {value}: leave --{flag} out, or start "
-                "anew in another --output-dir"
-            )
-    return Settings(**saved)
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Parse, train, save. Returns the exit status."""
     options = parse(arguments)
@@ -230,6 +185,7 @@ def train_model(options: argparse.Namespace, folder: Path) -> int:
 
     from ddpm_demo import data
     from ddpm_demo.runlog import RunLog
+    from ddpm_demo.settings import fresh, resumed
     from ddpm_demo.state import read_progress, saved_states
     from ddpm_demo.training import train
 
@@ -247,14 +203,14 @@ def train_model(options: argparse.Namespace, folder: Path) -> int:
         progress = read_progress(states)
         if progress is None:
             raise UserError(f"{states} holds no saved state to resume: start the run without --resume")
-        settings = resumed_settings(options, progress["settings"])
+        settings = resumed(options, progress["settings"])
     else:
         if ((folder / "demo.json").exists() or saved_states(states)) and not options.overwrite:
             raise UserError(
                 f"{folder} already holds a model: pass --resume to go on with it, --overwrite to replace it, or "
                 "another --output-dir"
             )
-        progress, settings = {"step": 0}, fresh_settings(options, device)
+        progress, settings = {"step": 0}, fresh(options, device)
     size = {"classes": settings.classes, "image_size": settings.image_size}
     accelerator = Accelerator(cpu=on_cpu, mixed_precision=settings.mixed_precision)
     with accelerator.main_process_first():  # the first one downloads or decodes, the others read what it left

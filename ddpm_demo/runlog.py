@@ -14,7 +14,8 @@ from ddpm_demo.errors import UserError
 from ddpm_demo.hub import write_card
 from ddpm_demo.networks import parameter_count
 from ddpm_demo.pictures import picture
-from ddpm_demo.training import SAMPLE_COLUMNS, Progress, Settings
+from ddpm_demo.settings import Settings
+from ddpm_demo.training import SAMPLE_COLUMNS, Progress
 
 ROW_EVERY = 5  # seconds between rows of metrics.jsonl
 

@@ -25,39 +25,13 @@ from ddpm_demo.errors import UserError
 from ddpm_demo.generation import generate
 from ddpm_demo.networks import unet
 from ddpm_demo.schedule import Schedule
+from ddpm_demo.settings import Settings
 from ddpm_demo.state import load_state, save_state
 
 WARMUP_STEPS = 200
 FIRST_SAMPLES = 125  # grids of samples after 125, 250, 500, ... steps: what is learned doubles in time, roughly
 HELD_OUT_IMAGES = 512
 SAMPLE_COLUMNS = 8
-
-
-@dataclass(frozen=True)
-class Settings:
-    """All that decides the weights of a run. A field name is the flag's name."""
-
-    dataset: str
-    classes: tuple[str, ...]
-    image_size: int
-    cfg: bool
-    label_dropout: float
-    schedule: str
-    prediction: str
-    loss_weighting: str
-    attention: bool
-    widths: tuple[int, ...]
-    layers: int
-    patch: int
-    dropout: float
-    flip: bool
-    epochs: float | None  # the budget is one of the two
-    minutes: float | None
-    batch_size: int  # over all processes together
-    lr: float
-    ema_decay: float
-    mixed_precision: str
-    seed: int
 
 
 @dataclass(frozen=True)

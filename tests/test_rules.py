@@ -16,6 +16,7 @@ ALLOWED = {  # what a file may import from this package; anything not named may 
     "denoiser": {"schedule"},
     "guidance": {"denoiser"},
     "samplers": {"denoiser"},
+    "settings": {"errors", "recipes"},
     "state": set(),
     "checkpoint": {"codec", "denoiser", "errors", "schedule", "hub"},
     "hub": {"errors"},

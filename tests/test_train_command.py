@@ -148,18 +148,21 @@ def test_ctrl_c_saves_and_says_how_to_go_on(mnist_dir, tmp_path):
 
 @pytest.mark.slow
 def test_killed_at_any_moment_it_ends_in_the_same_bits(mnist_dir, tmp_path):
-    """kill -9 at ten random moments, saving after every step, so that many fall inside a save."""
+    """kill -9 at ten moments, saving after every step: five at random, five as soon as a save is seen under way."""
     options = ("--cfg", "--epochs", "40", "--save-every", "0.001", *TINY)
     assert train(mnist_dir, tmp_path / "whole", *options, timeout=300).returncode == 0
     folder, moments = tmp_path / "killed", random.Random(0)
     process = start(mnist_dir, folder, *options)
     inside_a_save = 0
-    for _ in range(10):
+    for kill in range(10):
         before = read_progress(folder / "state")
         deadline = time.monotonic() + 90
         while read_progress(folder / "state") == before and time.monotonic() < deadline:
             time.sleep(0.01)
-        time.sleep(moments.uniform(0, 0.6))
+        if kill % 2:
+            time.sleep(moments.uniform(0, 0.6))
+        while not kill % 2 and time.monotonic() < deadline and not any((folder / "state").glob(".*.tmp")):
+            pass
         process.kill()
         process.communicate()
         inside_a_save += any((folder / "state").glob(".*.tmp"))
@@ -183,7 +186,17 @@ PROCESSES = {
 @pytest.mark.parametrize("launcher", PROCESSES)
 def test_launched_as_two_processes_gives_one_checkpoint(launcher, mnist_dir, tmp_path):
     """accelerate starts both with --multi_gpu, on CPUs too; with --cpu it starts one alone, which is then said."""
-    options = ("--dataset", "mnist", "--data-dir", mnist_dir, "--output-dir", tmp_path / "two", "--cfg", "--epochs", "2")
+    options = (
+        "--dataset",
+        "mnist",
+        "--data-dir",
+        mnist_dir,
+        "--output-dir",
+        tmp_path / "two",
+        "--cfg",
+        "--epochs",
+        "2",
+    )
     finished = run(*PROCESSES[launcher], "train.py", *options, *TINY, OMP_NUM_THREADS="1")
     assert finished.returncode == 0, finished.stderr
     shown = finished.stdout + finished.stderr
@@ -202,8 +215,6 @@ def test_two_processes_train_as_one_would(mnist_dir, tmp_path):
     assert train(mnist_dir, tmp_path / "one", *options).returncode == 0
     shared = ("--dataset", "mnist", "--data-dir", mnist_dir, "--output-dir", tmp_path / "two", *options)
     assert run(*PROCESSES["--multi_gpu"], "train.py", *shared, OMP_NUM_THREADS="1").returncode == 0
-    one, two = (
-        json.loads((tmp_path / name / "metrics.jsonl").read_text().splitlines()[-1]) for name in ("one", "two")
-    )
+    one, two = (json.loads((tmp_path / name / "metrics.jsonl").read_text().splitlines()[-1]) for name in ("one", "two"))
     assert one["step"] == two["step"] == 40
     assert two["validation_loss"] == pytest.approx(one["validation_loss"], rel=0.1)

@@ -10,8 +10,9 @@ from safetensors.torch import load_file
 
 from ddpm_demo import data, training
 from ddpm_demo.errors import UserError
+from ddpm_demo.settings import Settings
 from ddpm_demo.state import read_progress, saved_states
-from ddpm_demo.training import Settings, train
+from ddpm_demo.training import train
 
 SETTINGS = Settings(
     dataset="mnist", classes=(), image_size=28, cfg=True, label_dropout=0.2, schedule="cosine",

@@ -43,7 +43,7 @@ class Classifier(nn.Module):
         return self.head(self.features(images))
 
 
-def train(data: Data, epochs: int = 12, batch_size: int = 128, seed: int = 0) -> Iterator[tuple[float, Classifier]]:
+def train(data: Data, epochs: int = 8, batch_size: int = 128, seed: int = 0) -> Iterator[tuple[float, Classifier]]:
     """Train with shifts of up to two pixels and a one-cycle rate; yields (fraction done, classifier) every step."""
     torch.manual_seed(seed)
     classifier = Classifier(data.images.shape[1], len(data.label_names))

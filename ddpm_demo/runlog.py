@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -24,6 +25,8 @@ class RunLog:
     """Takes the progress of a run on its main process."""
 
     def __init__(self, folder: Path, settings: Settings, data_dir: str, first_step: int, log_with: str):
+        if not first_step:  # a run that starts anew, perhaps over an older one
+            shutil.rmtree(folder / "samples", ignore_errors=True)
         (folder / "samples").mkdir(parents=True, exist_ok=True)
         self.folder, self.settings, self.data_dir = folder, settings, data_dir
         self.metrics = folder / "metrics.jsonl"

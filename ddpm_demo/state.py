@@ -2,11 +2,12 @@
 
 import json
 import os
+import sys
 from pathlib import Path
 
 import torch
 from diffusers.training_utils import EMAModel
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import nn
 
@@ -37,10 +38,10 @@ def save_state(folder: Path, net: nn.Module, ema: EMAModel, optimizer: torch.opt
 
 def load_state(folder: Path, net: nn.Module, ema: EMAModel, optimizer: torch.optim.Optimizer) -> dict | None:
     """Restore the newest state in place and return its ``progress``; None where nothing was saved yet."""
-    states = saved_states(folder)
-    if not states:
+    newest = newest_whole(folder)
+    if newest is None:
         return None
-    with safe_open(states[-1], "pt") as file:
+    with safe_open(newest, "pt") as file:
         progress = json.loads(file.metadata()["progress"])
         tensors = {name: file.get_tensor(name) for name in file.keys()}
     net.load_state_dict({name[4:]: value for name, value in tensors.items() if name.startswith("net.")})
@@ -57,11 +58,22 @@ def load_state(folder: Path, net: nn.Module, ema: EMAModel, optimizer: torch.opt
 
 def read_progress(folder: Path) -> dict | None:
     """The newest state's ``progress`` alone, None where there is none."""
-    states = saved_states(folder)
-    if not states:
+    newest = newest_whole(folder)
+    if newest is None:
         return None
-    with safe_open(states[-1], "pt") as file:
+    with safe_open(newest, "pt") as file:
         return json.loads(file.metadata()["progress"])
+
+
+def newest_whole(folder: Path) -> Path | None:
+    """The newest state that can be read: the one before it is kept for the case that a disk damaged the last."""
+    for path in reversed(saved_states(folder)):
+        try:
+            with safe_open(path, "pt"):
+                return path
+        except SafetensorError:
+            print(f"note: {path} is damaged and is passed over", file=sys.stderr)
+    return None
 
 
 def saved_states(folder: Path) -> list[Path]:

@@ -91,6 +91,14 @@ def test_two_states_are_kept_and_no_scraps(images, tmp_path):
     ]
 
 
+def test_a_damaged_state_is_passed_over(images, tmp_path, capsys):
+    go(images, tmp_path, replace(SETTINGS, epochs=0.5), save_every=0.0)
+    last = saved_states(tmp_path)[-1]
+    last.write_bytes(last.read_bytes()[:5000])
+    assert read_progress(tmp_path)["step"] == 4 and "is damaged and is passed over" in capsys.readouterr().err
+    assert go(images, tmp_path, replace(SETTINGS, epochs=0.5))[-1].step == 5
+
+
 def test_samples_at_doublings():
     assert [step for step in range(3000) if training.is_doubling(step)] == [125, 250, 500, 1000, 2000]
 

@@ -12,7 +12,7 @@ CSS = """
 @media (max-width: 48rem) { .layout { grid-template: "pick" "view" "tune" / minmax(0, 1fr); } }
 .viewer figure { margin: 0; }
 .viewer .panels { display: flex; flex-wrap: wrap; gap: 1rem; }
-.viewer .panel { flex: 1 1 15rem; min-width: 0; }
+.viewer .panel { flex: 1 1 9rem; min-width: 0; }
 .viewer img { width: 100%; image-rendering: pixelated; border-radius: 4px; display: block; background: #000; }
 .viewer .meaning { font-size: .85rem; margin: .35rem 0 0; color: var(--body-text-color-subdued); }
 .viewer .meaning b { color: var(--body-text-color); }
@@ -23,6 +23,7 @@ CSS = """
 .viewer progress::-moz-progress-bar { background: var(--color-accent); }
 .viewer .numbers { display: flex; flex-wrap: wrap; gap: .2rem 1.4rem; margin-top: .3rem;
   font-variant-numeric: tabular-nums; }
+.viewer .source { font-size: .85rem; margin-top: .5rem; color: var(--body-text-color-subdued); }
 .viewer .numbers span { color: var(--body-text-color-subdued); }
 .classes .wrap { display: grid !important; grid-template-columns: repeat(auto-fill, minmax(3.6rem, 1fr)); gap: .35rem; }
 .classes label { justify-content: center; padding: .45rem .3rem !important; }

@@ -208,12 +208,14 @@ def frame(step: Step, columns: int, computing: float, used: dict) -> str:
         ("computing", f"{computing:.2f} s"),
         ("network calls", f"{step.nfe}{' (each with and without the class)' if guided else ''}"),
     )
+    method = SAMPLERS[used["sampler"]]
     listed = "".join(f"<div><span>{name}</span> {value}</div>" for name, value in numbers)
     return (
         f"<figure data-step='{step.index + 1}' data-settings='{escape(json.dumps(used), quote=True)}'>"
         f'<div class="panels">{drawn}</div>'
         f'<progress value="{step.index + 1}" max="{step.total}" aria-label="step"></progress>'
-        f'<figcaption class="numbers">{listed}</figcaption></figure>'
+        f'<figcaption><div class="numbers">{listed}</div>'
+        f'<p class="source">{method.title} ({method.source})</p></figcaption></figure>'
     )
 
 

@@ -3,6 +3,7 @@
 python train.py --dataset mnist --cfg                  a good model for the machine at hand
 python train.py --dataset mnist --cfg --minutes 5      legible digits in five minutes on two cores
 python train.py --dataset folder --data-dir DIR --cfg  your own images, DIR/<class>/*.png|jpg|webp
+python train.py --prediction epsilon --schedule linear --loss-weighting simple --lr 1e-4   as Ho et al. 2020: hours, not minutes
 python train.py --resume --output-dir runs/mnist       go on after Ctrl-C, a crash or a power cut
 accelerate launch --multi_gpu --num_processes 2 train.py ...   several GPUs; where there is none, several CPU processes
 """
@@ -22,7 +23,12 @@ from ddpm_demo.schedule import SCHEDULES
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     """The command line; what is not given stays None, to be filled from the dataset's recipe or the resumed run."""
     formatter = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=formatter, allow_abbrev=False)
+    rows = [
+        f"  {name:14} {row.image_size:4}  {' '.join(map(str, row.widths)):12} {row.batch_size:6} {row.lr:8g} {row.minutes:8g}"
+        for name, row in RECIPES.items()
+    ]
+    recipes = "defaults on a CPU:  size  widths        batch       lr  minutes\n" + "\n".join(rows)
+    parser = argparse.ArgumentParser(description=__doc__, epilog=recipes, formatter_class=formatter, allow_abbrev=False)
 
     group = parser.add_argument_group("data")
     add = group.add_argument

@@ -3,7 +3,7 @@
 python train.py --dataset mnist --cfg                  a good model for the machine at hand
 python train.py --dataset mnist --cfg --minutes 5      legible digits in five minutes on two cores
 python train.py --dataset folder --data-dir DIR --cfg  your own images, DIR/<class>/*.png|jpg|webp
-python train.py --prediction epsilon --schedule linear --loss-weighting simple --lr 1e-4   as Ho et al. 2020: hours, not minutes
+python train.py --prediction epsilon --schedule linear --lr 1e-4   as Ho et al. 2020: hours, not minutes
 python train.py --resume --output-dir runs/mnist       go on after Ctrl-C, a crash or a power cut
 accelerate launch --multi_gpu --num_processes 2 train.py ...   several GPUs; where there is none, several CPU processes
 """
@@ -84,7 +84,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add(
         "--loss-weighting",
         choices=WEIGHTINGS,
-        help="min-snr (default; Hang et al. 2023), or simple, the L_simple of Ho et al. 2020",
+        help="simple (default): the mean squared error of what the network predicts, L_simple where that is epsilon; min-snr: Hang et al. 2023",
     )
     add("--ema-decay", type=unit, help="of the moving average of the weights, which is what is kept")
     add("--mixed-precision", choices=("no", "bf16"), help="bf16 is faster on GPUs (default: bf16 there, no on CPUs)")

@@ -23,13 +23,13 @@ class Recipe:
 
 RECIPES = {
     "mnist": Recipe(28, (48, 96), batch_size=64, lr=2e-3, ema_decay=0.999, minutes=60),
-    "fashion-mnist": Recipe(28, (64, 128), flip=True),
+    "fashion-mnist": Recipe(28, (48, 96), batch_size=64, lr=2e-3, ema_decay=0.999, flip=True, minutes=60),
     "cifar10": Recipe(32, (96, 192), lr=1e-3, dropout=0.1, flip=True, minutes=120),
     "oxford-pets": Recipe(64, (64, 128, 192), lr=5e-4, dropout=0.1, flip=True, batch_size=32, minutes=240),
     "folder": Recipe(32, (64, 128), lr=1e-3, dropout=0.1, flip=True, batch_size=64, minutes=60),
 }
 # In a few minutes on a CPU a smaller network sees more images, and wins.
-SMALL = {"widths": (32, 64), "batch_size": 64, "lr": 3e-3, "ema_decay": 0.999}
+SMALL = {"widths": (32, 64), "batch_size": 32, "lr": 2.5e-3, "ema_decay": 0.998}
 SHORT_MINUTES = 10.0
 GPU_SPEED = 4  # a default budget by the clock shrinks by this much there
 

@@ -44,7 +44,7 @@ def fresh(given: Namespace, device: str) -> Settings:
         "label_dropout": 0.1,
         "schedule": "cosine",
         "prediction": "v_prediction",
-        "loss_weighting": "min-snr",
+        "loss_weighting": "simple",
         "attention": True,
         "epochs": None,
         "mixed_precision": "no" if device == "cpu" else "bf16",

@@ -13,6 +13,7 @@ from conftest import ROOT, run
 from safetensors.torch import load_file
 
 import ddpm_demo
+from ddpm_demo.recipes import RECIPES
 from ddpm_demo.state import read_progress, saved_states
 
 TINY = ("--widths", "8", "16", "--layers", "1", "--batch-size", "32", "--seed", "3")
@@ -33,6 +34,7 @@ def test_help_teaches():
         "--label-dropout P",
     ):
         assert words in shown
+    assert all(name in shown.split("defaults on a CPU")[1] for name in RECIPES)
 
 
 @pytest.fixture(scope="module")

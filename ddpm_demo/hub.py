@@ -67,18 +67,22 @@ def as_list(value) -> list:
 def card(about: dict, metrics: dict) -> str:
     """The model card's text."""
     training, patch, names = about["training"], about["codec"]["patch"], about["label_names"]
-    kind = f"class-conditional ({len(names)} classes) with classifier-free guidance" if names else "unconditional"
+    kind = (
+        f"class-conditional ({len(names)} classes), with classifier-free guidance (Ho & Salimans 2022)"
+        if names
+        else "unconditional"
+    )
     channels, size = about["channels"] * patch**2, about["image_size"] // patch
     parts = [
         "---\nlibrary_name: diffusers\nlicense: mit\ntags: [diffusion, ddpm, classifier-free-guidance]\n"
         f"datasets: [{about['dataset']}]\n---\n",
         f"# DDPM on {about['dataset']}\n",
-        f"A {kind} diffusion model (Ho et al. 2020; Ho & Salimans 2022) of "
+        f"A diffusion model (DDPM, Ho et al. 2020), {kind}, of "
         f"{about['channels']}x{about['image_size']}x{about['image_size']} images, diffused as {patch}x{patch} patches "
         f"in {channels} channels. Predicts `{training['prediction']}`, trained on the {training['schedule']} schedule.\n",
         "![samples, one row per class](samples.png)\n",
         f"## Trained by\n\n```\n{training_command(training)}\n```\n\n"
-        f"{training['steps']} steps in {training['seconds'] / 60:.0f} minutes on one {training['device']} machine.\n",
+        f"{training['steps']} steps in {training['seconds'] / 60:.0f} minutes (device: {training['device']}).\n",
     ]
     if metrics.get("quality"):
         rows = [

@@ -150,8 +150,8 @@ def evaluate(options: argparse.Namespace) -> None:
         cells[json.dumps(setting, sort_keys=True)] = {"setting": setting, **figures}
         read = f", {figures['accuracy']:.2%} read as asked" if labels is not None else ""
         print(f"w = {weight:g}: FID {figures['fid_test']:.3f} to test, {figures['fid_train']:.3f} to train{read}")
-    metrics["quality"] = list(cells.values())
-    write_atomically(path, (json.dumps(metrics, indent=2) + "\n").encode())
+        metrics["quality"] = list(cells.values())
+        write_atomically(path, (json.dumps(metrics, indent=2) + "\n").encode())  # after each: nothing lost
     write_card(folder)
     print(f"written to {path}")
 

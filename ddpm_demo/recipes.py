@@ -29,7 +29,7 @@ RECIPES = {
     "folder": Recipe(32, (64, 128), lr=1e-3, dropout=0.1, flip=True, batch_size=64, minutes=60),
 }
 # In a few minutes on a CPU a smaller network sees more images, and wins.
-SMALL = {"widths": (32, 64), "layers": 1, "batch_size": 32, "lr": 2.5e-3, "ema_decay": 0.998}
+SMALL = {"widths": (32, 64), "layers": 1, "batch_size": 32, "lr": 4e-3, "ema_decay": 0.998}
 SHORT_MINUTES = 10.0
 GPU_SPEED = 4  # a default budget by the clock shrinks by this much there
 

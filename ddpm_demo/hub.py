@@ -87,7 +87,7 @@ def card(about: dict, metrics: dict) -> str:
     if metrics.get("quality"):
         rows = [
             f"| {c['setting']['sampler']}, {c['setting']['steps']} steps, {c['setting']['schedule']} | "
-            f"{c['setting']['weight']:g} | {c['setting']['samples']} | {c['fid_test']:.2f} | {c['fid_train']:.2f} | "
+            f"{c['setting']['weight']:g} | {c['setting']['samples']} | {c['fid_test']:.3f} | {c['fid_train']:.3f} | "
             f"{c.get('accuracy', float('nan')):.2%} |"
             for c in metrics["quality"]
         ]
@@ -97,7 +97,7 @@ def card(about: dict, metrics: dict) -> str:
             + "\n".join(rows)
             + "\n\nFID is on the features of `classifier.safetensors`, which reads "
             f"{metrics['classifier_test_accuracy']:.2%} of the real test images; the real test images against the real "
-            f"training images are at {metrics['floor']:.2f}. These figures compare with each other, not with Inception "
+            f"training images are at {metrics['floor']:.3f}. These figures compare with each other, not with Inception "
             "FID.\n"
         )
     label = ", torch.full((8,), 3)" if names else ""

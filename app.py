@@ -8,6 +8,7 @@ python app.py --checkpoint user/ddpm-mnist   a model on the Hugging Face Hub
 import argparse
 import os
 import sys
+from pathlib import Path
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
@@ -28,12 +29,16 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
 
     from ddpm_demo import UserError, load, ui
+    from ddpm_demo.ui.settings import Catalogue
 
     try:
         model = load(options.checkpoint, best_device())
+        folder = Path(options.checkpoint) if Path(options.checkpoint).is_dir() else None
+        name = folder.resolve().name if folder else options.checkpoint
+        catalogue = Catalogue(model, name, folder, Path(__file__).parent / "checkpoints")
     except UserError as error:
         sys.exit(f"error: {error}")
-    demo = ui.build(model)
+    demo = ui.build(catalogue)
     demo.launch(server_name=options.host, server_port=options.port, share=options.share, **ui.launch_options())
 
 

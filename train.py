@@ -239,7 +239,7 @@ def train_model(options: argparse.Namespace, folder: Path) -> int:
         log.record(last)
     accelerator.wait_for_everyone()
     if last is not None:
-        log.finish(last)
+        log.finish(last, held_out)
     accelerator.end_training()
     return 130 if interrupted.is_set() else 0
 

@@ -4,6 +4,7 @@ unet/config.json, unet/diffusion_pytorch_model.safetensors    fp16 on disk, floa
 scheduler/scheduler_config.json                               DDPMScheduler, its betas written out
 demo.json                                                     dataset, label names, image size, codec, training
 samples.png, metrics.json, README.md                          the evidence
+examples.png, metrics.jsonl, samples/                         real images, losses, samples as it learned: for the app
 """
 
 import copy
@@ -18,6 +19,7 @@ from torch import nn
 from ddpm_demo.codec import Codec
 from ddpm_demo.denoiser import Denoiser
 from ddpm_demo.errors import UserError
+from ddpm_demo.networks import Recorded
 from ddpm_demo.schedule import Schedule
 
 
@@ -37,6 +39,12 @@ class Model:
     def device(self) -> torch.device:
         """Where the weights are."""
         return next(self.denoiser.net.parameters()).device
+
+    def recorded(self) -> "Model":
+        """The same model, its network recorded for a CPU: faster for a few images."""
+        shape = self.codec.shape(self.channels, self.image_size)
+        net = Recorded(self.denoiser.net, shape, self.denoiser.num_classes)
+        return replace(self, denoiser=replace(self.denoiser, net=net))
 
     def to(self, device: str | torch.device) -> "Model":
         """The same model, its weights moved to ``device``."""
@@ -110,7 +118,8 @@ def load_folder(folder: Path) -> Model:
         )
     return Model(
         denoiser=Denoiser(
-            net.eval().requires_grad_(False),
+            # channels_last: on a CPU the convolutions then skip a reordering, and sampling is about a tenth faster
+            net.eval().requires_grad_(False).to(memory_format=torch.channels_last),
             Schedule(torch.tensor(scheduler["trained_betas"], dtype=torch.float64)),
             scheduler["prediction_type"],
             len(names),

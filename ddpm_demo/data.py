@@ -33,6 +33,11 @@ class Data:
         """Images (B, C, H, W) float32 in [-1, 1] and labels (B,)."""
         return self.images[indices].float() / 127.5 - 1, self.labels[indices]
 
+    def one_of_each(self) -> Tensor:
+        """The first image of every class, (K, C, H, W) float32 in [-1, 1]; without classes, the first ten images."""
+        firsts = [(self.labels == k).nonzero()[:1].flatten() for k in range(len(self.label_names))]
+        return self.batch(torch.cat(firsts) if firsts else torch.arange(min(10, len(self))))[0]
+
     def to(self, device: torch.device) -> "Data":
         """The same on another device."""
         return Data(self.images.to(device), self.labels.to(device), self.label_names)

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from ddpm_demo import samplers
 from ddpm_demo.checkpoint import Model
+from ddpm_demo.denoiser import alpha_sigma
 from ddpm_demo.errors import UserError
-from ddpm_demo.guidance import ClassifierFree
+from ddpm_demo.guidance import ClassifierFree, Completion
 from ddpm_demo.samplers import SAMPLERS, VARIANCES, Step
 from ddpm_demo.schedule import SCHEDULES, Schedule
 
@@ -26,28 +27,44 @@ def sample(
     schedule: str = "cosine",
     sampler: str = "dpm++2m",
     steps: int = 20,
-    seed: int = 0,
+    seed: int | Sequence[int] = 0,
     variance: str = "posterior",
     interval: tuple[float, float] = (-inf, inf),
+    image: Tensor | None = None,
+    start: float | None = None,
+    keep: Tensor | None = None,
 ) -> Iterator[Step]:
     """Every step of the reverse process, as images (N, C, H, W), [-1, 1]; the last step's ``x0`` is the sample.
 
     ``labels`` are N class numbers; None draws ``count`` images (1) without a label. ``weight`` is the guidance
     weight w of Ho & Salimans 2022 (0: plain conditional; diffusers' ``guidance_scale`` is 1 + w), applied where the
     log-SNR lies in ``interval``. ``variance`` is DDPM's choice of reverse variance, "posterior" or "beta". Image k
-    starts from the noise of ``seed + k``, whatever the other images or the device. UserError for a wrong setting.
+    starts from the noise of ``seed + k``, or of the k-th of several seeds, whatever the other images or the device.
+
+    With ``image`` (C, H, W), [-1, 1], the walk begins at timestep ``start`` of the schedule from that image under
+    noise (SDEdit, Meng et al. 2022), and what ``keep`` (H, W), bool, marks of it is kept: the rest is painted anew.
+    UserError for a wrong setting.
     """
     check(model, labels, count, weight, schedule, sampler, steps, seed, variance, interval)
+    check_image(model, image, start, keep)
     label = None if labels is None else torch.tensor(labels, dtype=torch.int64, device=model.device)
+    number = len(labels) if labels is not None else count or 1
+    seeds = [seed + k for k in range(number)] if isinstance(seed, int) else seed
     shape = model.codec.shape(model.channels, model.image_size)
-    noise = noise_source(seed, len(labels) if labels is not None else count or 1, shape, model.device)
-    denoise = model.denoiser
+    noise = noise_source(seeds, shape, model.device)
+    grid = log_snr_grid(model, schedule, steps, start)
+    denoise, x = model.denoiser, noise()
     if label is not None:
         denoise = ClassifierFree(denoise, weight, denoise.num_classes, interval)
-    walked = Schedule.named(schedule)
-    grid = walked.grid(steps, within=model.denoiser.schedule.range)
-    walk = samplers.sample(denoise, noise(), grid, label, sampler=sampler, noise=noise, variance=variance, clip=True)
-    decode = model.codec.decode
+    if image is not None:
+        known = model.codec.encode(image[None]).to(model.device)
+        if keep is not None:
+            kept = model.codec.encode(keep.expand(1, *image.shape).float()).to(model.device) > 0
+            denoise = Completion(denoise, known, kept)
+        alpha, sigma = (c.item() for c in alpha_sigma(grid[0]))
+        x = alpha * known + sigma * x
+    walk = samplers.sample(denoise, x, grid, label, sampler=sampler, noise=noise, variance=variance, clip=True)
+    walked, decode = Schedule.named(schedule), model.codec.decode
     return (
         replace(
             step,
@@ -68,9 +85,14 @@ def generate(model: Model, labels: Sequence[int] | None = None, **settings) -> T
     return step.x0
 
 
-def noise_source(seed: int, count: int, shape: tuple[int, ...], device: torch.device) -> Callable[[], Tensor]:
-    """A function that draws the next noise (count, *shape); image k has a CPU generator of its own, seed + k."""
-    generators = [torch.Generator().manual_seed(seed + k) for k in range(count)]
+def log_snr_grid(model: Model, schedule: str, steps: int, start: float | None = None) -> Tensor:
+    """The log-SNRs (steps,) that ``sample`` visits: the schedule's, within those the model was trained on."""
+    return Schedule.named(schedule).grid(steps, within=model.denoiser.schedule.range, start=start)
+
+
+def noise_source(seeds: Sequence[int], shape: tuple[int, ...], device: torch.device) -> Callable[[], Tensor]:
+    """A function that draws the next noise (N, *shape); every image has a CPU generator of its own, with its seed."""
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     return lambda: torch.stack([torch.randn(shape, generator=g) for g in generators]).to(device)
 
 
@@ -80,13 +102,17 @@ def check(model, labels, count, weight, schedule, sampler, steps, seed, variance
     one_of("sampler", sampler, SAMPLERS)
     one_of("variance", variance, VARIANCES)
     whole("steps", steps, 1, 1000)
-    whole("seed", seed, 0, 2**32 - 1)
+    for one in [seed] if isinstance(seed, (int, float, str, type(None))) else seed:
+        whole("seed", one, 0, 2**32 - 1)
     if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not isfinite(weight):
         raise UserError(f"weight is {weight!r}; it must be a finite number")
     if not -MAX_WEIGHT <= weight <= MAX_WEIGHT:
         raise UserError(f"weight is {weight}; it must lie between -{MAX_WEIGHT:g} and {MAX_WEIGHT:g}")
     if not len(interval) == 2 or not interval[0] <= interval[1]:
         raise UserError(f"interval is {interval!r}; it must be (lowest, highest) log-SNR")
+    number = len(labels) if labels is not None else 1 if count is None else count
+    if isinstance(seed, Sequence) and len(seed) != number:
+        raise UserError(f"seed holds {len(seed)} numbers for {number} images; it must be one number, or one an image")
     if labels is None:
         whole("count", 1 if count is None else count, 1, 2**20)
         if weight:
@@ -100,6 +126,21 @@ def check(model, labels, count, weight, schedule, sampler, steps, seed, variance
         raise UserError("labels is empty; it must hold at least one class number")
     for label in labels:
         whole("label", label, 0, len(model.label_names) - 1)
+
+
+def check_image(model: Model, image: Tensor | None, start: float | None, keep: Tensor | None) -> None:
+    """UserError unless the image to begin from fits the model."""
+    size = (model.channels, model.image_size, model.image_size)
+    if image is None:
+        if start is not None or keep is not None:
+            raise UserError("start and keep need an image to begin from")
+        return
+    if tuple(image.shape) != size or not bool(image.isfinite().all()):
+        raise UserError(f"image has shape {tuple(image.shape)}; it must be finite numbers of shape {size}")
+    if keep is not None and (keep.dtype != torch.bool or tuple(keep.shape) != size[1:]):
+        raise UserError(f"keep is {keep.dtype} of shape {tuple(keep.shape)}; it must be bool of shape {size[1:]}")
+    if start is not None and (isinstance(start, bool) or not 0 <= start <= 999):
+        raise UserError(f"start is {start!r}; it must be a timestep from 0 to 999")
 
 
 def one_of(name: str, value: str, allowed) -> None:

@@ -33,3 +33,25 @@ class ClassifierFree:
         conditional, unconditional = self.denoise(x.repeat(2, 1, 1, 1), log_snr, torch.cat([label, null])).chunk(2)
         self.direction = conditional - unconditional
         return conditional + self.weight * self.direction
+
+
+@dataclass
+class Completion:
+    """Keeps the known part of an image: its clean estimate is the image itself where ``keep`` is true.
+
+    The sampler then walks that part along its own forward process, x = alpha * known + sigma * eps, while the rest is
+    denoised beside it (the replacement method of Song et al. 2021, Score SDE, appendix I.2, in terms of D).
+    """
+
+    denoise: object  # (x, log_snr, label) -> clean estimate
+    known: Tensor  # (C, H, W), or one for each of N images
+    keep: Tensor  # bool, like known
+
+    def __call__(self, x: Tensor, log_snr: float, label: Tensor | None) -> Tensor:
+        """The clean estimate (N, C, H, W) with the known part put back."""
+        return torch.where(self.keep, self.known, self.denoise(x, log_snr, label))
+
+    @property
+    def direction(self) -> Tensor | None:
+        """That of the guidance inside."""
+        return getattr(self.denoise, "direction", None)

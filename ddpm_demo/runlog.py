@@ -14,7 +14,7 @@ from ddpm_demo.data import Data
 from ddpm_demo.errors import UserError
 from ddpm_demo.hub import write_card
 from ddpm_demo.networks import parameter_count
-from ddpm_demo.pictures import picture
+from ddpm_demo.pictures import picture, strip
 from ddpm_demo.settings import Settings
 from ddpm_demo.training import SAMPLE_COLUMNS, Progress
 
@@ -78,11 +78,12 @@ class RunLog:
             if self.board and row[name] is not None:
                 self.board.add_scalar(name, row[name], progress.step)
 
-    def finish(self, progress: Progress) -> None:
+    def finish(self, progress: Progress, held_out: Data) -> None:
         """Save the checkpoint; say how to go on after an interruption, and what to do with a finished model."""
         self.bar.close()
         checkpoint.save(progress.model, self.folder)
         picture(progress.samples, SAMPLE_COLUMNS, height=640).save(self.folder / "samples.png")
+        strip(held_out.one_of_each()).save(self.folder / "examples.png")
         write_card(self.folder)
         if self.board:
             self.board.close()

@@ -81,15 +81,18 @@ class Schedule:
         high, low = self.log_snrs[above - 1], self.log_snrs[above]
         return above - 1 + ((high - log_snr) / (high - low)).clamp(0, 1)
 
-    def grid(self, steps: int, within: tuple[float, float] | None = None) -> Tensor:
+    def grid(self, steps: int, within: tuple[float, float] | None = None, start: float | None = None) -> Tensor:
         """The log-SNRs (steps,) that a sampler visits, noisiest first, evenly spaced in t.
 
         Spacing is "trailing" (Lin et al. 2024, section 3.4): it starts at the noisiest timestep, and the last of
-        the equal strides ends on the clean image. ``within`` keeps to the log-SNRs another schedule was trained on.
+        the equal strides ends on the clean image. ``within`` keeps to the log-SNRs another schedule was trained on;
+        ``start`` is a timestep to begin at instead.
         """
         if isinstance(steps, bool) or not float(steps).is_integer() or not 1 <= steps <= len(self):
             raise ValueError(f"steps is {steps}; it must be a whole number from 1 to {len(self)}")
         lowest, highest = within or self.range
         last, first = self.timestep(lowest), self.timestep(highest)
+        if start is not None:
+            last = torch.as_tensor(start, dtype=torch.float64).clamp(first, last)
         t = last - torch.arange(int(steps), dtype=torch.float64) * (last - first + 1) / steps
         return self.log_snr(t).clamp(lowest, highest)

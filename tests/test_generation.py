@@ -1,10 +1,13 @@
 import pytest
 import torch
 from conftest import SHIPPED, tiny_model
+from PIL import Image
 
 import ddpm_demo
 from ddpm_demo import UserError, generate, sample
 from ddpm_demo.classifier import load_classifier
+from ddpm_demo.denoiser import alpha_sigma
+from ddpm_demo.pictures import unstrip
 
 
 def test_every_step_is_an_image(model):
@@ -90,3 +93,58 @@ def test_the_shipped_model_draws_what_is_asked(sampler, schedule, steps):
     labels = torch.arange(20) % 10
     images = generate(model, labels.tolist(), weight=1.0, schedule=schedule, sampler=sampler, steps=steps)
     assert (judge(images).argmax(1) == labels).sum() >= 18
+
+
+def test_several_seeds_are_as_many_single_ones(model):
+    together = generate(model, [0, 1, 1], steps=4, seed=[7, 7, 2])
+    for k, (label, seed) in enumerate(((0, 7), (1, 7), (1, 2))):
+        torch.testing.assert_close(together[k : k + 1], generate(model, [label], steps=4, seed=seed), atol=1e-4, rtol=0)
+    with pytest.raises(UserError, match="seed holds 2 numbers for 1 images"):
+        generate(model, [0], steps=4, seed=[1, 2])
+
+
+def test_beginning_from_an_image():
+    """From little noise the image comes back, from all of it another one does."""
+    model = ddpm_demo.load(SHIPPED)
+    with Image.open(SHIPPED / "examples.png") as row:
+        seven = unstrip(row, 1, 28)[7]
+    distance = [
+        (generate(model, [7], image=seven, start=start, steps=8)[0] - seven).square().mean().item()
+        for start in (50.0, 400.0, 999.0)
+    ]
+    assert distance[0] < 0.02 and distance[0] < distance[1] < distance[2]
+    first = next(sample(model, [7], image=seven, start=400.0, steps=8))
+    assert first.timestep == pytest.approx(400, abs=0.01)
+
+
+@pytest.mark.parametrize("sampler", ["ddpm", "dpm++2m", "heun"])
+def test_completion_keeps_what_is_known(sampler):
+    model = ddpm_demo.load(SHIPPED)
+    with Image.open(SHIPPED / "examples.png") as row:
+        digit = unstrip(row, 1, 28)[3]
+    keep = torch.zeros(28, 28, dtype=torch.bool)
+    keep[:, :14] = True
+    steps = list(sample(model, [3, 3], image=digit, keep=keep, weight=1.0, steps=10, sampler=sampler))
+    for image in steps[-1].x0:
+        assert torch.equal(image[:, keep], digit[:, keep])
+    assert not torch.allclose(steps[-1].x0[0], steps[-1].x0[1], atol=0.1)
+    # the kept part of every state is the known image under that state's noise: neither cleaner nor noisier
+    for step in steps[1:]:
+        alpha, sigma = (c.item() for c in alpha_sigma(step.log_snr))
+        noise = (step.x[:, :, keep] - alpha * digit[:, keep]) / sigma
+        assert 0.8 < noise.std() < 1.2
+
+
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        ({"start": 5.0}, "start and keep need an image"),
+        ({"image": torch.zeros(1, 28, 28)}, "image has shape \\(1, 28, 28\\); it must be finite numbers of shape"),
+        ({"image": torch.full((1, 16, 16), torch.nan)}, "finite numbers"),
+        ({"image": torch.zeros(1, 16, 16), "start": 1000}, "start is 1000; it must be a timestep"),
+        ({"image": torch.zeros(1, 16, 16), "keep": torch.ones(16, 16)}, "keep is torch.float32"),
+    ],
+)
+def test_a_wrong_image_is_a_sentence(model, settings, message):
+    with pytest.raises(UserError, match=message):
+        generate(model, [0], steps=3, **settings)

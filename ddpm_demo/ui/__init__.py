@@ -2,56 +2,63 @@
 
 import gradio as gr
 
-from ddpm_demo.checkpoint import Model
-from ddpm_demo.ui import generate
+from ddpm_demo.ui import charts, compare, draw, evidence, forward, generate, small_steps
+from ddpm_demo.ui.settings import Catalogue
 
 CSS = """
 .layout { display: grid !important; gap: 1rem 1.5rem; align-items: start;
   grid-template: "pick view" auto "tune view" 1fr / minmax(20rem, 2fr) 3fr; }
 .layout .pick { grid-area: pick; } .layout .view { grid-area: view; } .layout .tune { grid-area: tune; }
 @media (max-width: 48rem) { .layout { grid-template: "pick" "view" "tune" / minmax(0, 1fr); } }
-.viewer figure { margin: 0; }
-.viewer .panels { display: flex; flex-wrap: wrap; gap: 1rem; }
-.viewer .panel { flex: 1 1 9rem; min-width: 0; }
-.viewer img { width: 100%; image-rendering: pixelated; border-radius: 4px; display: block; background: #000; }
-.viewer .meaning { font-size: .85rem; margin: .35rem 0 0; color: var(--body-text-color-subdued); }
-.viewer .meaning b { color: var(--body-text-color); }
-.viewer progress { width: 100%; height: .35rem; margin-top: .8rem; border: 0; border-radius: 4px; overflow: hidden;
-  appearance: none; background: var(--border-color-primary); }
-.viewer progress::-webkit-progress-bar { background: var(--border-color-primary); }
-.viewer progress::-webkit-progress-value { background: var(--color-accent); }
-.viewer progress::-moz-progress-bar { background: var(--color-accent); }
-.viewer .numbers { display: flex; flex-wrap: wrap; gap: .2rem 1.4rem; margin-top: .3rem;
-  font-variant-numeric: tabular-nums; }
-.viewer .source { font-size: .85rem; margin-top: .5rem; color: var(--body-text-color-subdued); }
-.viewer .numbers span { color: var(--body-text-color-subdued); }
+.hint, .remark { color: var(--body-text-color-subdued); } .remark { min-height: 2.6em; }
 .classes .wrap { display: grid !important; grid-template-columns: repeat(auto-fill, minmax(3.6rem, 1fr)); gap: .35rem; }
 .classes label { justify-content: center; padding: .45rem .3rem !important; }
 .classes label input { position: absolute; opacity: 0; width: 1px; }
 .classes label span { margin: 0 !important; white-space: nowrap; }
 .classes label:focus-within { outline: 2px solid var(--color-accent); outline-offset: 1px; }
+.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(8.5rem, 1fr)); gap: 1rem; }
+.cards figure { margin: 0; } .cards img { width: 100%; image-rendering: pixelated; border-radius: 4px; }
+.cards figcaption { font-size: .85rem; margin-top: .35rem; color: var(--body-text-color-subdued); line-height: 1.4; }
+.cards b { color: var(--body-text-color); }
+.sentence { max-width: 46rem; } .reading .chart { max-width: 34rem; } .missing { color: var(--body-text-color-subdued); }
+.drag svg[data-low] { cursor: ew-resize; touch-action: none; user-select: none; }
+.facts { display: flex; flex-wrap: wrap; gap: .6rem 2rem; margin: .3rem 0 1rem; } .facts dd { margin: 0; }
+.facts dt { font-size: .8rem; color: var(--body-text-color-subdued); }
+.measured .scroll { overflow-x: auto; } .measured td, .measured th { padding: .2rem .7rem; text-align: right; font-size: .85rem; }
+.measured .here { outline: 2px solid var(--color-accent); }
 footer { display: none !important; }
 """
 # Fonts of the machine itself: the page must work offline.
 FONTS = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}
 
 
-def build(model: Model) -> gr.Blocks:
-    """The whole app for one model."""
+def build(catalogue: Catalogue) -> gr.Blocks:
+    """The whole app for the checkpoints at hand."""
     with gr.Blocks(title="ddpm-demo: watch noise become an image", analytics_enabled=False) as demo:
-        what = "handwritten digits (MNIST)" if model.dataset == "mnist" else f"images ({model.dataset})"
         gr.Markdown(
-            f"# Watch noise become an image\nA small diffusion model, trained on {what}, starts from pure noise and "
-            "removes it step by step. Pick what to draw and how; every step below is computed live, on this machine."
+            "# Watch noise become an image\nA small diffusion model starts from pure noise and removes it step by "
+            "step. Everything below is computed live, on this machine."
         )
-        generate.build(demo, model)
+        with gr.Tabs():
+            with gr.Tab("Generate", id="generate"):
+                chosen = generate.build(demo, catalogue)
+            with gr.Tab("Forward process", id="forward"):
+                forward.build(catalogue, chosen["checkpoint"])
+            with gr.Tab("Compare", id="compare"):
+                compare.build(catalogue, chosen)
+            with gr.Tab("Draw", id="draw"):
+                draw.build(catalogue, chosen["checkpoint"])
+            with gr.Tab("Why small steps?", id="small-steps"):
+                small_steps.build()
+            with gr.Tab("Evidence", id="evidence") as measured:
+                evidence.build(measured, catalogue, chosen)
     return demo.queue(max_size=32, default_concurrency_limit=4)
 
 
 def launch_options() -> dict:
     """Look and limits, which Gradio takes at launch."""
     return {
-        "css": CSS,
+        "css": CSS + charts.CSS,
         "theme": gr.themes.Soft(primary_hue="indigo", **FONTS),
         "max_threads": 8,
         "max_file_size": "1mb",

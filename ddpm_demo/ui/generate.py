@@ -1,104 +1,128 @@
-"""The Generate tab: choose, press Generate, watch x_t and the clean estimate side by side."""
+"""The Generate tab: choose, press Generate or go Live, and watch noise become an image."""
 
-import base64
-import io
 import json
-import threading
 import time
-from collections.abc import Iterator
-from html import escape
+from collections.abc import Iterator, Mapping
 
 import gradio as gr
 from PIL import Image
 
-from ddpm_demo.checkpoint import Model
 from ddpm_demo.errors import UserError
-from ddpm_demo.generation import sample
-from ddpm_demo.pictures import noisy_panel, picture
-from ddpm_demo.samplers import SAMPLERS, Step
-from ddpm_demo.schedule import SCHEDULES
+from ddpm_demo.pictures import picture
+from ddpm_demo.samplers import SAMPLERS
+from ddpm_demo.ui.player import film, player
+from ddpm_demo.ui.settings import (
+    ALL,
+    ALWAYS,
+    DEFAULTS,
+    PRESETS,
+    Catalogue,
+    Run,
+    as_number,
+    class_choices,
+    columns_for,
+    controls,
+    prepare,
+)
 
-DEFAULTS = {"weight": 1.0, "schedule": "cosine", "sampler": "dpm++2m", "steps": 20, "seed": 0, "count": 1}
-ALL = "all"
-MAX_COUNT = 8
-PACES = ("watch", "as fast as possible")
-# Runs of several people take turns step by step: two at once would fight over the same few cores.
-NETWORK = threading.Lock()
-WATCH_SECONDS = 3.0  # a run at the watching pace takes about this long, and no frame longer than a seventh of a second
-FRAMES_PER_SECOND = 30
+LIVE_SECONDS = 0.12  # of computing from a change to its picture
+PACE: dict[tuple, float] = {}  # seconds a step took, by kind of run, on this machine
+HINT = """Pick a class and press **Generate**, then drag the bar under the picture back to see how it came about.
+Next, switch **Live** on, choose one class, and move the guidance weight."""
 
 
-def build(demo: gr.Blocks, model: Model) -> None:
-    """Lay out the tab, wire it, and offer the same as the API endpoint ``/generate``."""
-    names = model.label_names
+def build(demo: gr.Blocks, catalogue: Catalogue) -> dict[str, gr.components.Component]:
+    """Lay out the tab, wire it, and offer the same as the API endpoint ``/generate``. Returns its controls by name."""
+    model = catalogue.model()
+    made: dict[str, gr.components.Component] = {}
     with gr.Row(elem_classes="layout"):  # three areas, which a phone stacks in this order
         with gr.Column(elem_classes="pick"):
-            class_label = gr.Radio(
-                [*names, (f"all {spell(len(names))}", ALL)] if names else [ALL],
-                value=ALL,
-                label="Class",
-                elem_classes="classes",
-                visible=bool(names),
+            gr.Markdown(HINT, elem_classes="hint")
+            made["checkpoint"] = gr.Dropdown(
+                catalogue.names, value=catalogue.names[0], label="Checkpoint", visible=len(catalogue.names) > 1
+            )
+            made["class_label"] = gr.Radio(class_choices(model), value=ALL, label="Class", elem_classes="classes")
+            made["weight"] = gr.Slider(
+                -1, 8, DEFAULTS["weight"], step=0.1, label="Guidance weight w", visible=bool(model.label_names)
             )
             with gr.Row():
-                go = gr.Button("Generate", variant="primary", min_width=120)
-                stop = gr.Button("Stop", interactive=False, min_width=120)
-        view = gr.HTML(elem_classes=["view", "viewer"])
+                go = gr.Button("Generate", variant="primary", min_width=110)
+                stop = gr.Button("Stop", interactive=False, min_width=80)
+                live = gr.Checkbox(False, label="Live", info="redraw as I choose", min_width=110)
+            remark = gr.Markdown(remarks(DEFAULTS), elem_classes="remark")
+        with gr.Column(elem_classes="view"):
+            view = player(elem_classes=["viewer"])
         with gr.Column(elem_classes="tune"):
-            weight = gr.Slider(
-                -1,
-                8,
-                DEFAULTS["weight"] if names else 0,
-                step=0.1,
-                label="Guidance weight w",
-                info="-1 ignores the class, 0 follows it, more insists on it (diffusers: guidance_scale = 1 + w)",
-                visible=bool(names),
-            )
-            steps = gr.Slider(1, 1000, DEFAULTS["steps"], step=1, label="Steps")
-            sampler = gr.Dropdown(
-                [(row.title, name) for name, row in SAMPLERS.items()], value=DEFAULTS["sampler"], label="Sampler"
-            )
-            schedule = gr.Radio(list(SCHEDULES), value=DEFAULTS["schedule"], label="Noise schedule")
-            with gr.Row():
-                count = gr.Slider(
-                    1,
-                    MAX_COUNT,
-                    DEFAULTS["count"],
-                    step=1,
-                    label="Images per class" if names else "Images",
-                    min_width=200,
-                )
-                with gr.Column(min_width=110):
-                    seed = gr.Number(DEFAULTS["seed"], precision=0, minimum=0, maximum=2**31, label="Seed")
-                    dice = gr.Button("🎲 New seed", size="sm")
-            pace = gr.Radio(list(PACES), value=PACES[0], label="Pace")
+            preset = gr.Dropdown(list(PRESETS), value=None, label="Preset", info="a good place to start from")
+            made |= controls(catalogue)
+    made = {name: made[name] for name in DEFAULTS}
+    inputs = list(made.values())
+    quiet = {"show_progress": "hidden", "api_visibility": "private"}
+    network = quiet | {"concurrency_id": "network"}
 
-    settings = [class_label, weight, schedule, sampler, steps, seed, count]
-    handler = {
-        "inputs": [*settings, pace],
-        "outputs": [view, go, stop],
-        "show_progress": "hidden",
-        "api_visibility": "private",
-        "concurrency_id": "network",
-    }
+    def run(*values):
+        yield from watch(catalogue, dict(zip(made, values)))
 
-    def run(*chosen):
-        yield from watch(model, *chosen)
+    def open_page(request: gr.Request, *values):
+        yield from opening(catalogue, dict(zip(made, values)), request.query_params)
 
-    started = go.click(run, **handler)
-    opened = demo.load(run, **handler)
+    def changed(live, *values):
+        return sketch(catalogue, live, dict(zip(made, values)))
+
+    def complete(live, *values):
+        yield from completed(catalogue, live, dict(zip(made, values)))
+
+    started = go.click(run, inputs, [view, go, stop], **network)
+    opened = demo.load(open_page, inputs, [view, go, stop, remark, *inputs], **network)
     stop.click(buttons_at_rest, None, [go, stop], cancels=[started, opened], queue=False, api_visibility="private")
-    dice.click(None, None, seed, js="() => Math.floor(Math.random() * 1e6)")
+
+    # Live, and the remark: whatever came while the last answer was under way is asked once, with the newest values.
+    redraw = [
+        component.input
+        for name, component in made.items()
+        if name != "checkpoint"  # that one has a handler of its own, below
+    ]
+    drafted = gr.on(
+        [*redraw, live.input], changed, [live, *inputs], [view, remark], trigger_mode="always_last", **network
+    )
+    exact = drafted.then(complete, [live, *inputs], view, **network)
+    gr.on(redraw, None, None, None, cancels=[exact], queue=False, api_visibility="private")  # the newest wins
+    preset.input(
+        lambda name, *values: [*(DEFAULTS | dict(zip(made, values)) | PRESETS.get(name, {})).values()],
+        [preset, *inputs],
+        inputs,
+        queue=False,
+        **quiet,
+    ).then(changed, [live, *inputs], [view, remark], **network).then(complete, [live, *inputs], view, **network)
+    made["checkpoint"].input(
+        lambda name: class_picker(catalogue, name), made["checkpoint"], [made["class_label"], made["weight"]], **quiet
+    ).then(run, inputs, [view, go, stop], **network)
+    api(catalogue, made)
+    return made
+
+
+def api(catalogue: Catalogue, made: dict[str, gr.components.Component]) -> None:
+    """The endpoint ``/generate``: the controls as named parameters, a picture and the settings in full as answer."""
 
     def generate(
-        class_label: str, weight: float, schedule: str, sampler: str, steps: int, seed: int, count: int
+        class_label: str = ALL,
+        weight: float = DEFAULTS["weight"],
+        schedule: str = DEFAULTS["schedule"],
+        sampler: str = DEFAULTS["sampler"],
+        steps: int = DEFAULTS["steps"],
+        seed: int = 0,
+        count: int = 1,
+        variance: str = DEFAULTS["variance"],
+        interval_from: float = -ALWAYS,
+        interval_to: float = ALWAYS,
+        checkpoint: str = "",
     ) -> tuple[Image.Image, dict]:
-        return finished(model, class_label, weight, schedule, sampler, steps, seed, count)
+        return finished(catalogue, dict(zip(DEFAULTS, list(locals().values())[: len(DEFAULTS)])))
 
     image, used = gr.Image(format="png", visible=False, label="image"), gr.JSON(visible=False, label="settings")
     gr.Button(visible=False).click(
         generate,
-        settings,
+        list(made.values()),
         [image, used],
         api_name="generate",
         api_description="Draw images of a class: the finished picture, and the settings it was drawn with.",
@@ -106,121 +130,141 @@ def build(demo: gr.Blocks, model: Model) -> None:
     )
 
 
-def spell(number: int) -> str:
-    """A small number in words."""
-    words = ("two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
-    return words[number - 2] if 2 <= number <= 10 else str(number)
-
-
 def buttons_at_rest() -> tuple[dict, dict]:
     """Generate ready, Stop idle."""
     return gr.update(interactive=True), gr.update(interactive=False)
 
 
-def start(model: Model, class_label, weight, schedule, sampler, steps, seed, count) -> tuple[Iterator[Step], int, dict]:
-    """The walk for what a user chose, how many images a row, and the settings in full. gr.Error for a wrong one."""
-    names = model.label_names
-    try:
-        count = as_int("count", count)
-        if not 1 <= count <= MAX_COUNT:
-            raise UserError(f"count is {count}; it must be a whole number from 1 to {MAX_COUNT}")
-        if names and class_label not in (*names, ALL):
-            raise UserError(f"class_label is {class_label!r}; it must be one of {', '.join(names)} or {ALL}")
-        chosen = range(len(names)) if class_label == ALL else [names.index(class_label)]
-        common = {
-            "weight": weight,
-            "schedule": schedule,
-            "sampler": sampler,
-            "steps": as_int("steps", steps),
-            "seed": as_int("seed", seed),
-        }
-        if names:
-            walk = sample(model, [label for label in chosen for _ in range(count)], **common)
-        else:
-            walk = sample(model, count=count, **common)
-    except UserError as error:
-        raise gr.Error(str(error), print_exception=False) from error
-    images = len(chosen) * count if names else count
-    return walk, columns_for(images), {"class_label": class_label, **common, "count": count}
-
-
-def columns_for(images: int) -> int:
-    """Images a row: as square as whole rows allow."""
-    return next(columns for columns in range(1, images + 1) if columns**2 >= images and images % columns == 0)
-
-
-def as_int(name: str, value) -> int:
-    """3.0 as 3, since JSON and sliders know no integers; UserError for 3.7, text or nothing."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not float(value).is_integer():
-        raise UserError(f"{name} is {value!r}; it must be a whole number")
-    return int(value)
-
-
-def watch(model: Model, *chosen) -> Iterator[tuple]:
-    """Frames of a run as (html, Generate button, Stop button), thinned to what an eye can follow."""
-    *settings, pace = chosen
-    walk, columns, used = start(model, *settings)
-    pause = min(1 / 7, WATCH_SECONDS / used["steps"]) if pace == PACES[0] else 0.0
+def watch(catalogue: Catalogue, settings: dict, still: bool = False) -> Iterator[tuple]:
+    """A run as (film so far, Generate button, Stop button)."""
+    run = prepare(catalogue, settings)
     busy = gr.update(interactive=False), gr.update(interactive=True)
     unchanged = gr.skip(), gr.skip()  # a frame that is under way when Stop is pressed must not undo its buttons
-    computing, shown, due = 0.0, 0.0, time.perf_counter() - pause
-    while True:
-        with NETWORK:
-            began = time.perf_counter()
-            step = next(walk)
-            now = time.perf_counter()
-        computing, due, last = computing + now - began, due + pause, step.index + 1 == step.total
-        if step.index and not last and max(now, due) - shown < 1 / FRAMES_PER_SECOND:
-            continue
-        time.sleep(max(0.0, due - now))
-        shown = time.perf_counter()
-        due = max(due, shown)
-        buttons = buttons_at_rest() if last else unchanged if step.index else busy
-        yield frame(step, columns, computing, used), *buttons
-        if last:
+    first = True
+    for growing in film(run.walk(), columns_for(run.images), run.used, run.curve, still):
+        yield growing, *(buttons_at_rest() if growing["done"] else busy if first else unchanged)
+        first = False
+
+
+def opening(catalogue: Catalogue, settings: dict, query: Mapping[str, str]) -> Iterator[tuple]:
+    """The page as it opens: the state that a link describes, or the defaults, and the run that belongs to it."""
+    told = from_query(query)
+    try:
+        run = prepare(catalogue, settings | told)
+    except gr.Error as error:
+        gr.Warning(f"This link cannot be followed: {error.message}")
+        run = prepare(catalogue, settings)
+    picker = class_picker(catalogue, run.used["checkpoint"])
+    values = [gr.update(value=value) for value in run.used.values()]
+    values[0] = picker[0] | {"value": run.used["class_label"]}
+    values[1] = picker[1] | {"value": run.used["weight"]}
+    start = json.dumps(run.used)
+    if start in catalogue.opened:
+        yield catalogue.opened[start], *buttons_at_rest(), remarks(run.used), *values
+        return
+    first = True
+    for growing, *buttons in watch(catalogue, run.used):
+        rest = [remarks(run.used), *values] if first else [gr.skip()] * (1 + len(values))
+        yield growing, *buttons, *rest
+        first = False
+    if all(run.used[name] == value for name, value in DEFAULTS.items() if name != "checkpoint"):
+        catalogue.opened[start] = growing  # the next visitor finds it ready
+
+
+def from_query(query: Mapping[str, str]) -> dict:
+    """The settings in a link's query; what is no setting is passed over, what is no number stays text."""
+    told = {}
+    for name, default in DEFAULTS.items():
+        if name in query:
+            told[name] = query[name]
+            if not isinstance(default, str):
+                try:
+                    told[name] = float(query[name])
+                except ValueError:
+                    continue
+    return told
+
+
+def class_picker(catalogue: Catalogue, name: str) -> tuple[dict, dict]:
+    """The class picker and the weight as they fit a checkpoint."""
+    try:
+        model = catalogue.model(name)
+    except UserError as error:
+        raise gr.Error(str(error), print_exception=False) from error
+    return gr.update(choices=class_choices(model), value=ALL), gr.update(visible=bool(model.label_names))
+
+
+def sketch(catalogue: Catalogue, live: bool, settings: dict) -> tuple:
+    """(film or nothing, remark) at once after a change. With Live on: the run, or a draft of fewer steps if it is slow.
+
+    A draft takes as many steps as this machine did in LIVE_SECONDS the last time; ``completed`` then brings the rest.
+    """
+    if live is not True:
+        return gr.skip(), remarks(settings)
+    run = prepare(catalogue, settings)
+    steps = affordable(run)
+    began = time.perf_counter()
+    if steps < run.used["steps"]:
+        run = prepare(catalogue, run.used | {"steps": steps})
+    *_, whole = film(run.walk(), columns_for(run.images), run.used, run.curve, still=True)
+    PACE[kind(run)] = (time.perf_counter() - began) / steps
+    if steps < int(settings["steps"]):
+        whole |= {"link": "", "source": f"draft of {steps} steps; all {int(settings['steps'])} follow"}
+    return whole, remarks(settings)
+
+
+def completed(catalogue: Catalogue, live: bool, settings: dict) -> Iterator:
+    """The exact run after a draft; nothing where the sketch was exact already."""
+    if live is True:
+        run = prepare(catalogue, settings)
+        if affordable(run) < run.used["steps"]:
+            yield from film(run.walk(), columns_for(run.images), run.used, run.curve, still=True)
             return
+    yield gr.skip()
 
 
-def finished(model: Model, *settings) -> tuple[Image.Image, dict]:
+def kind(run: Run) -> tuple:
+    """What decides how long a step takes."""
+    return run.used["checkpoint"], run.images, run.used["weight"] in (0, -1), run.used["sampler"] == "heun"
+
+
+def affordable(run: Run) -> int:
+    """How many of a run's steps fit into LIVE_SECONDS, to the best of our knowledge; all, as long as we have none."""
+    seconds = PACE.get(kind(run))
+    return run.used["steps"] if seconds is None else max(3, min(run.used["steps"], int(LIVE_SECONDS / seconds)))
+
+
+def finished(catalogue: Catalogue, settings: dict) -> tuple[Image.Image, dict]:
     """The picture at the end of a run, without the way there, and its settings."""
-    walk, columns, used = start(model, *settings)
-    with NETWORK:
-        *_, step = walk
-    return picture(step.x0, columns, height=320), used | {"guidance_scale": used["weight"] + 1}
+    run = prepare(catalogue, settings)
+    *_, step = run.walk()
+    shown = picture(step.x0, columns_for(run.images), height=320)
+    return shown, run.used | {"guidance_scale": run.used["weight"] + 1}
 
 
-def frame(step: Step, columns: int, computing: float, used: dict) -> str:
-    """One step as HTML: the two panels and the numbers."""
-    guided = step.guidance is not None
-    panels = (
-        ("x<sub>t</sub>", "what the sampler holds: the image so far, under noise", noisy_panel(step)),
-        ("x̂<sub>0</sub>", "what the network believes the clean image is", step.x0),
-    )
-    drawn = "".join(
-        f'<div class="panel"><img alt="{escape(meaning)}" decoding="sync" src="{data_uri(picture(images, columns))}">'
-        f'<p class="meaning"><b>{title}</b>, {meaning}</p></div>'
-        for title, meaning, images in panels
-    )
-    numbers = (
-        ("step", f"{step.index + 1} of {step.total}"),
-        ("t", f"{step.timestep:.0f}"),
-        ("log-SNR", f"{step.log_snr:+.2f}"),
-        ("computing", f"{computing:.2f} s"),
-        ("network calls", f"{step.nfe}{' (each with and without the class)' if guided else ''}"),
-    )
-    method = SAMPLERS[used["sampler"]]
-    listed = "".join(f"<div><span>{name}</span> {value}</div>" for name, value in numbers)
-    return (
-        f"<figure data-step='{step.index + 1}' data-settings='{escape(json.dumps(used), quote=True)}'>"
-        f'<div class="panels">{drawn}</div>'
-        f'<progress value="{step.index + 1}" max="{step.total}" aria-label="step"></progress>'
-        f'<figcaption><div class="numbers">{listed}</div>'
-        f'<p class="source">{method.title} ({method.source})</p></figcaption></figure>'
-    )
-
-
-def data_uri(image: Image.Image) -> str:
-    """A lossless PNG that needs no further request."""
-    buffer = io.BytesIO()
-    image.save(buffer, "png", compress_level=1)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+def remarks(settings: dict) -> str:
+    """What the settings mean together: both names of the weight, and which of them have no effect."""
+    try:
+        weight = as_number("weight", settings["weight"])
+        low, high = (as_number(name, settings[name]) for name in ("interval_from", "interval_to"))
+    except UserError as error:
+        return str(error)
+    method = SAMPLERS.get(settings["sampler"])
+    meaning = {-1: ", the class is ignored", 0: ", the class without guidance"}.get(weight, "")
+    said = [f"w = {weight:g}, called guidance_scale {weight + 1:g} in diffusers{meaning}."]
+    narrowed = low > -ALWAYS or high < ALWAYS
+    if low > high:
+        said.append("The guidance interval ends before it begins.")
+    elif narrowed and weight in (0, -1):
+        said.append("The guidance interval has no effect at this weight.")
+    elif narrowed:
+        said.append(f"Guided only where the log-SNR is between {low:g} and {high:g}.")
+    if settings["variance"] != DEFAULTS["variance"] and method and not (method.eta and method.solver == "step"):
+        said.append("The reverse variance matters to DDPM and stochastic DPM-Solver++ only.")
+    if method and method.solver == "heun":
+        said.append("Heun asks the network twice a step.")
+    if settings["sampler"] in ("ddpm", "euler-maruyama") and (settings["steps"] or 0) < 50:
+        said.append("With so few steps this sampler stays noisy: try 100 or more.")
+    if settings["class_label"] == ALL and weight == -1:
+        said.append("At w = -1 the class is not used.")
+    return " ".join(said)

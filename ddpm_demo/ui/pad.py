@@ -1,0 +1,63 @@
+"""The sketch pad: draw at the model's own resolution, mark what to paint anew, upload, or take a real image."""
+
+import gradio as gr
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ddpm_demo.checkpoint import Model
+from ddpm_demo.errors import UserError
+from ddpm_demo.pictures import fitted, picture, unstrip
+from ddpm_demo.ui.player import HERE, data_uri, opened
+from ddpm_demo.ui.settings import Catalogue
+
+MAX_SIDE = 512
+
+
+def pad(catalogue: Catalogue, marks: bool = False, **options) -> gr.HTML:
+    """The component, with a real image on it to begin with; ``marks`` offers the pen that marks a region."""
+    text = {suffix: (HERE / f"pad.{suffix}").read_text() for suffix in ("html", "css", "js")}
+    return gr.HTML(
+        sheet(catalogue, marks=marks),
+        html_template=text["html"],
+        css_template=text["css"],
+        js_on_load=text["js"],
+        apply_default_css=False,
+        **options,
+    )
+
+
+def sheet(catalogue: Catalogue, checkpoint: str = "", marks: bool = False, example: int = 3) -> dict:
+    """The value of a pad for a checkpoint: its size, the real images to choose from, and one of them drawn."""
+    model, folder = catalogue.model(checkpoint), catalogue.folder(checkpoint)
+    value = {"size": model.image_size, "channels": model.channels, "marks": marks, "names": list(model.label_names)}
+    path = folder / "examples.png" if folder else None
+    if path and path.is_file():
+        with Image.open(path) as row:
+            images = unstrip(row, model.channels, model.image_size)
+            value["examples"] = data_uri(row)
+        value["ink"] = data_uri(picture(images[example % len(images)][None], 1, gap=0))
+    return value
+
+
+def drawn(model: Model, value: dict) -> tuple[Tensor, Tensor]:
+    """The picture (C, H, W), [-1, 1], and the marked region (H, W), bool, on a pad. gr.Error if there is none."""
+    try:
+        if not isinstance(value, dict) or not value.get("ink"):
+            raise UserError("draw something first, or choose one of the images below the pad")
+        ink = small(value["ink"])
+        image = fitted(ink, model.channels, model.image_size)
+        marked = torch.zeros(image.shape[1:], dtype=torch.bool)
+        if value.get("mask"):
+            marks = small(value["mask"]).convert("RGBA").resize((model.image_size,) * 2)
+            marked = (
+                torch.frombuffer(bytearray(marks.tobytes()), dtype=torch.uint8).reshape(*marked.shape, 4)[..., 3] > 64
+            )
+    except UserError as error:
+        raise gr.Error(str(error), print_exception=False) from error
+    return image, marked
+
+
+def small(uri: str) -> Image.Image:
+    """The picture in a data URI of a pad."""
+    return opened(uri, 2**20, MAX_SIDE**2)

@@ -1,0 +1,227 @@
+"""What a user may choose about a run: the checkpoints at hand, the controls, and their values checked again."""
+
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import inf
+from pathlib import Path
+
+import gradio as gr
+
+from ddpm_demo.checkpoint import Model, load
+from ddpm_demo.errors import UserError
+from ddpm_demo.generation import log_snr_grid, sample
+from ddpm_demo.networks import Recorded
+from ddpm_demo.samplers import SAMPLERS, VARIANCES, Step
+from ddpm_demo.schedule import SCHEDULES
+
+ALL = "all"
+MAX_COUNT = 8
+ALWAYS = 20.0  # an interval from -20 to 20 holds every log-SNR there is
+# In the order of the controls, of the API's parameters, and of a link's query.
+DEFAULTS = {
+    "class_label": ALL,
+    "weight": 1.0,
+    "schedule": "cosine",
+    "sampler": "dpm++2m",
+    "steps": 20,
+    "seed": 0,
+    "count": 1,
+    "variance": "posterior",
+    "interval_from": -ALWAYS,
+    "interval_to": ALWAYS,
+    "checkpoint": "",
+}
+PRESETS = {
+    "Balanced: 20 steps": {"sampler": "dpm++2m", "schedule": "cosine", "steps": 20},
+    "Fast: 8 steps": {"sampler": "dpm++2m", "schedule": "cosine", "steps": 8},
+    "As in the DDPM paper: 1000 noisy steps": {"sampler": "ddpm", "schedule": "linear", "steps": 1000},
+    "As in the DDIM paper: 50 steps, no noise": {"sampler": "ddim", "schedule": "linear", "steps": 50},
+    "The SDE, by Euler-Maruyama: 200 steps": {"sampler": "euler-maruyama", "schedule": "linear", "steps": 200},
+    "Strong guidance: w = 4": {"weight": 4.0},
+    "No class at all: w = -1": {"weight": -1.0},
+}
+# Runs of several people take turns step by step: two at once would fight over the same few cores.
+NETWORK = threading.Lock()
+
+
+class Catalogue:
+    """The checkpoints at hand by name, loaded when first chosen."""
+
+    def __init__(self, first: Model, name: str, folder: Path | None = None, others: Path | None = None):
+        self.folders = {name: folder}
+        self.loaded = {name: first}
+        self.hasten(name)
+        self.opened: dict[str, dict] = {}  # the film of the default run, once somebody has seen it
+        for path in sorted(others.iterdir()) if others and others.is_dir() else []:
+            if (path / "demo.json").is_file() and not (folder and path.resolve() == folder.resolve()):
+                self.folders.setdefault(path.name, path)
+
+    @property
+    def names(self) -> list[str]:
+        """The one that the app was started with, then the others."""
+        return list(self.folders)
+
+    def folder(self, name: str = "") -> Path | None:
+        """Where a checkpoint lies, None if nowhere on disk."""
+        self.model(name)
+        return self.folders[name or self.names[0]]
+
+    def model(self, name: str = "") -> Model:
+        """The checkpoint called name, "" for the first. UserError for an unknown one."""
+        if not isinstance(name, str) or (name and name not in self.folders):
+            raise UserError(f"checkpoint is {name!r}; it must be one of {', '.join(self.folders)}")
+        name = name or self.names[0]
+        if name not in self.loaded:
+            with NETWORK:
+                self.loaded[name] = load(self.folders[name], next(iter(self.loaded.values())).device)
+            self.hasten(name)
+        return self.loaded[name]
+
+    def hasten(self, name: str) -> None:
+        """Record a model's network beside the first requests, on a CPU, where that makes it faster."""
+
+        def record() -> None:
+            self.loaded[name] = model.recorded()
+
+        model = self.loaded[name]
+        if model.device.type == "cpu" and not isinstance(model.denoiser.net, Recorded):
+            threading.Thread(target=record, daemon=True).start()
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run that was asked for: valid, complete, and ready to walk."""
+
+    model: Model
+    labels: list[int] | None
+    used: dict  # the settings in full, as in DEFAULTS
+    options: dict  # the same, as keywords of ``sample``
+
+    @property
+    def images(self) -> int:
+        """How many it draws."""
+        return len(self.labels) if self.labels else self.used["count"]
+
+    @property
+    def curve(self) -> list[float]:
+        """The log-SNR of every step."""
+        grid = log_snr_grid(self.model, self.used["schedule"], self.used["steps"], self.options.get("start"))
+        return grid.tolist()
+
+    def walk(self) -> Iterator[Step]:
+        """The steps, each computed while nobody else computes."""
+        return in_turn(sample(self.model, self.labels, count=None if self.labels else self.images, **self.options))
+
+
+def prepare(catalogue: Catalogue, settings: dict, **more) -> Run:
+    """The run for what came from a user, with what is missing from the defaults; gr.Error for anything wrong.
+
+    ``more`` goes to ``sample`` as it is: an image to begin from, and so on.
+    """
+    try:
+        return checked(catalogue, settings, **more)
+    except (UserError, ValueError, TypeError, OverflowError) as error:
+        raise gr.Error(str(error), print_exception=False) from error
+
+
+def checked(catalogue: Catalogue, settings: dict, **more) -> Run:
+    """As ``prepare``, with UserError."""
+    used = DEFAULTS | settings
+    used["checkpoint"] = used["checkpoint"] or catalogue.names[0]
+    model = catalogue.model(used["checkpoint"])
+    names = model.label_names
+    for name in ("steps", "seed", "count"):
+        used[name] = as_int(name, used[name])
+    for name in ("interval_from", "interval_to"):
+        used[name] = as_number(name, used[name])
+    if not 1 <= used["count"] <= MAX_COUNT:
+        raise UserError(f"count is {used['count']}; it must be a whole number from 1 to {MAX_COUNT}")
+    chosen = used["class_label"]
+    if not isinstance(chosen, str) or chosen not in (*names, ALL):
+        raise UserError(f"class_label is {chosen!r}; it must be one of {', '.join((*names, ALL))}")
+    classes = range(len(names)) if chosen == ALL else [names.index(chosen)]
+    if not names:
+        used["weight"] = 0.0
+    low, high = (used[f"interval_{end}"] for end in ("from", "to"))
+    interval = (low if low > -ALWAYS else -inf, high if high < ALWAYS else inf)
+    options = {name: used[name] for name in ("weight", "schedule", "sampler", "steps", "seed", "variance")}
+    run = Run(
+        model,
+        [label for label in classes for _ in range(used["count"])] or None,
+        used,
+        options | {"interval": interval} | more,
+    )
+    sample(model, run.labels, count=None if run.labels else run.images, **run.options)  # checks all, computes nothing
+    return run
+
+
+def in_turn(steps: Iterator[Step]) -> Iterator[Step]:
+    """The same steps, each computed while nobody else computes."""
+    while True:
+        with NETWORK:
+            step = next(steps, None)
+        if step is None:
+            return
+        yield step
+
+
+def as_int(name: str, value) -> int:
+    """3.0 as 3, since JSON and sliders know no integers; UserError for 3.7, text or nothing."""
+    if not as_number(name, value, "a whole number").is_integer():
+        raise UserError(f"{name} is {value!r}; it must be a whole number")
+    return int(value)
+
+
+def as_number(name: str, value, kind: str = "a finite number") -> float:
+    """The value as a float; UserError for text, nothing, a boolean, NaN or infinity."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not -inf < value < inf:
+        raise UserError(f"{name} is {value!r}; it must be {kind}")
+    return float(value)
+
+
+def columns_for(images: int) -> int:
+    """Images a row: as square as whole rows allow."""
+    return next(columns for columns in range(1, images + 1) if columns**2 >= images and images % columns == 0)
+
+
+def class_choices(model: Model) -> list:
+    """What a class picker offers for a model."""
+    names = model.label_names
+    return [*names, (f"all {len(names)}", ALL)] if names else [("any", ALL)]
+
+
+def controls(catalogue: Catalogue) -> dict[str, gr.components.Component]:
+    """The controls below the class picker and the weight, by the name of their setting; call it where they belong."""
+    made: dict[str, gr.components.Component] = {}
+    made["steps"] = gr.Slider(1, 1000, DEFAULTS["steps"], step=1, label="Steps", info="how often the network is asked")
+    made["sampler"] = gr.Dropdown(
+        [(row.title, name) for name, row in SAMPLERS.items()],
+        value=DEFAULTS["sampler"],
+        label="Sampler",
+        info="how each step is taken",
+    )
+    made["schedule"] = gr.Radio(
+        list(SCHEDULES), value=DEFAULTS["schedule"], label="Noise schedule", info="where the steps are spent"
+    )
+    with gr.Row():
+        made["seed"] = gr.Number(
+            DEFAULTS["seed"], precision=0, minimum=0, maximum=2**31, label="Seed", info="the noise", min_width=110
+        )
+        made["count"] = gr.Slider(
+            1, MAX_COUNT, DEFAULTS["count"], step=1, label="Images", info="of each class", min_width=150
+        )
+    with gr.Accordion("More: guidance interval, reverse variance", open=False):
+        made["interval_from"] = gr.Slider(
+            -ALWAYS, ALWAYS, -ALWAYS, step=0.5, label="Guide from log-SNR", info="noisier than this, no guidance"
+        )
+        made["interval_to"] = gr.Slider(
+            -ALWAYS, ALWAYS, ALWAYS, step=0.5, label="... to log-SNR", info="cleaner than this, no guidance"
+        )
+        made["variance"] = gr.Radio(
+            [("posterior β̃ₜ", VARIANCES[0]), ("forward βₜ", VARIANCES[1])],
+            value=VARIANCES[0],
+            label="Reverse variance of DDPM",
+            info="both choices of Ho et al. 2020, section 3.2",
+        )
+    return made

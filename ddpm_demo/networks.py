@@ -8,6 +8,10 @@ from torch import Tensor, nn
 
 from ddpm_demo.errors import UserError
 
+# What recording warns of: that it is deprecated (see Recorded), and shape checks inside diffusers that it passes over.
+warnings.filterwarnings("ignore", message="`torch.jit")
+warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)
+
 
 def unet(
     shape: tuple[int, int, int],
@@ -72,10 +76,9 @@ class Recorded(nn.Module):
         labels = (torch.zeros(2, dtype=torch.int64),) if num_classes else ()
         # Deprecated in favour of torch.compile, which needs a C++ compiler and half a minute, and torch.export, which
         # refuses batches beyond 63 here; until torch drops it, nothing else starts a demo in time.
-        with warnings.catch_warnings(), torch.no_grad():
-            warnings.simplefilter("ignore")
-            traced = torch.jit.trace(Bare(net).eval(), (torch.randn(2, *shape), timestep, *labels), check_trace=False)
-            self.graph = torch.jit.freeze(traced)
+        with torch.no_grad():
+            example = torch.randn(2, *shape), timestep, *labels
+            self.graph = torch.jit.freeze(torch.jit.trace(Bare(net).eval(), example, check_trace=False))
 
     def forward(self, x: Tensor, timestep: Tensor, class_labels: Tensor | None = None, return_dict: bool = False):
         """(output,) like x (N, C, H, W); timestep a number or (N,)."""

@@ -1,165 +1,610 @@
-"""The real app on the shipped model: through its API, and in a real headless browser."""
+"""The real app on the shipped model: through its API, over raw HTTP, and in a real headless browser."""
 
+import concurrent.futures
+import json
 import os
+import random
 import re
 import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
+import urllib.error
 import urllib.request
+from pathlib import Path
 
+import httpx
 import pytest
-from conftest import ROOT
-from gradio_client import Client
+from conftest import ROOT, SHIPPED
+from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
+import ddpm_demo
+from ddpm_demo.pictures import picture as drawn
+
+PATIENCE = 20_000  # milliseconds: the machine may be busy
+
+
+class Server:
+    """The app as a process of its own."""
+
+    def __init__(self):
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        command = [sys.executable, "app.py", "--port", str(self.port)]
+        began = time.monotonic()
+        self.log = tempfile.TemporaryFile()  # noqa: SIM115 open as long as the server runs
+        self.process = subprocess.Popen(command, cwd=ROOT, stdout=self.log, stderr=self.log)
+        while True:
+            assert self.process.poll() is None, self.said()
+            try:
+                urllib.request.urlopen(self.url, timeout=1)
+                break
+            except OSError:
+                assert time.monotonic() < began + 120
+                time.sleep(0.1)
+        self.seconds_to_start = time.monotonic() - began
+
+    def cpu_seconds(self) -> float:
+        """Processor time used so far."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def memory(self) -> float:
+        """Resident memory in MiB."""
+        return int(re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{self.process.pid}/status").read_text())[1]) / 1024
+
+    def said(self) -> str:
+        """All that it printed."""
+        self.log.seek(0)
+        return self.log.read().decode()
+
+    def stop(self) -> None:
+        self.process.terminate()
+        self.process.wait(20)
+
 
 @pytest.fixture(scope="module")
-def url():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    process = subprocess.Popen(
-        [sys.executable, "app.py", "--port", str(port)], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
-    address = f"http://127.0.0.1:{port}"
-    for _ in range(240):
-        assert process.poll() is None, process.stdout.read().decode()
-        try:
-            urllib.request.urlopen(address, timeout=1)
-            break
-        except OSError:
-            time.sleep(0.25)
-    yield address
-    process.terminate()
-    process.wait(20)
+def server():
+    server = Server()
+    yield server
+    server.stop()
 
 
-SETTINGS = {
-    "class_label": "7",
-    "weight": 1.0,
-    "schedule": "cosine",
-    "sampler": "dpm++2m",
-    "steps": 12,
-    "seed": 4,
-    "count": 2,
-}
+@pytest.fixture(scope="module")
+def client(server, tmp_path_factory):
+    return Client(server.url, verbose=False, download_files=tmp_path_factory.mktemp("downloads"))
 
 
-def test_the_api_draws_and_says_how(url, tmp_path):
-    client = Client(url, verbose=False, download_files=tmp_path)
-    path, used = client.predict(**SETTINGS, api_name="/generate")
-    assert used == SETTINGS | {"guidance_scale": 2.0}
+# The endpoints
+
+SETTINGS = {"class_label": "7", "weight": 1.0, "schedule": "cosine", "sampler": "dpm++2m", "steps": 12, "seed": 4}
+
+
+def pixels(path) -> bytes:
+    return Image.open(path).tobytes()
+
+
+def test_generate_draws_and_says_how(client):
+    path, used = client.predict(**SETTINGS, count=2, api_name="/generate")
+    assert SETTINGS.items() <= used.items() and used["guidance_scale"] == 2.0 and used["checkpoint"] == "mnist"
     image = Image.open(path)
     assert image.format == "PNG" and image.width > image.height > 200
-    again, _ = client.predict(**SETTINGS, api_name="/generate")
-    assert Image.open(again).tobytes() == image.tobytes()
-    assert list(client.view_api(return_format="dict")["named_endpoints"]) == ["/generate"]
+    again, _ = client.predict(**SETTINGS, count=2, api_name="/generate")
+    assert pixels(again) == image.tobytes()
 
 
-@pytest.mark.parametrize(
-    "changed, message",
-    [
-        ({"steps": 3.7}, "steps is 3.7; it must be a whole number"),
-        ({"steps": 100000}, "1000"),
-        ({"class_label": "eleven"}, "eleven"),
-    ],
-)
-def test_the_api_validates_again(url, changed, message):
-    with pytest.raises((AppError, ValueError), match=re.escape(message)):
-        Client(url, verbose=False).predict(**(SETTINGS | changed), api_name="/generate")
+def test_the_endpoints_are_named_and_typed(client):
+    endpoints = client.view_api(return_format="dict")["named_endpoints"]
+    assert sorted(endpoints) == ["/classify", "/compare", "/complete", "/forward", "/generate"]
+    parameters = {p["parameter_name"]: p["python_type"]["type"] for p in endpoints["/generate"]["parameters"]}
+    assert parameters["weight"] == "float" and parameters["seed"] in ("int", "float") and "checkpoint" in parameters
 
 
 @pytest.fixture(scope="module")
-def page(url):
+def digit(tmp_path_factory) -> Path:
+    """A real three, as a PNG file."""
+    path = tmp_path_factory.mktemp("digit") / "three.png"
+    with Image.open(SHIPPED / "examples.png") as row:
+        row.crop((84, 0, 112, 28)).resize((280, 280)).save(path)
+    return path
+
+
+def test_forward_says_what_is_left(client, digit):
+    path, about = client.predict(handle_file(digit), t=300, schedule="linear", seed=1, api_name="/forward")
+    assert Image.open(path).format == "PNG"
+    assert about["alpha_bar"] == pytest.approx(0.394, abs=0.01) and "shape" in about["left"]
+
+
+def test_compare_fills_a_grid(client):
+    path, about = client.predict("sampler", "ddim, heun", "steps", "2, 3, 4", {"class_label": "5"}, api_name="/compare")
+    assert about["columns"] == ["2", "3", "4"] and "6 of 6 cells" in about["progress"]
+    assert Image.open(path).size == (3 * 30 * 3, 2 * 30 * 3)
+    with pytest.raises(AppError, match="settings names colour"):
+        client.predict("sampler", "ddim", "steps", "2", {"colour": 1}, api_name="/compare")
+
+
+def test_classify_reads_a_three_and_complete_keeps_its_top(client, digit, tmp_path):
+    reading = client.predict(handle_file(digit), draws=32, api_name="/classify")
+    assert reading["label"] == "3" and len(reading["errors"]) == 10 and reading["draws"] == 32
+    mask = Image.new("L", (28, 28))
+    mask.paste(255, (0, 14, 28, 28))
+    mask.save(tmp_path / "mask.png")
+    path = client.predict(handle_file(digit), handle_file(tmp_path / "mask.png"), class_label="3", api_name="/complete")
+    assert Image.open(path).format == "PNG"
+
+
+@pytest.mark.parametrize("mode, kind", [("RGBA", "PNG"), ("P", "GIF"), ("CMYK", "JPEG"), ("I;16", "PNG"), ("1", "BMP")])
+def test_uploads_of_any_kind_are_taken(client, tmp_path, mode, kind):
+    path = tmp_path / f"picture.{kind.lower()}"
+    Image.new(mode, (33, 57)).save(path, kind)
+    _, about = client.predict(handle_file(path), api_name="/forward")
+    assert about["alpha_bar"] > 0
+
+
+def test_what_is_no_image_or_too_large_is_refused(client, tmp_path, digit):
+    (tmp_path / "evil.png").write_bytes(b"<svg onload=alert(1)>")
+    (tmp_path / "large.png").write_bytes(b"0" * 3 * 2**20)
+    for name in ("evil.png", "large.png"):
+        with pytest.raises((AppError, ValueError, OSError, httpx.HTTPError), match="image|size|413|large"):
+            client.predict(handle_file(tmp_path / name), api_name="/forward")
+    assert client.predict(handle_file(digit), draws=32, api_name="/classify")["label"] == "3"
+
+
+# Under use
+
+
+def call(server, endpoint: str, data: list, patience: float = 60) -> str:
+    """A raw call of an endpoint: what the server says in the end."""
+    body = json.dumps({"data": data}).encode()
+    url = f"{server.url}/gradio_api/call/{endpoint}"
+    request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
+    try:
+        with urllib.request.urlopen(request, timeout=patience) as answer:
+            event = json.load(answer)["event_id"]
+        with urllib.request.urlopen(f"{url}/{event}", timeout=patience) as stream:
+            return stream.read().decode()
+    except urllib.error.HTTPError as error:
+        return f"http {error.code} {error.read().decode()}"
+
+
+GOOD = ["3", 1.0, "cosine", "dpm++2m", 2, 0, 1, "posterior", -20.0, 20.0, ""]
+
+
+def test_two_hundred_bad_inputs_get_a_clear_refusal(server):
+    dice = random.Random(1)
+    strange = [None, True, False, "", "x", "NaN", [], {}, [1], -1, 3.7, 1e300, -1e300, 2**70, "💥" * 1000, float("nan"),
+               float("inf")]  # fmt: skip
+    before = server.memory()
+
+    def one(_) -> str:
+        data, position = list(GOOD), dice.randrange(len(GOOD))
+        data[position] = dice.choice(strange)
+        if dice.random() < 0.1:
+            data = dice.choice([[], data[:3], data * 3, [data], "text"])
+        return call(server, "generate", data)
+
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(one, range(200)))
+    refused = [answer for answer in answers if "event: complete" not in answer]
+    assert len(refused) > 120
+    for answer in refused:  # in our words, or in Gradio's where the request itself is malformed
+        assert re.search(r"must be|must lie|needs labels|interval is|http 4|needed|too many|rguments", answer), answer[
+            :500
+        ]
+    assert "/ddpm_demo/" not in server.said()  # no traceback through our own code
+    assert "event: complete" in call(server, "generate", GOOD)
+    assert server.memory() < before + 200
+
+
+def test_twenty_clients_at_once_never_see_each_other(server):
+    """Each gets its own seed's image, or a clear refusal since the queue is bounded."""
+    model = ddpm_demo.load(SHIPPED)
+
+    def ask(seed: int):
+        try:
+            client = Client(server.url, verbose=False)
+            return client.predict(**SETTINGS | {"seed": seed, "steps": 4}, api_name="/generate")
+        except Exception as error:
+            return str(error)
+
+    with concurrent.futures.ThreadPoolExecutor(20) as pool:
+        answers = list(pool.map(ask, range(100, 120)))
+    drawn_images = 0
+    for seed, answer in zip(range(100, 120), answers):
+        if isinstance(answer, str):
+            assert "full" in answer or "busy" in answer, answer
+            continue
+        drawn_images += 1
+        assert answer[1]["seed"] == seed
+        expected = drawn(ddpm_demo.generate(model, [7], weight=1.0, steps=4, seed=seed), 1, height=320)
+        got = Image.open(answer[0]).convert("L")
+        assert max(abs(a - b) for a, b in zip(got.tobytes(), expected.tobytes())) <= 2
+    assert drawn_images >= 5
+
+
+def test_beyond_the_queue_it_says_busy(server):
+    """More requests than the queue holds: some are refused at once, and it works again after."""
+    body = json.dumps({"data": [*GOOD[:4], 300, *GOOD[5:]]}).encode()
+    events, refused = [], []
+    for _ in range(60):
+        url = f"{server.url}/gradio_api/call/generate"
+        try:
+            with urllib.request.urlopen(
+                urllib.request.Request(url, body, {"Content-Type": "application/json"})
+            ) as answer:
+                events.append(json.load(answer)["event_id"])
+        except urllib.error.HTTPError as error:
+            refused.append((error.code, error.read().decode()))
+    assert refused and all(code == 503 and "Queue is full" in text for code, text in refused)
+    for event in events:  # nobody wants them any more
+        request = urllib.request.Request(
+            f"{server.url}/gradio_api/cancel",
+            json.dumps({"event_id": event, "session_hash": "", "fn_index": 0}).encode(),
+            {"Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request):
+            pass
+    assert "event: complete" in call(server, "generate", GOOD, patience=120)
+
+
+# In the browser
+
+
+@pytest.fixture(scope="module")
+def browser():
     chromium = shutil.which("chromium") or pytest.fail("Debian's chromium is missing: apt-get install chromium")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 1280, "height": 900})
-        page.problems, page.foreign = [], []
-        page.on("pageerror", lambda error: page.problems.append(str(error)))
-        page.on("request", lambda r: None if r.url.startswith((url, "data:", "blob:")) else page.foreign.append(r.url))
-        page.goto(url)
-        yield page
+        yield browser
         browser.close()
 
 
-def picture(page, name):
+@pytest.fixture(scope="module")
+def page(server, browser):
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    page.set_default_timeout(PATIENCE)
+    page.problems, page.foreign, page.requests = [], [], []
+    page.on("pageerror", lambda error: page.problems.append(str(error)))
+    page.on("console", lambda m: page.problems.append(m.text) if m.type == "error" else None)
+    page.on("request", lambda request: page.requests.append(request.url))
+    page.on(
+        "request", lambda r: None if r.url.startswith((server.url, "data:", "blob:")) else page.foreign.append(r.url)
+    )
+    page.goto(server.url)
+    return page
+
+
+def shot(page, name):
     if folder := os.environ.get("SCREENSHOTS"):
         page.screenshot(path=f"{folder}/{name}.png", full_page=True)
 
 
-def finished(page):
-    page.wait_for_function(
-        "document.querySelector('.viewer progress')?.value === document.querySelector('.viewer progress')?.max"
-    )
-    page.get_by_role("button", name="Generate").and_(page.locator(":enabled")).wait_for()
+ROOMS = {
+    "Generate": "generate", "Forward process": "forward", "Compare": "compare", "Draw": "draw",
+    "Why small steps?": "small-steps", "Evidence": "evidence",
+}  # fmt: skip
 
 
-def frames_until(page, enough, patience=30):
-    """The distinct pictures of the clean estimate that the page shows, as they come."""
-    seen, deadline = [], time.monotonic() + patience
-    while time.monotonic() < deadline and not enough(seen):
-        source = page.locator(".viewer img").nth(1).get_attribute("src")
-        if source not in seen:
-            seen.append(source)
-    return seen
+def room(page, tab):
+    """What a tab shows."""
+    return page.locator(f"#tab-{ROOMS[tab]}")
 
 
-def settings_shown(page):
-    return page.locator(".viewer figure").get_attribute("data-settings")
+def player(page, tab="Generate"):
+    return room(page, tab).locator(".player")
+
+
+def open_tab(page, name):
+    page.get_by_role("tab", name=name).click()
+
+
+def state(page, tab="Generate") -> dict:
+    return player(page, tab).evaluate("e => ({...e.dataset})")
+
+
+def finished(page, tab="Generate", after: str | None = None) -> dict:
+    """The player's state once a run, another than ``after``, has arrived in full."""
+    deadline = time.monotonic() + PATIENCE / 1000
+    while time.monotonic() < deadline:
+        shown = state(page, tab) if player(page, tab).count() else {}
+        if shown.get("done") == "true" and shown["run"] != after:
+            return shown
+        time.sleep(0.02)
+    raise AssertionError(f"no finished run within a minute: {shown}")
+
+
+def canvas_bytes(page, panel="x0", tab="Generate") -> str:
+    return player(page, tab).locator(f"canvas[data-panel={panel}]").evaluate("e => e.toDataURL()")
 
 
 def test_the_page_opens_on_a_run(page):
-    page.locator(".viewer img").first.wait_for()
-    finished(page)
-    picture(page, "opened")
-    assert '"class_label": "all"' in settings_shown(page)
+    shown = finished(page)
+    assert json.loads(shown["settings"])["class_label"] == "all" and shown["arrived"] == "20"
+    player(page).get_by_role("button", name="Play", exact=True).wait_for()  # it has played to its end
+    shot(page, "opened")
+    assert player(page).locator("canvas").count() == 4
+    assert player(page).locator("canvas").first.evaluate("e => getComputedStyle(e).imageRendering") == "pixelated"
 
 
 def test_a_seven_is_drawn_before_the_eyes(page):
-    page.get_by_label("7", exact=True).check()
+    before = state(page)["run"]
+    page.get_by_label("7", exact=True).first.check()
     page.get_by_role("button", name="Generate").click()
-    seen = frames_until(page, lambda seen: len(seen) >= 12)
-    picture(page, "running")
-    assert len(seen) >= 12  # the opening run's last frame is one of them
-    finished(page)
-    picture(page, "finished")
-    assert '"class_label": "7"' in settings_shown(page)
-    caption = page.locator(".viewer .numbers").inner_text()
-    assert re.search(r"step\s+20 of 20", caption) and re.search(r"network calls\s+20", caption)
-    style = page.locator(".viewer img").first.evaluate("e => getComputedStyle(e).imageRendering")
-    assert style == "pixelated"
+    seen, deadline = set(), time.monotonic() + 40
+    while len(seen) < 12 and time.monotonic() < deadline:
+        shown = state(page)
+        if shown["run"] != before:
+            seen.add(canvas_bytes(page))
+    assert len(seen) >= 12
+    shown = finished(page, after=before)
+    player(page).get_by_role("button", name="Play", exact=True).wait_for()
+    shot(page, "finished")
+    assert json.loads(shown["settings"])["class_label"] == "7"
+    numbers = player(page).locator(".numbers").inner_text()
+    assert re.search(r"step\s+20 of 20", numbers) and re.search(r"network calls\s+20 × 2", numbers)
+    assert "class_label=7" in page.url
+
+
+def test_the_player_needs_no_server_any_more(page):
+    """Scrub, step, keys, speed and loop, without one request; every frame is another picture."""
+    page.wait_for_timeout(500)
+    page.requests.clear()
+    box = player(page)
+    scrub = box.get_by_label("Step", exact=True)
+    pictures = set()
+    for k in range(20):
+        scrub.fill(str(k))
+        assert re.search(rf"step\s+{k + 1} of 20", box.locator(".numbers").inner_text())
+        pictures.add(canvas_bytes(page, "x"))
+    assert len(pictures) == 20
+    box.focus()
+    page.keyboard.press("Home")
+    assert state(page)["at"] == "0" and scrub.get_attribute("aria-valuetext") == "step 1 of 20"
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowLeft")
+    assert state(page)["at"] == "1"
+    box.get_by_role("button", name="One step forth").click()
+    assert state(page)["at"] == "2"
+    box.get_by_label("Playing speed").select_option("4")
+    box.focus()
+    page.keyboard.press("End")
+    box.get_by_label("loop").check()
+    page.wait_for_timeout(1500)
+    box.get_by_role("button", name="Pause").click()
+    here = state(page)["at"]
+    page.wait_for_timeout(400)
+    assert state(page)["at"] == here
+    box.get_by_label("loop").uncheck()
+    box.get_by_label("Playing speed").select_option("1")
+    assert [url for url in page.requests if not url.startswith(("data:", "blob:")) and "heartbeat" not in url] == []
+
+
+@pytest.mark.parametrize("button, kind", [("GIF", "GIF"), ("WebP", "WEBP"), ("PNG", "PNG"), ("JSON", None)])
+def test_a_run_is_saved(page, tmp_path, button, kind):
+    player(page).get_by_text("Save", exact=True).click()
+    with page.expect_download() as download:
+        player(page).get_by_role("button", name=re.compile(button)).click()
+    path = tmp_path / download.value.suggested_filename
+    download.value.save_as(path)
+    if kind is None:
+        assert json.loads(path.read_text())["class_label"] == "7"
+        return
+    with Image.open(path) as image:
+        assert image.format == kind
+        assert image.size == (20 * 28, 4 * 28) if kind == "PNG" else image.n_frames == 20
+
+
+def test_a_link_brings_back_the_run_on_another_page(page, server, browser):
+    other = browser.new_page()
+    other.set_default_timeout(PATIENCE)
+    other.goto(server.url + "/?class_label=5&weight=2.5&steps=7&sampler=ddim&schedule=linear&seed=9")
+    shown = finished(other)
+    used = json.loads(shown["settings"])
+    assert (used["class_label"], used["weight"], used["steps"], used["sampler"]) == ("5", 2.5, 7, "ddim")
+    assert other.get_by_label("5", exact=True).first.is_checked()
+    assert other.get_by_label("number input for Steps").input_value() == "7"
+    other.keyboard.press("End")
+    player(other).focus()
+    other.keyboard.press("End")
+    first = canvas_bytes(other)
+    other.reload()
+    finished(other)
+    player(other).focus()
+    other.keyboard.press("End")
+    assert canvas_bytes(other) == first
+    other.close()
+
+
+def number(page, label, value):
+    box = page.get_by_label(f"number input for {label}").first
+    box.fill(str(value))
+    box.press("Enter")
+
+
+def settled(page, name, value):
+    """Live has drawn the setting, exactly: no draft."""
+    page.wait_for_function(
+        "([name, value]) => { const data = document.querySelector('.player').dataset; return data.done === 'true' && "
+        "JSON.parse(data.settings)[name] === value && document.querySelector('.source').textContent.includes('DPM'); }",
+        arg=[name, value],
+    )
+
+
+def test_live_redraws_as_the_slider_moves(page):
+    number(page, "Steps", 6)
+    page.get_by_label("Live").check()
+    number(page, "Guidance weight w", 2)
+    settled(page, "weight", 2)
+    assert "guidance_scale 3" in page.locator(".prose.remark").inner_text()
+    two = canvas_bytes(page)
+    slider = page.locator("input[type=range][aria-label*='Guidance weight']").first
+    slider.focus()
+    for _ in range(25):  # a drag: many changes, the newest wins
+        page.keyboard.press("ArrowRight")
+    settled(page, "weight", 4.5)
+    assert canvas_bytes(page) != two
+    shot(page, "live")
+    page.get_by_label("Live").uncheck()
+
+
+def test_a_preset_sets_the_controls(page):
+    page.get_by_label("Preset").click()
+    page.get_by_role("option", name=re.compile("DDIM paper")).click()
+    page.wait_for_function(
+        "() => document.querySelector('input[aria-label=\"number input for Steps\"]').value === '50'"
+    )
+    assert page.get_by_label("linear", exact=True).first.is_checked()
 
 
 def test_stop_in_mid_run_and_generate_again(page):
-    page.get_by_label("Steps").first.fill("1000")
-    page.get_by_label("Steps").first.press("Enter")
+    number(page, "Steps", 1000)
+    before = state(page)["run"]
     page.get_by_role("button", name="Generate").click()
-    page.wait_for_function("document.querySelector('.viewer progress').max === 1000")
-    page.get_by_role("button", name="Stop").click()
+    page.get_by_role("button", name="Stop").first.and_(page.locator(":enabled")).click()
     page.get_by_role("button", name="Generate").and_(page.locator(":enabled")).wait_for()
-    time.sleep(1)
-    stopped = page.locator(".viewer progress").evaluate("e => e.value")
-    time.sleep(1)
-    assert page.locator(".viewer progress").evaluate("e => e.value") == stopped < 1000
-    picture(page, "stopped")
-    page.get_by_label("Steps").first.fill("10")
-    page.get_by_label("Steps").first.press("Enter")
+    page.wait_for_timeout(1000)
+    stopped = state(page)
+    page.wait_for_timeout(1000)
+    assert state(page)["arrived"] == stopped["arrived"] and int(stopped["arrived"]) <= 60
+    number(page, "Steps", 10)
     page.get_by_role("button", name="Generate").click()
-    page.wait_for_function("document.querySelector('.viewer progress').max === 10")
-    finished(page)
+    assert json.loads(finished(page, after=before)["settings"])["steps"] == 10
+
+
+def test_closing_the_tab_frees_the_worker_within_a_second(server, browser):
+    other = browser.new_page()
+    other.goto(server.url + "/?steps=1000&sampler=ddpm")
+    other.wait_for_function("() => Number(document.querySelector('.player')?.dataset.arrived) > 2", timeout=PATIENCE)
+    other.close()
+    time.sleep(1.2)
+    before = server.cpu_seconds()
+    time.sleep(1.5)
+    assert server.cpu_seconds() - before < 0.5
+
+
+def test_forward_process(page):
+    open_tab(page, "Forward process")
+    cards = room(page, "Forward process").locator(".cards figure")
+    assert cards.count() == 4
+    before = cards.first.locator("img").get_attribute("src")
+    number(page, "Timestep t", 900)
+    page.get_by_text("At t = 900").first.wait_for()
+    assert cards.first.locator("img").get_attribute("src") != before
+    page.get_by_role("button", name="Real image 8").first.click()
+    page.wait_for_function("(old) => document.querySelector('.cards img').src !== old", arg=before)
+    page.get_by_role("button", name="Walk again").click()
+    page.get_by_text("901 single steps and one jump").wait_for()
+    shot(page, "forward")
+
+
+def test_compare_fills_and_opens_a_cell(page):
+    open_tab(page, "Compare")
+    panel = room(page, "Compare")
+    panel.get_by_label("Down").click()
+    page.get_by_role("option", name="class", exact=True).click()
+    panel.get_by_role("button", name="Fill the grid").click()
+    panel.get_by_text("60 of 60 cells").wait_for()
+    assert panel.locator("td img").count() == 60
+    panel.get_by_role("button", name="Open in the player: class 4, steps 12").click()
+    shown = finished(page, "Compare")
+    assert json.loads(shown["settings"])["class_label"] == "4" and json.loads(shown["settings"])["steps"] == 12
+    with page.expect_download() as download:
+        panel.get_by_role("button", name="Save the grid").click()
+    with Image.open(download.value.path()) as image:
+        assert image.width > 800
+    shot(page, "compare")
+
+
+def test_draw_with_the_mouse_and_ask_three_things(page):
+    open_tab(page, "Draw")
+    panel = room(page, "Draw")
+    panel.get_by_role("button", name="Clear").click()
+    sheet = panel.locator("canvas.sheet")
+    box = sheet.bounding_box()
+
+    def stroke(*points):
+        page.mouse.move(box["x"] + points[0][0] * box["width"], box["y"] + points[0][1] * box["height"])
+        page.mouse.down()
+        for x, y in points[1:]:
+            page.mouse.move(box["x"] + x * box["width"], box["y"] + y * box["height"], steps=6)
+        page.mouse.up()
+
+    stroke((0.3, 0.25), (0.7, 0.25), (0.45, 0.8))  # a seven
+    panel.get_by_label("What is it?").check()
+    panel.get_by_role("button", name="Go").click()
+    panel.locator(".reading[data-draws='32']").wait_for()
+    assert panel.locator(".reading").get_attribute("data-label") == "7"
+    shot(page, "what-is-it")
+    panel.get_by_label("Complete it").check()
+    panel.get_by_role("button", name="Mark").click()
+    for k in range(6):
+        stroke((0.1, 0.55 + 0.07 * k), (0.9, 0.55 + 0.07 * k))
+    panel.get_by_label("9", exact=True).check()
+    panel.get_by_role("button", name="Go").click()
+    completed = finished(page, "Draw")
+    player(page, "Draw").get_by_role("button", name="Play", exact=True).wait_for()
+    shot(page, "complete")
+    panel.get_by_label("Noise and denoise").check()
+    panel.get_by_role("button", name="Go").click()
+    shown = finished(page, "Draw", after=completed["run"])
+    assert json.loads(shown["settings"])["task"] == "Noise and denoise"
+    player(page, "Draw").get_by_role("button", name="Play", exact=True).wait_for()
+    shot(page, "noise-and-denoise")
+
+
+def test_why_small_steps(page):
+    open_tab(page, "Why small steps?")
+    panel = room(page, "Why small steps?")
+    gap = panel.locator("[data-gap]")
+    assert float(gap.get_attribute("data-gap")) > 0.3
+    number(page, "Size of the step", -3)
+    page.wait_for_function("() => Number(document.querySelector('[data-gap]').dataset.gap) < 0.03")
+    chart = panel.locator("svg[data-low]")
+    box = chart.bounding_box()
+    page.mouse.move(box["x"] + box["width"] * 0.5, box["y"] + box["height"] / 2)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * 0.3, box["y"] + box["height"] / 2, steps=5)
+    page.mouse.up()
+    page.wait_for_function(
+        "() => Number(document.querySelector('input[aria-label=\"number input for zₜ\"]').value) < -0.5"
+    )
+    shot(page, "small-steps")
+
+
+def test_evidence(page):
+    open_tab(page, "Evidence")
+    panel = room(page, "Evidence")
+    panel.locator(".facts[data-checkpoint='checkpoints/mnist']").wait_for()
+    assert "of real test images" in panel.inner_text()
+    panel.locator(".measured summary").click()
+    assert panel.locator("table tr").count() >= 3
+    page.wait_for_timeout(500)
+    shot(page, "evidence")
 
 
 def test_nothing_was_fetched_from_elsewhere_and_nothing_broke(page):
     assert page.problems == [] and page.foreign == []
 
 
-def test_it_fits_a_phone(page):
-    page.set_viewport_size({"width": 390, "height": 844})
-    page.wait_for_timeout(300)
-    picture(page, "phone")
-    assert page.evaluate("document.documentElement.scrollWidth") <= 391
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_every_tab_fits_a_phone(server, browser, theme):
+    page = browser.new_page(viewport={"width": 390, "height": 844})
+    page.set_default_timeout(PATIENCE)
+    page.goto(f"{server.url}/?__theme={theme}&steps=5")
+    finished(page)
+    for tab in ROOMS:
+        if not page.get_by_role("tab", name=tab).first.is_visible():
+            page.locator(".overflow-menu > button").first.click()
+            page.locator(".overflow-dropdown button", has_text=tab).click()
+        page.wait_for_timeout(300)
+        shot(page, f"phone-{theme}-{tab.split()[0].lower()}")
+        assert page.evaluate("document.documentElement.scrollWidth") <= 391, tab
+    page.close()

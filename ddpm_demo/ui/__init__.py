@@ -40,17 +40,17 @@ def build(catalogue: Catalogue) -> gr.Blocks:
             "step. Everything below is computed live, on this machine."
         )
         with gr.Tabs():
-            with gr.Tab("Generate", id="generate"):
+            with gr.Tab("Generate", id="generate", elem_id="tab-generate"):
                 chosen = generate.build(demo, catalogue)
-            with gr.Tab("Forward process", id="forward"):
+            with gr.Tab("Forward process", id="forward", elem_id="tab-forward"):
                 forward.build(catalogue, chosen["checkpoint"])
-            with gr.Tab("Compare", id="compare"):
+            with gr.Tab("Compare", id="compare", elem_id="tab-compare"):
                 compare.build(catalogue, chosen)
-            with gr.Tab("Draw", id="draw"):
+            with gr.Tab("Draw", id="draw", elem_id="tab-draw"):
                 draw.build(catalogue, chosen["checkpoint"])
-            with gr.Tab("Why small steps?", id="small-steps"):
+            with gr.Tab("Why small steps?", id="small-steps", elem_id="tab-small-steps"):
                 small_steps.build()
-            with gr.Tab("Evidence", id="evidence") as measured:
+            with gr.Tab("Evidence", id="evidence", elem_id="tab-evidence") as measured:
                 evidence.build(measured, catalogue, chosen)
     return demo.queue(max_size=32, default_concurrency_limit=4)
 
@@ -62,5 +62,6 @@ def launch_options() -> dict:
         "theme": gr.themes.Soft(primary_hue="indigo", **FONTS),
         "max_threads": 8,
         "max_file_size": "1mb",
+        "show_error": True,
         "footer_links": [],
     }

@@ -1,6 +1,7 @@
 """The Evidence tab: what was measured of the checkpoint in use, and where it was not, the command that measures it."""
 
 import json
+import os
 from pathlib import Path
 
 import gradio as gr
@@ -49,7 +50,7 @@ def show(catalogue: Catalogue, settings: dict) -> tuple:
         raise gr.Error(str(error), print_exception=False) from error
     metrics = read_json(folder / "metrics.json") if folder else {}
     rows = log_rows(folder / "metrics.jsonl") if folder else []
-    where = folder.name if folder else settings["checkpoint"]
+    where = os.path.relpath(folder) if folder else settings["checkpoint"]
     return (
         summary_of(model, metrics, where),
         curves_of(rows, where),

@@ -27,6 +27,7 @@ from ddpm_demo.ui.settings import (
 
 LIVE_SECONDS = 0.12  # of computing from a change to its picture
 PACE: dict[tuple, float] = {}  # seconds a step took, by kind of run, on this machine
+NEWEST: dict[str, tuple] = {}  # what the user of each open page chose last
 HINT = """Pick a class and press **Generate**, then drag the bar under the picture back to see how it came about.
 Next, switch **Live** on, choose one class, and move the guidance weight."""
 
@@ -66,43 +67,36 @@ def build(demo: gr.Blocks, catalogue: Catalogue) -> dict[str, gr.components.Comp
     def open_page(request: gr.Request, *values):
         yield from opening(catalogue, dict(zip(made, values)), request.query_params)
 
-    def changed(live, *values):
-        return sketch(catalogue, live, dict(zip(made, values)))
-
-    def complete(live, *values):
-        yield from completed(catalogue, live, dict(zip(made, values)))
+    def changed(request: gr.Request, live, *values):
+        yield from react(catalogue, live, dict(zip(made, values)), request.session_hash)
 
     started = go.click(run, inputs, [view, go, stop], **network)
     opened = demo.load(open_page, inputs, [view, go, stop, remark, *inputs], **network)
     stop.click(buttons_at_rest, None, [go, stop], cancels=[started, opened], queue=False, api_visibility="private")
 
-    # Live, and the remark: whatever came while the last answer was under way is asked once, with the newest values.
-    redraw = [
-        component.input
-        for name, component in made.items()
-        if name != "checkpoint"  # that one has a handler of its own, below
-    ]
-    drafted = gr.on(
-        [*redraw, live.input], changed, [live, *inputs], [view, remark], trigger_mode="always_last", **network
-    )
-    exact = drafted.then(complete, [live, *inputs], view, **network)
-    gr.on(redraw, None, None, None, cancels=[exact], queue=False, api_visibility="private")  # the newest wins
+    # Live, and the remark. What comes while an answer is under way is asked once, with the newest values; the first
+    # listener tells that answer to hurry.
+    redraw = [component.input for name, component in made.items() if name != "checkpoint"]  # which has its own, below
+    choice = [live, *inputs]
+    gr.on([*redraw, live.input], newest, choice, queue=False, api_visibility="private")
+    gr.on([*redraw, live.input], changed, choice, [view, remark], trigger_mode="always_last", **network)
+    demo.unload(forget)
     preset.input(
         lambda name, *values: [*(DEFAULTS | dict(zip(made, values)) | PRESETS.get(name, {})).values()],
         [preset, *inputs],
         inputs,
         queue=False,
         **quiet,
-    ).then(changed, [live, *inputs], [view, remark], **network).then(complete, [live, *inputs], view, **network)
+    ).then(changed, choice, [view, remark], **network)
     made["checkpoint"].input(
         lambda name: class_picker(catalogue, name), made["checkpoint"], [made["class_label"], made["weight"]], **quiet
     ).then(run, inputs, [view, go, stop], **network)
-    api(catalogue, made)
+    api(catalogue)
     return made
 
 
-def api(catalogue: Catalogue, made: dict[str, gr.components.Component]) -> None:
-    """The endpoint ``/generate``: the controls as named parameters, a picture and the settings in full as answer."""
+def api(catalogue: Catalogue) -> None:
+    """The endpoint ``/generate``: the settings as named parameters, a picture and the settings in full as answer."""
 
     def generate(
         class_label: str = ALL,
@@ -117,17 +111,31 @@ def api(catalogue: Catalogue, made: dict[str, gr.components.Component]) -> None:
         interval_to: float = ALWAYS,
         checkpoint: str = "",
     ) -> tuple[Image.Image, dict]:
-        return finished(catalogue, dict(zip(DEFAULTS, list(locals().values())[: len(DEFAULTS)])))
+        values = (
+            class_label,
+            weight,
+            schedule,
+            sampler,
+            steps,
+            seed,
+            count,
+            variance,
+            interval_from,
+            interval_to,
+            checkpoint,
+        )
+        return finished(catalogue, dict(zip(DEFAULTS, values)))
 
-    image, used = gr.Image(format="png", visible=False, label="image"), gr.JSON(visible=False, label="settings")
-    gr.Button(visible=False).click(
-        generate,
-        list(made.values()),
-        [image, used],
-        api_name="generate",
-        api_description="Draw images of a class: the finished picture, and the settings it was drawn with.",
-        concurrency_id="network",
-    )
+    # Plain fields of their own, since the tab's controls would refuse a wrong value in words of their own.
+    with gr.Row(visible=False):
+        fields = [
+            (gr.Textbox if isinstance(value, str) else gr.Number)(value, label=name) for name, value in DEFAULTS.items()
+        ]
+        outputs = [gr.Image(format="png", label="image"), gr.JSON(label="settings")]
+        gr.Button().click(
+            generate, fields, outputs, api_name="generate", concurrency_id="network",
+            api_description="Draw images of a class: the finished picture, and the settings it was drawn with.",
+        )  # fmt: skip
 
 
 def buttons_at_rest() -> tuple[dict, dict]:
@@ -194,33 +202,40 @@ def class_picker(catalogue: Catalogue, name: str) -> tuple[dict, dict]:
     return gr.update(choices=class_choices(model), value=ALL), gr.update(visible=bool(model.label_names))
 
 
-def sketch(catalogue: Catalogue, live: bool, settings: dict) -> tuple:
-    """(film or nothing, remark) at once after a change. With Live on: the run, or a draft of fewer steps if it is slow.
+def newest(request: gr.Request, *choice) -> None:
+    """Note what a user chose last."""
+    NEWEST[request.session_hash] = choice
 
-    A draft takes as many steps as this machine did in LIVE_SECONDS the last time; ``completed`` then brings the rest.
+
+def forget(request: gr.Request) -> None:
+    """Nothing is kept of a user who left."""
+    NEWEST.pop(request.session_hash, None)
+
+
+def react(catalogue: Catalogue, live: bool, settings: dict, session: str = "") -> Iterator[tuple]:
+    """(film or nothing, remark) after a change. With Live on: the run, or first a draft of fewer steps if it is slow.
+
+    A draft takes as many steps as this machine did in LIVE_SECONDS the last time. The exact run follows, unless its
+    user has chosen anew in the meantime.
     """
+    mine, before = (live, *settings.values()), NEWEST.get(session)
     if live is not True:
-        return gr.skip(), remarks(settings)
+        yield gr.skip(), remarks(settings)
+        return
     run = prepare(catalogue, settings)
-    steps = affordable(run)
+    steps, asked = affordable(run), run.used["steps"]
     began = time.perf_counter()
-    if steps < run.used["steps"]:
-        run = prepare(catalogue, run.used | {"steps": steps})
-    *_, whole = film(run.walk(), columns_for(run.images), run.used, run.curve, still=True)
+    draft = prepare(catalogue, run.used | {"steps": steps}) if steps < asked else run
+    *_, whole = film(draft.walk(), columns_for(draft.images), draft.used, draft.curve, still=True)
     PACE[kind(run)] = (time.perf_counter() - began) / steps
-    if steps < int(settings["steps"]):
-        whole |= {"link": "", "source": f"draft of {steps} steps; all {int(settings['steps'])} follow"}
-    return whole, remarks(settings)
-
-
-def completed(catalogue: Catalogue, live: bool, settings: dict) -> Iterator:
-    """The exact run after a draft; nothing where the sketch was exact already."""
-    if live is True:
-        run = prepare(catalogue, settings)
-        if affordable(run) < run.used["steps"]:
-            yield from film(run.walk(), columns_for(run.images), run.used, run.curve, still=True)
-            return
-    yield gr.skip()
+    if steps < asked:
+        whole |= {"link": "", "source": f"draft of {steps} steps; all {asked} follow"}
+    yield whole, remarks(settings)
+    if steps < asked:
+        for growing in film(run.walk(), columns_for(run.images), run.used, run.curve, still=True):
+            if NEWEST.get(session) not in (before, mine):
+                return
+            yield growing, gr.skip()
 
 
 def kind(run: Run) -> tuple:

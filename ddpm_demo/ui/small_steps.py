@@ -17,23 +17,22 @@ DATA = Mixture()
 REACH = 2.2
 PATHS = 60
 MATH = [{"left": "$", "right": "$", "display": False}]
-# Dragging in the left picture moves z_t.
+# Dragging in the left picture moves z_t; a few times a second is enough, and where it ends always counts.
 DRAG = """
-let pressed = false;
-function tell(event, done) {
-  const chart = element.querySelector("svg[data-low]");
-  if (!chart) return;
-  const box = chart.getBoundingClientRect(), { low, high, left, right, width } = chart.dataset;
-  const share = ((event.clientX - box.left) / box.width * width - left) / (right - left);
-  if (!done && (share < -0.05 || share > 1.05)) return;
-  trigger("drag", { z: Math.min(high, Math.max(low, +low + share * (high - low))) });
+let pressed = false, told = 0;
+function tell(event) {
+  const chart = element.querySelector("svg[data-low]"), box = chart.getBoundingClientRect();
+  const low = +chart.dataset.low, high = +chart.dataset.high, left = +chart.dataset.left, right = +chart.dataset.right;
+  const share = ((event.clientX - box.left) / box.width * chart.dataset.width - left) / (right - left);
+  told = performance.now();
+  trigger("drag", { z: Math.min(high, Math.max(low, low + share * (high - low))) });
 }
 element.addEventListener("pointerdown", (event) => {
   if (!event.target.closest("svg[data-low]")) return;
   pressed = true; event.preventDefault(); tell(event);
 });
-window.addEventListener("pointermove", (event) => { if (pressed) tell(event); });
-window.addEventListener("pointerup", () => { pressed = false; });
+window.addEventListener("pointermove", (event) => { if (pressed && performance.now() - told > 90) tell(event); });
+window.addEventListener("pointerup", (event) => { if (pressed) { pressed = false; tell(event); } });
 """
 
 
@@ -59,7 +58,7 @@ def build() -> None:
 
     quiet = {"show_progress": "hidden", "api_visibility": "private", "trigger_mode": "always_last"}
     gr.on([power.input, z.input], one_step, [power, z], step, **quiet)
-    step.drag(dragged, power, [step, z], **quiet)
+    step.drag(dragged, power, [step, z], **quiet | {"trigger_mode": "multiple"})
     gr.on([steps.input, seed.input], three_ways, [steps, seed], tracks, **quiet)
 
 

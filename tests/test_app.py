@@ -203,6 +203,7 @@ def test_two_hundred_bad_inputs_get_a_clear_refusal(server):
     assert server.memory() < before + 200
 
 
+@pytest.mark.slow
 def test_twenty_clients_at_once_never_see_each_other(server):
     """Each gets its own seed's image, or a clear refusal since the queue is bounded."""
     model = ddpm_demo.load(SHIPPED)
@@ -229,6 +230,7 @@ def test_twenty_clients_at_once_never_see_each_other(server):
     assert drawn_images >= 5
 
 
+@pytest.mark.slow
 def test_beyond_the_queue_it_says_busy(server):
     """More requests than the queue holds: some are refused at once, and it works again after."""
     body = json.dumps({"data": [*GOOD[:4], 300, *GOOD[5:]]}).encode()
@@ -588,6 +590,68 @@ def test_evidence(page):
     assert panel.locator("table tr").count() >= 3
     page.wait_for_timeout(500)
     shot(page, "evidence")
+
+
+@pytest.mark.slow
+def test_the_figures_of_a_visit(browser, tmp_path):
+    """Start-up, first frame, a run, Live and payload, as a visitor has them; ``-s`` prints the figures."""
+    server = Server()
+    figures = {"start-up, s": server.seconds_to_start}
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    page.set_default_timeout(PATIENCE)
+    network = page.context.new_cdp_session(page)
+    received = []
+    network.on("Network.dataReceived", lambda event: received.append(event["dataLength"]))
+    network.send("Network.enable")
+    began = time.monotonic()
+    page.goto(server.url)
+    page.locator(".player canvas").first.wait_for()
+    figures["page to its first frame, s"] = time.monotonic() - began
+    finished(page)
+    time.sleep(6)  # the network is recorded meanwhile
+    measure = """async ([button, want]) => {
+      const player = document.querySelector(".player"), old = player.dataset.run, at = performance.now();
+      document.querySelector(button).click();
+      while (player.dataset.run === old) await new Promise(requestAnimationFrame);
+      const first = performance.now() - at;
+      while (player.dataset.done !== "true") await new Promise(requestAnimationFrame);
+      return [first, performance.now() - at];
+    }"""
+    for label, name in (("all 10", "all ten digits"), ("7", "one digit")):
+        page.get_by_label(label, exact=True).first.check()
+        time.sleep(1)
+        received.clear()
+        first, whole = page.evaluate(measure, ["button.primary", None])
+        time.sleep(0.5)
+        figures |= {f"first frame, {name}, ms": first, f"20 steps, {name}, ms": whole}
+        figures[f"payload, {name}, kB"] = sum(received) / 1000
+    for steps in (6, 12):
+        number(page, "Steps", steps)
+        page.get_by_label("Live").check()
+        time.sleep(3)
+        moved = []
+        for _ in range(9):
+            moved.append(
+                page.evaluate("""async () => {
+                  const slider = document.querySelector("input[type=range][aria-label*='Guidance weight']");
+                  const player = document.querySelector(".player"), old = player.dataset.drawn.split(":")[0];
+                  const at = performance.now();
+                  slider.value = +slider.value + 0.3;
+                  slider.dispatchEvent(new Event("input", { bubbles: true }));
+                  while (player.dataset.drawn.split(":")[0] === old) await new Promise(requestAnimationFrame);
+                  const first = performance.now() - at, draft = document.querySelector(".source").textContent;
+                  return [first, draft.includes("draft") ? draft.split(" ")[2] : "all"];
+                }""")
+            )
+            time.sleep(1)
+        figures[f"Live, {steps} steps: slider to picture, median ms"] = sorted(ms for ms, _ in moved)[4]
+        figures[f"Live, {steps} steps: drawn at once"] = [drawn_at_once for _, drawn_at_once in moved]
+        page.get_by_label("Live").uncheck()
+    page.close()
+    server.stop()
+    print(json.dumps(figures, indent=2))
+    assert figures["start-up, s"] < 60 and figures["20 steps, one digit, ms"] < 10000
+    assert figures["payload, one digit, kB"] < 300
 
 
 def test_nothing_was_fetched_from_elsewhere_and_nothing_broke(page):

@@ -185,6 +185,7 @@ PROCESSES = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("launcher", PROCESSES)
 def test_launched_as_two_processes_gives_one_checkpoint(launcher, mnist_dir, tmp_path):
     """accelerate starts both with --multi_gpu, on CPUs too; with --cpu it starts one alone, which is then said."""
@@ -211,6 +212,7 @@ def test_launched_as_two_processes_gives_one_checkpoint(launcher, mnist_dir, tmp
     ddpm_demo.load(tmp_path / "two")
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one_would(mnist_dir, tmp_path):
     """Each takes half of every batch and the gradients are averaged: the held-out loss is that of one process."""
     options = ("--cfg", "--epochs", "4", "--lr", "0.01", *TINY)

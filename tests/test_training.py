@@ -61,7 +61,7 @@ def test_another_seed_gives_other_weights(images, tmp_path):
 
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction", "sample"])
-@pytest.mark.parametrize("cfg", [True, False])
+@pytest.mark.parametrize("cfg", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_it_learns(images, tmp_path, prediction, cfg):
     settings = replace(
         SETTINGS, prediction=prediction, cfg=cfg, epochs=8.0, dropout=0.0, flip=False, loss_weighting="simple", lr=1e-2

@@ -39,7 +39,7 @@ def opened(uri: str) -> Image.Image:
 
 
 def films(catalogue, **changed) -> list[dict]:
-    return [film for film, *_ in generate.watch(catalogue, CHOSEN | changed)]
+    return [film for film, *_ in generate.watch(catalogue, CHOSEN | changed)][:-1]  # the last says the buttons only
 
 
 def frames(film: dict) -> list[dict]:
@@ -134,43 +134,46 @@ def test_buttons_follow_the_run(catalogue):
 def test_a_link_brings_back_the_very_run(catalogue):
     *_, film = films(catalogue, weight=2.5, variance="beta", sampler="ddpm", interval_to=3.0)
     query = dict(part.split("=") for part in film["link"][1:].replace("%2B", "+").split("&"))
-    *_, again = generate.opening(Catalogue(catalogue.model(), "tiny"), DEFAULTS, query)
+    *_, again, _ = generate.opening(Catalogue(catalogue.model(), "tiny"), DEFAULTS, query)
     assert again[0]["settings"] == film["settings"]
     assert last_picture(again[0]) == last_picture(film)
 
 
 def test_a_broken_link_opens_the_page_all_the_same(catalogue):
-    *_, last = generate.opening(catalogue, DEFAULTS, {"steps": "many", "schedule": "none", "evil": "1"})
+    *_, last, _ = generate.opening(catalogue, DEFAULTS, {"steps": "many", "schedule": "none", "evil": "1"})
     assert last[0]["done"] and last[0]["settings"]["schedule"] == "cosine"
 
 
 def test_the_second_visitor_finds_the_run_ready(catalogue):
     first, second = (list(generate.opening(catalogue, DEFAULTS, {})) for _ in range(2))
-    assert len(second) == 1 and second[0][0]["done"] and second[0][0]["run"] == first[-1][0]["run"]
+    assert len(second) == 1 and second[0][0]["done"] and second[0][0]["run"] == first[-2][0]["run"]
 
 
 def test_live_draws_the_new_setting_and_only_when_on(catalogue):
     chosen = DEFAULTS | CHOSEN
-    [(film, remark)] = generate.react(catalogue, False, chosen)
+    film, remark = generate.sketch(catalogue, False, chosen, "me")
     assert film == gr.skip() and "guidance_scale 2" in remark
-    film, remark = next(generate.react(catalogue, True, chosen | {"weight": 3.0}))
+    assert list(generate.completed(catalogue, False, chosen, "me")) == [gr.skip()]
+    film, remark = generate.sketch(catalogue, True, chosen | {"weight": 3.0, "steps": 3}, "me")
     assert film["still"] and film["done"] and film["settings"]["weight"] == 3.0 and "guidance_scale 4" in remark
+    assert list(generate.completed(catalogue, True, chosen | {"weight": 3.0, "steps": 3}, "me")) == [gr.skip()]
 
 
 def test_live_drafts_where_the_machine_is_slow_and_the_newest_wins(catalogue, monkeypatch):
     chosen = DEFAULTS | CHOSEN | {"steps": 300, "count": 8}
-    slow = {generate.kind(prepare(catalogue, chosen)): 0.02}
-    monkeypatch.setattr(generate, "PACE", dict(slow))
-    (film, _), *_, (whole, _) = generate.react(catalogue, True, chosen)
+    monkeypatch.setattr(generate, "PACE", {generate.kind(prepare(catalogue, chosen)): generate.LIVE_SECONDS / 6.5})
+    film, _ = generate.sketch(catalogue, True, chosen, "me")
     assert film["settings"]["steps"] == 6 and film["source"] == "draft of 6 steps; all 300 follow"
-    assert whole["done"] and whole["settings"]["steps"] == 300 and "draft" not in whole["source"]
-    monkeypatch.setattr(generate, "PACE", dict(slow))
-    answers = generate.react(catalogue, True, chosen, "me")
-    next(answers)
-    monkeypatch.setitem(generate.NEWEST, "me", (True, *chosen.values()))  # its own choice, told late: it goes on
-    assert not next(answers)[0]["done"]
-    monkeypatch.setitem(generate.NEWEST, "me", (True, "something else"))
-    assert list(answers) == []
+    skipped, *_, whole = generate.completed(catalogue, True, chosen, "me")
+    assert (
+        skipped == gr.skip() and whole["done"] and whole["settings"]["steps"] == 300 and "draft" not in whole["source"]
+    )
+    rest = generate.completed(catalogue, True, chosen, "me")
+    next(rest), next(rest)
+    generate.sketch(catalogue, True, chosen | {"steps": 2}, "another")  # somebody else's choice changes nothing
+    assert not next(rest)["done"]
+    generate.sketch(catalogue, True, chosen | {"steps": 2}, "me")
+    assert list(rest) == []
 
 
 @pytest.mark.parametrize(
@@ -382,8 +385,8 @@ def test_completing_keeps_the_rest(shipped):
 
 
 def test_the_bars_firm_up(shipped):
-    shown = [chart for _, chart in answered(shipped, draw.TASKS[2])]
-    assert [re.search(r'data-draws="(\d+)"', chart)[1] for chart in shown] == ["4", "8"]
+    shown = [chart for _, chart in answered(shipped, draw.TASKS[2], draws=16)]
+    assert [re.search(r'data-draws="(\d+)"', chart)[1] for chart in shown] == ["4", "8", "12", "16"]
     assert 'data-label="3"' in shown[-1] and shown[-1].count("<rect") == 10
 
 
@@ -469,6 +472,7 @@ def test_charts_survive_what_is_not_finite():
     drawn = charts.lines("t", {"a": ([0, 1, 2], [1, math.nan, 3])}, charts.Axis(0, 2), charts.around([1, math.nan, 3]))
     assert "nan" not in drawn
     assert charts.Axis(1e-5, 1, log=True).ticks() == pytest.approx([1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1])
+    assert charts.Axis(0.095, 0.35, log=True).ticks() == pytest.approx([0.1, 0.2, 0.3])
     assert charts.Axis(0, 1).ticks() == pytest.approx([0, 0.2, 0.4, 0.6, 0.8, 1])
     assert "<script>" not in charts.lines("<script>", {}, charts.Axis(0, 1), charts.Axis(0, 1))
 

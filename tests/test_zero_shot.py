@@ -15,7 +15,7 @@ def test_it_reads_real_digits():
         digits = unstrip(row, 1, 28)
     read = []
     for digit in digits:
-        *_, last = classify(model, digit, draws=8)
+        *_, last = classify(model, digit, draws=16)
         read.append(last.errors.argmin().item())
     assert sum(label == k for k, label in enumerate(read)) >= 9  # 40 of the first 40 test digits were, at 16 draws
 

@@ -41,8 +41,12 @@ class Axis:
     def ticks(self) -> list[float]:
         """A handful of round numbers."""
         if self.log:
-            powers = [10.0**k for k in range(ceil(log10(self.low) - 1e-9), floor(log10(self.high) + 1e-9) + 1)]
-            return powers if len(powers) > 1 else [self.low, self.high]
+            powers = [10.0**k for k in range(floor(log10(self.low)), ceil(log10(self.high)) + 1)]
+            for digits in ((1,), (1, 3), (1, 2, 5), range(1, 10)):
+                inside = [d * p for p in powers for d in digits if self.low * 0.999 <= d * p <= self.high * 1.001]
+                if len(inside) > 2:
+                    break
+            return inside
         rough = (self.high - self.low) / 5 or 1
         size = 10 ** floor(log10(rough))
         stride = next(size * k for k in (1, 2, 5, 10) if size * k >= rough * 0.999)
@@ -210,4 +214,4 @@ def top(y: Axis, value: float) -> float:
 
 def short(value: float) -> str:
     """A tick's number in few letters."""
-    return f"{value:g}" if abs(value) >= 0.001 or value == 0 else f"{value:.0e}".replace("e-0", "e-")
+    return f"{value:.4g}" if abs(value) >= 0.001 or value == 0 else f"{value:.0e}".replace("e-0", "e-")

@@ -25,9 +25,9 @@ from ddpm_demo.ui.settings import (
     prepare,
 )
 
-LIVE_SECONDS = 0.12  # of computing from a change to its picture
+LIVE_SECONDS, LEAST_STEPS = 0.09, 3  # of computing from a change to its picture, and the coarsest draft
 PACE: dict[tuple, float] = {}  # seconds a step took, by kind of run, on this machine
-NEWEST: dict[str, tuple] = {}  # what the user of each open page chose last
+NEWEST: dict[str, list] = {}  # by open page: what its user chose last, and how many steps were drawn of it
 HINT = """Pick a class and press **Generate**, then drag the bar under the picture back to see how it came about.
 Next, switch **Live** on, choose one class, and move the guidance weight."""
 
@@ -68,26 +68,28 @@ def build(demo: gr.Blocks, catalogue: Catalogue) -> dict[str, gr.components.Comp
         yield from opening(catalogue, dict(zip(made, values)), request.query_params)
 
     def changed(request: gr.Request, live, *values):
-        yield from react(catalogue, live, dict(zip(made, values)), request.session_hash)
+        return sketch(catalogue, live, dict(zip(made, values)), request.session_hash)
+
+    def rest(request: gr.Request, live, *values):
+        yield from completed(catalogue, live, dict(zip(made, values)), request.session_hash)
 
     started = go.click(run, inputs, [view, go, stop], **network)
     opened = demo.load(open_page, inputs, [view, go, stop, remark, *inputs], **network)
     stop.click(buttons_at_rest, None, [go, stop], cancels=[started, opened], queue=False, api_visibility="private")
 
-    # Live, and the remark. What comes while an answer is under way is asked once, with the newest values; the first
-    # listener tells that answer to hurry.
+    # Live, and the remark. What comes while an answer is under way is asked once, with the newest values. Not queued,
+    # since the queue takes longer than a draft; what follows a draft is.
     redraw = [component.input for name, component in made.items() if name != "checkpoint"]  # which has its own, below
-    choice = [live, *inputs]
-    gr.on([*redraw, live.input], newest, choice, queue=False, api_visibility="private")
-    gr.on([*redraw, live.input], changed, choice, [view, remark], trigger_mode="always_last", **network)
+    choice, now = [live, *inputs], quiet | {"queue": False}
+    sketched = gr.on([*redraw, live.input], changed, choice, [view, remark], trigger_mode="always_last", **now)
+    sketched.then(rest, choice, view, **network)
     demo.unload(forget)
     preset.input(
         lambda name, *values: [*(DEFAULTS | dict(zip(made, values)) | PRESETS.get(name, {})).values()],
         [preset, *inputs],
         inputs,
-        queue=False,
-        **quiet,
-    ).then(changed, choice, [view, remark], **network)
+        **now,
+    ).then(changed, choice, [view, remark], **now).then(rest, choice, view, **network)
     made["checkpoint"].input(
         lambda name: class_picker(catalogue, name), made["checkpoint"], [made["class_label"], made["weight"]], **quiet
     ).then(run, inputs, [view, go, stop], **network)
@@ -150,8 +152,9 @@ def watch(catalogue: Catalogue, settings: dict, still: bool = False) -> Iterator
     unchanged = gr.skip(), gr.skip()  # a frame that is under way when Stop is pressed must not undo its buttons
     first = True
     for growing in film(run.walk(), columns_for(run.images), run.used, run.curve, still):
-        yield growing, *(buttons_at_rest() if growing["done"] else busy if first else unchanged)
+        yield growing, *(busy if first else unchanged)
         first = False
+    yield gr.skip(), *buttons_at_rest()  # on its own, since Gradio sends the last answer twice
 
 
 def opening(catalogue: Catalogue, settings: dict, query: Mapping[str, str]) -> Iterator[tuple]:
@@ -170,13 +173,13 @@ def opening(catalogue: Catalogue, settings: dict, query: Mapping[str, str]) -> I
     if start in catalogue.opened:
         yield catalogue.opened[start], *buttons_at_rest(), remarks(run.used), *values
         return
-    first = True
+    first, whole = True, {}
     for growing, *buttons in watch(catalogue, run.used):
         rest = [remarks(run.used), *values] if first else [gr.skip()] * (1 + len(values))
         yield growing, *buttons, *rest
-        first = False
+        first, whole = False, growing if "chunks" in growing else whole
     if all(run.used[name] == value for name, value in DEFAULTS.items() if name != "checkpoint"):
-        catalogue.opened[start] = growing  # the next visitor finds it ready
+        catalogue.opened[start] = whole  # the next visitor finds it ready
 
 
 def from_query(query: Mapping[str, str]) -> dict:
@@ -202,40 +205,42 @@ def class_picker(catalogue: Catalogue, name: str) -> tuple[dict, dict]:
     return gr.update(choices=class_choices(model), value=ALL), gr.update(visible=bool(model.label_names))
 
 
-def newest(request: gr.Request, *choice) -> None:
-    """Note what a user chose last."""
-    NEWEST[request.session_hash] = choice
-
-
 def forget(request: gr.Request) -> None:
     """Nothing is kept of a user who left."""
     NEWEST.pop(request.session_hash, None)
 
 
-def react(catalogue: Catalogue, live: bool, settings: dict, session: str = "") -> Iterator[tuple]:
-    """(film or nothing, remark) after a change. With Live on: the run, or first a draft of fewer steps if it is slow.
+def sketch(catalogue: Catalogue, live: bool, settings: dict, session: str) -> tuple:
+    """(film or nothing, remark) at once after a change. With Live on: the run, or a draft of fewer steps if it is slow.
 
-    A draft takes as many steps as this machine did in LIVE_SECONDS the last time. The exact run follows, unless its
-    user has chosen anew in the meantime.
+    A draft takes as many steps as this machine did in LIVE_SECONDS the last time; ``completed`` brings the rest.
     """
-    mine, before = (live, *settings.values()), NEWEST.get(session)
+    NEWEST[session] = mine = [settings, 0]
     if live is not True:
-        yield gr.skip(), remarks(settings)
-        return
+        return gr.skip(), remarks(settings)
     run = prepare(catalogue, settings)
     steps, asked = affordable(run), run.used["steps"]
     began = time.perf_counter()
     draft = prepare(catalogue, run.used | {"steps": steps}) if steps < asked else run
     *_, whole = film(draft.walk(), columns_for(draft.images), draft.used, draft.curve, still=True)
     PACE[kind(run)] = (time.perf_counter() - began) / steps
+    mine[1] = steps
     if steps < asked:
         whole |= {"link": "", "source": f"draft of {steps} steps; all {asked} follow"}
-    yield whole, remarks(settings)
-    if steps < asked:
-        for growing in film(run.walk(), columns_for(run.images), run.used, run.curve, still=True):
-            if NEWEST.get(session) not in (before, mine):
-                return
-            yield growing, gr.skip()
+    return whole, remarks(settings)
+
+
+def completed(catalogue: Catalogue, live: bool, settings: dict, session: str) -> Iterator:
+    """The exact run after a draft, until its user chooses anew; nothing where the sketch was exact."""
+    yield gr.skip()
+    mine = NEWEST.get(session)
+    if live is not True or mine is None or mine[0] != settings or mine[1] >= settings["steps"]:
+        return
+    run = prepare(catalogue, settings)
+    for growing in film(run.walk(), columns_for(run.images), run.used, run.curve, still=True):
+        if NEWEST.get(session) is not mine:
+            return
+        yield growing
 
 
 def kind(run: Run) -> tuple:
@@ -244,9 +249,9 @@ def kind(run: Run) -> tuple:
 
 
 def affordable(run: Run) -> int:
-    """How many of a run's steps fit into LIVE_SECONDS, to the best of our knowledge; all, as long as we have none."""
-    seconds = PACE.get(kind(run))
-    return run.used["steps"] if seconds is None else max(3, min(run.used["steps"], int(LIVE_SECONDS / seconds)))
+    """How many of a run's steps fit into LIVE_SECONDS, as far as we know; a few, as long as we do not."""
+    fitting = int(LIVE_SECONDS / PACE.get(kind(run), LIVE_SECONDS))
+    return min(run.used["steps"], max(LEAST_STEPS, fitting))
 
 
 def finished(catalogue: Catalogue, settings: dict) -> tuple[Image.Image, dict]:

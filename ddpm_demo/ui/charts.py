@@ -40,7 +40,7 @@ class Axis:
 
     def ticks(self) -> list[float]:
         """A handful of round numbers."""
-        if self.log:
+        if self.log and self.high / self.low > 5:
             powers = [10.0**k for k in range(floor(log10(self.low)), ceil(log10(self.high)) + 1)]
             for digits in ((1,), (1, 3), (1, 2, 5), range(1, 10)):
                 inside = [d * p for p in powers for d in digits if self.low * 0.999 <= d * p <= self.high * 1.001]

@@ -172,7 +172,7 @@ def slices(cells: list[dict], axis: str, here: dict, floor: float | None) -> lis
             found = sorted((cell["setting"][axis], cell[figure]) for cell in found if figure in cell)
             label = ", ".join(f"w {others[k]:g}" if names[k] == "weight" else str(others[k]) for k in varied) or figure
             series[label] = tuple(zip(*found)) if found else ([], [])
-        values = [v for _, ys in series.values() for v in ys]
+        values = [v for _, ys in series.values() for v in ys] + ([more["level"][0]] if more.get("level") else [])
         places = [v for xs, _ in series.values() for v in xs]
         return lines(
             title, series, around(places, axis, log=axis == "steps"), around(values, log=figure != "accuracy"),

@@ -222,3 +222,12 @@ def test_two_processes_train_as_one_would(mnist_dir, tmp_path):
     one, two = (json.loads((tmp_path / name / "metrics.jsonl").read_text().splitlines()[-1]) for name in ("one", "two"))
     assert one["step"] == two["step"] == 40
     assert two["validation_loss"] == pytest.approx(one["validation_loss"], rel=0.1)
+
+
+def test_the_judge_is_trained_and_not_overwritten_unasked(mnist_dir, tmp_path):
+    command = ("train.py", "--classifier", "--dataset", "mnist", "--data-dir", mnist_dir, "--output-dir", tmp_path)
+    finished = run(*command)
+    assert finished.returncode == 0, finished.stderr
+    assert "of 40 test images read correctly" in finished.stdout and (tmp_path / "classifier.safetensors").is_file()
+    refused = run(*command)
+    assert refused.returncode == 2 and "already holds a classifier: pass --overwrite" in refused.stderr

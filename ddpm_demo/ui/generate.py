@@ -82,14 +82,14 @@ def build(demo: gr.Blocks, catalogue: Catalogue) -> dict[str, gr.components.Comp
     redraw = [component.input for name, component in made.items() if name != "checkpoint"]  # which has its own, below
     choice, now = [live, *inputs], quiet | {"queue": False}
     sketched = gr.on([*redraw, live.input], changed, choice, [view, remark], trigger_mode="always_last", **now)
-    sketched.then(rest, choice, view, **network)
+    sketched.success(rest, choice, view, **network)
     demo.unload(forget)
     preset.input(
         lambda name, *values: [*(DEFAULTS | dict(zip(made, values)) | PRESETS.get(name, {})).values()],
         [preset, *inputs],
         inputs,
         **now,
-    ).then(changed, choice, [view, remark], **now).then(rest, choice, view, **network)
+    ).then(changed, choice, [view, remark], **now).success(rest, choice, view, **network)
     made["checkpoint"].input(
         lambda name: class_picker(catalogue, name), made["checkpoint"], [made["class_label"], made["weight"]], **quiet
     ).then(run, inputs, [view, go, stop], **network)
@@ -114,18 +114,8 @@ def api(catalogue: Catalogue) -> None:
         checkpoint: str = "",
     ) -> tuple[Image.Image, dict]:
         values = (
-            class_label,
-            weight,
-            schedule,
-            sampler,
-            steps,
-            seed,
-            count,
-            variance,
-            interval_from,
-            interval_to,
-            checkpoint,
-        )
+            class_label, weight, schedule, sampler, steps, seed, count, variance, interval_from, interval_to, checkpoint,
+        )  # fmt: skip
         return finished(catalogue, dict(zip(DEFAULTS, values)))
 
     # Plain fields of their own, since the tab's controls would refuse a wrong value in words of their own.

@@ -27,7 +27,8 @@ async function take() {
     film = next; frames = []; sprites = [];
     if (!old || JSON.stringify(old.panels) !== JSON.stringify(film.panels) || old.width !== film.width
         || old.height !== film.height) layOut();
-    at = 0; shown = -1; playing = !film.still; clock = null;
+    if (clock !== null) { clearTimeout(clock); clock = null; }
+    at = 0; shown = -1; playing = !film.still;
     drawCurve();
     $(".source").textContent = film.source || "";
     scrub.max = Math.max(0, film.count - 1);

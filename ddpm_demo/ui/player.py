@@ -102,11 +102,13 @@ def chunk(steps: list[tuple[Step, float]], columns: int, panels: list[str]) -> t
     """Some frames as a chunk of a film, and the size of one."""
     sprites, size = {}, (0, 0)
     for key in panels:
-        drawn = [picture(images, columns, gap=1) for step, _ in steps if (images := panel(step, key)) is not None]
-        if drawn:
-            size = drawn[0].size
-        if len(drawn) == len(steps):  # a panel that is empty in part of a chunk stays grey there
-            sprites[key] = data_uri(stacked(drawn))
+        shown = [panel(step, key) for step, _ in steps]
+        drawn = [None if images is None else picture(images, columns, gap=1) for images in shown]
+        known = next((image for image in drawn if image), None)
+        if known:
+            size = known.size
+            nothing = Image.new(known.mode, size, "grey")
+            sprites[key] = data_uri(stacked([image or nothing for image in drawn]))
     frames = [
         {
             "step": step.index,

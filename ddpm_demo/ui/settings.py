@@ -1,5 +1,6 @@
 """What a user may choose about a run: the checkpoints at hand, the controls, and their values checked again."""
 
+import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -82,7 +83,10 @@ class Catalogue:
         """Record a model's network beside the first requests, on a CPU, where that makes it faster."""
 
         def record() -> None:
-            self.loaded[name] = model.recorded()
+            try:
+                self.loaded[name] = model.recorded()
+            except Exception as error:  # a torch that no longer records: everything works, at half the speed
+                print(f"note: {name} runs without its recording ({type(error).__name__}: {error})", file=sys.stderr)
 
         model = self.loaded[name]
         if model.device.type == "cpu" and not isinstance(model.denoiser.net, Recorded):

@@ -177,6 +177,7 @@ def call(server, endpoint: str, data: list, patience: float = 60) -> str:
 GOOD = ["3", 1.0, "cosine", "dpm++2m", 2, 0, 1, "posterior", -20.0, 20.0, ""]
 
 
+@pytest.mark.slow
 def test_two_hundred_bad_inputs_get_a_clear_refusal(server):
     dice = random.Random(1)
     strange = [None, True, False, "", "x", "NaN", [], {}, [1], -1, 3.7, 1e300, -1e300, 2**70, "💥" * 1000, float("nan"),
@@ -658,7 +659,7 @@ def test_nothing_was_fetched_from_elsewhere_and_nothing_broke(page):
     assert page.problems == [] and page.foreign == []
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("theme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
 def test_every_tab_fits_a_phone(server, browser, theme):
     page = browser.new_page(viewport={"width": 390, "height": 844})
     page.set_default_timeout(PATIENCE)

@@ -97,7 +97,9 @@ def walk(sampler, steps, name="cosine", count=8000, **options):
     return last.x0.flatten()
 
 
-@pytest.mark.parametrize("name", SCHEDULES)
+@pytest.mark.parametrize(
+    "name", [name if name in ("linear", "cosine") else pytest.param(name, marks=pytest.mark.slow) for name in SCHEDULES]
+)
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_every_sampler_draws_the_mixture(sampler, name):
     """Kolmogorov-Smirnov: the largest gap between the samples' distribution and the true one."""

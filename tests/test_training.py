@@ -60,7 +60,9 @@ def test_another_seed_gives_other_weights(images, tmp_path):
     assert not torch.equal(state(tmp_path / "a")["ema.0"], state(tmp_path / "b")["ema.0"])
 
 
-@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction", "sample"])
+@pytest.mark.parametrize(
+    "prediction", ["v_prediction", *(pytest.param(p, marks=pytest.mark.slow) for p in ("epsilon", "sample"))]
+)
 @pytest.mark.parametrize("cfg", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_it_learns(images, tmp_path, prediction, cfg):
     settings = replace(

@@ -74,6 +74,7 @@ def test_resuming_with_another_setting_is_refused(trained, mnist_dir):
     assert refused.returncode == 2 and "--lr is 0.5, but the run to resume was started with" in refused.stderr
 
 
+@pytest.mark.slow
 def test_without_cfg_it_is_unconditional(mnist_dir, tmp_path):
     finished = train(mnist_dir, tmp_path / "u", "--epochs", "0.5", "--no-attention", "--prediction", "epsilon", *TINY)
     assert finished.returncode == 0, finished.stderr
@@ -83,6 +84,7 @@ def test_without_cfg_it_is_unconditional(mnist_dir, tmp_path):
     assert ddpm_demo.generate(model, count=2, steps=2).shape == (2, 1, 28, 28)
 
 
+@pytest.mark.slow
 def test_a_folder_of_colour_images(image_dir, tmp_path):
     finished = run(
         "train.py", "--dataset", "folder", "--data-dir", image_dir, "--cfg", "--image-size", "16", "--epochs", "1",
@@ -224,6 +226,7 @@ def test_two_processes_train_as_one_would(mnist_dir, tmp_path):
     assert two["validation_loss"] == pytest.approx(one["validation_loss"], rel=0.1)
 
 
+@pytest.mark.slow
 def test_the_judge_is_trained_and_not_overwritten_unasked(mnist_dir, tmp_path):
     command = ("train.py", "--classifier", "--dataset", "mnist", "--data-dir", mnist_dir, "--output-dir", tmp_path)
     finished = run(*command)

@@ -76,6 +76,7 @@ def test_it_learns(images, tmp_path, prediction, cfg):
     assert last.samples.shape == (10 if cfg else 1, 1, 28, 28) and last.model.training["steps"] == 80
 
 
+@pytest.mark.slow
 def test_a_budget_in_minutes_is_kept_and_resumed(images, tmp_path):
     minutes = replace(SETTINGS, epochs=None, minutes=0.1)
     calls = itertools.count()

@@ -46,9 +46,9 @@ def unstrip(row: Image.Image, channels: int, size: int) -> Tensor:
     return torch.stack([fitted(part, channels, size) for part in parts])
 
 
-def noisy_panel(step: Step) -> Tensor:
+def noisy_panel(x: Tensor, log_snr: float) -> Tensor:
     """The noisy state, scaled so that noise (which reaches beyond 1) is not cut off and the image ends at its own."""
-    return step.x / (1 + alpha_sigma(step.log_snr)[1].item())
+    return x / (1 + alpha_sigma(log_snr)[1].item())
 
 
 def diverging(difference: Tensor) -> Tensor:
@@ -61,7 +61,7 @@ def diverging(difference: Tensor) -> Tensor:
 
 def side_by_side(step: Step, columns: int, height: int | None = None) -> Image.Image:
     """The noisy state on the left, the clean estimate on the right, of all images of a step."""
-    panels = [picture(panel, columns, height) for panel in (noisy_panel(step), step.x0)]
+    panels = [picture(panel, columns, height) for panel in (noisy_panel(step.x, step.log_snr), step.x0)]
     both = Image.new(panels[0].mode, (panels[0].width * 2 + 12, panels[0].height), "white")
     for place, panel in enumerate(panels):
         both.paste(panel, (place * (panel.width + 12), 0))

@@ -13,8 +13,8 @@ from ddpm_demo.pictures import picture
 from ddpm_demo.samplers import SAMPLERS, VARIANCES
 from ddpm_demo.schedule import SCHEDULES
 from ddpm_demo.ui.pad import small
-from ddpm_demo.ui.player import HERE, RUNS, data_uri, film, player
-from ddpm_demo.ui.settings import ALL, DEFAULTS, Catalogue, in_turn, prepare
+from ddpm_demo.ui.player import data_uri, film, new_run, player, templates
+from ddpm_demo.ui.settings import ALL, DEFAULTS, Catalogue, in_turn, in_words, prepare
 
 HINT = """Choose two settings to put against each other; everything else is as in **Generate**, and every cell starts from
 the same noise. Try *steps* against *sampler*: which one needs the fewest? Click a cell to watch how it came about."""
@@ -78,10 +78,7 @@ def build(catalogue: Catalogue, chosen: dict[str, gr.components.Component]) -> N
         with gr.Column(scale=5, min_width=320):
             grid = gr.HTML(
                 None,
-                html_template=(HERE / "compare.html").read_text(),
-                css_template=(HERE / "compare.css").read_text(),
-                js_on_load=(HERE / "compare.js").read_text(),
-                apply_default_css=False,
+                **templates("compare"),
             )
         with gr.Column(scale=4, min_width=320):
             view = player(visible=False)
@@ -171,16 +168,14 @@ def plan(catalogue: Catalogue, down, down_values, across, across_values, setting
 
 def fill(catalogue: Catalogue, down, down_values, across, across_values, settings: dict) -> Iterator[tuple[dict, dict]]:
     """The grid as it fills, for the page, and the plan that a click on a cell refers to."""
-    try:
+    with in_words():
         asked = plan(catalogue, down, down_values, across, across_values, settings)
-    except UserError as error:
-        raise gr.Error(str(error), print_exception=False) from error
     rows, columns = asked["rows"], asked["columns"]
     for line in asked["cells"]:
         for cell in line:
             prepare(catalogue, cell)  # all are checked before the first is drawn
     grid = {
-        "run": f"{next(RUNS)}", "axes": asked["axes"], "rows": [f"{v}" for v in rows], "done": False,
+        "run": new_run(), "axes": asked["axes"], "rows": [f"{v}" for v in rows], "done": False,
         "columns": [f"{v}" for v in columns], "cells": [], "progress": "starting",
     }  # fmt: skip
     yield grid, asked
@@ -236,7 +231,7 @@ def opened(catalogue: Catalogue, asked: dict, row, column) -> Iterator[dict]:
     except (KeyError, IndexError, TypeError):
         raise gr.Error("fill the grid first, then click one of its cells", print_exception=False) from None
     run = prepare(catalogue, settings)
-    for k, growing in enumerate(film(run.walk(), 1, run.used, run.curve)):
+    for growing in film(run.walk(), 1, run.used, run.curve):
         yield gr.update(value=growing, visible=True)
 
 

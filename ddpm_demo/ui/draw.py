@@ -7,12 +7,24 @@ from PIL import Image
 from torch import Tensor
 
 from ddpm_demo.errors import UserError
+from ddpm_demo.generation import one_of, whole
 from ddpm_demo.pictures import fitted, picture
 from ddpm_demo.ui.charts import bars
-from ddpm_demo.ui.forward import timestep
 from ddpm_demo.ui.pad import drawn, pad, sheet
 from ddpm_demo.ui.player import film, player
-from ddpm_demo.ui.settings import ALL, DEFAULTS, NETWORK, Catalogue, as_int, class_choices, columns_for, prepare
+from ddpm_demo.ui.settings import (
+    ALL,
+    DEFAULTS,
+    Catalogue,
+    as_int,
+    class_choices,
+    columns_for,
+    in_turn,
+    in_words,
+    prepare,
+    seed_of,
+    timestep,
+)
 from ddpm_demo.zero_shot import Reading, classify
 
 HINT = """Draw something, then ask the model three things. **Noise and denoise** it from t = 600 and from t = 900: what
@@ -99,9 +111,9 @@ def api(catalogue: Catalogue) -> None:
         image, mask = gr.Image(type="pil", label="image"), gr.Image(type="pil", label="mask")
         label, weight = gr.Textbox(ANY, label="class_label"), gr.Number(1.0, label="weight")
         draws, seed = gr.Number(32, label="draws"), gr.Number(0, label="seed")
-        whole, found = gr.Image(format="png", label="completed"), gr.JSON(label="reading")
+        completed, found = gr.Image(format="png", label="completed"), gr.JSON(label="reading")
         gr.Button().click(
-            complete, [image, mask, label, weight, seed], whole, api_name="complete", concurrency_id="network",
+            complete, [image, mask, label, weight, seed], completed, api_name="complete", concurrency_id="network",
             api_description="Four completions of an image, painted anew where the mask is white.",
         )  # fmt: skip
         gr.Button().click(
@@ -124,11 +136,11 @@ def shown_for(task: str) -> list[dict]:
 
 def answer(catalogue: Catalogue, paper, task, label, weight, t, keep, draws, seed, checkpoint) -> Iterator[tuple]:
     """(film, chart) as the task goes on."""
-    try:
+    with in_words():
         model = catalogue.model(checkpoint)
         image, marked = drawn(model, paper)
         if task not in TASKS or keep not in KEEPS:
-            raise UserError(f"task is {task!r}; it must be one of {', '.join(TASKS)}")
+            raise UserError(f"task is {task!r} and keep is {keep!r}; they must be one of {', '.join(TASKS + KEEPS)}")
         if task == TASKS[2]:
             for reading in readings(catalogue, image, draws, seed, checkpoint):
                 yield gr.skip(), ten_bars(reading, model.label_names)
@@ -140,8 +152,6 @@ def answer(catalogue: Catalogue, paper, task, label, weight, t, keep, draws, see
             if bool(kept.all()):
                 raise UserError("nothing is left to paint: mark a region first, or keep only the bright strokes")
             more = {"image": image, "keep": kept}
-    except UserError as error:
-        raise gr.Error(str(error), print_exception=False) from error
     run = painted(catalogue, label, weight, seed, checkpoint, **more)
     asked = {"task": task, "class_label": label, "t": t, "seed": seed} | {
         name: run.used[name] for name in ("weight", "sampler", "schedule", "steps")
@@ -153,8 +163,8 @@ def answer(catalogue: Catalogue, paper, task, label, weight, t, keep, draws, see
 def painted(catalogue: Catalogue, label, weight, seed, checkpoint: str, image: Tensor, **more):
     """The run of a few variants that begins from an image; gr.Error for a wrong setting."""
     names = catalogue.model(checkpoint).label_names
-    if label not in (*names, ANY):
-        raise gr.Error(f"class_label is {label!r}; it must be one of {', '.join((*names, ANY))}", print_exception=False)
+    with in_words():
+        one_of("class_label", label, (*names, ANY))
     free = label == ANY or not names
     settings = DEFAULTS | {
         "class_label": ALL if not names else names[0] if free else label, "weight": -1.0 if free and names else weight,
@@ -166,19 +176,10 @@ def painted(catalogue: Catalogue, label, weight, seed, checkpoint: str, image: T
 
 def readings(catalogue: Catalogue, image: Tensor, draws, seed, checkpoint: str) -> Iterator[Reading]:
     """The reading as it firms up, each part computed while nobody else computes; gr.Error for a wrong setting."""
-    try:
-        draws, seed = as_int("draws", draws), as_int("seed", seed)
-        if not 1 <= draws <= MAX_DRAWS or not 0 <= seed < 2**32:
-            raise UserError(f"draws is {draws} and seed is {seed}; draws must lie between 1 and {MAX_DRAWS}")
-        parts = classify(catalogue.model(checkpoint), image, draws, seed)
-        while True:
-            with NETWORK:
-                reading = next(parts, None)
-            if reading is None:
-                return
-            yield reading
-    except UserError as error:
-        raise gr.Error(str(error), print_exception=False) from error
+    with in_words():
+        whole("draws", draws := as_int("draws", draws), 1, MAX_DRAWS)
+        parts = classify(catalogue.model(checkpoint), image, draws, seed_of(seed))
+        yield from in_turn(parts)
 
 
 def ten_bars(reading: Reading, names: tuple[str, ...]) -> str:

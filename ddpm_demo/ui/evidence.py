@@ -8,13 +8,12 @@ import gradio as gr
 from PIL import Image
 
 from ddpm_demo.checkpoint import Model
-from ddpm_demo.errors import UserError
 from ddpm_demo.networks import parameter_count
 from ddpm_demo.samplers import SAMPLERS
 from ddpm_demo.schedule import SCHEDULES
 from ddpm_demo.ui.charts import around, heat, lines
 from ddpm_demo.ui.player import leaves, player
-from ddpm_demo.ui.settings import DEFAULTS, Catalogue
+from ddpm_demo.ui.settings import DEFAULTS, Catalogue, in_words
 
 HINT = """Everything here was measured by the commands that stand beside it, and is read from the checkpoint's own files.
 Leaf through the samples to see what the model learned when; then look for the ring: it marks the settings you chose in
@@ -44,10 +43,8 @@ def build(tab: gr.Tab, catalogue: Catalogue, chosen: dict[str, gr.components.Com
 def show(catalogue: Catalogue, settings: dict) -> tuple:
     """(summary, training curves, samples over time as a film, quality) of the checkpoint in use."""
     settings = DEFAULTS | settings
-    try:
+    with in_words():
         model, folder = catalogue.model(settings["checkpoint"]), catalogue.folder(settings["checkpoint"])
-    except UserError as error:
-        raise gr.Error(str(error), print_exception=False) from error
     metrics = read_json(folder / "metrics.json") if folder else {}
     rows = log_rows(folder / "metrics.jsonl") if folder else []
     where = os.path.relpath(folder) if folder else settings["checkpoint"]

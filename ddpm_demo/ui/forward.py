@@ -7,21 +7,19 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ddpm_demo.denoiser import alpha_sigma
 from ddpm_demo.errors import UserError
 from ddpm_demo.forward import agreement, correlation, noised
 from ddpm_demo.generation import noise_source, one_of
-from ddpm_demo.pictures import fitted, picture
+from ddpm_demo.pictures import fitted, noisy_panel, picture
 from ddpm_demo.schedule import SCHEDULES, Schedule
 from ddpm_demo.ui.charts import Axis, around, lines
 from ddpm_demo.ui.pad import drawn, pad, sheet
 from ddpm_demo.ui.player import data_uri
-from ddpm_demo.ui.settings import Catalogue, as_int
+from ddpm_demo.ui.settings import LAST, Catalogue, in_words, seed_of, timestep
 
 HINT = """Training never walks step by step into the noise: it jumps, since
 $q(x_t \\mid x_0) = \\mathcal{N}(\\sqrt{\\bar\\alpha_t}\\, x_0,\\ (1 - \\bar\\alpha_t) I)$ is known in closed form. Slide t
 and see which schedule drowns the image first; then draw an image of your own."""
-LAST = 999
 LEFT = (  # of the image, by correlation of x_t with x_0
     (0.95, "almost nothing is lost"),
     (0.75, "it is still easy to read"),
@@ -65,11 +63,8 @@ def build(catalogue: Catalogue, checkpoint: gr.components.Component) -> None:
     def redraw(*values):
         return show(catalogue, *values)
 
-    def walk(*values):
-        return compare(*values)
-
     gr.on([paper.input, t.input, seed.input], redraw, settings, outputs, **quiet)
-    gr.on([t.release, schedule.input, again.click], walk, [schedule, t], both, **quiet)
+    gr.on([t.release, schedule.input, again.click], compare, [schedule, t], both, **quiet)
     checkpoint.change(lambda name: sheet(catalogue, name), checkpoint, paper, **quiet).then(
         redraw, settings, outputs, **quiet
     )
@@ -83,17 +78,15 @@ def api(catalogue: Catalogue) -> None:
 
     def forward(image: Image.Image, t: int = 300, schedule: str = "cosine", seed: int = 0) -> tuple[Image.Image, dict]:
         model = catalogue.model()
-        try:
+        with in_words():
             one_of("schedule", schedule, SCHEDULES)
             t, seed = timestep(t), seed_of(seed)
             if image is None:
                 raise UserError("image is missing")
-        except UserError as error:
-            raise gr.Error(str(error), print_exception=False) from error
         x0 = fitted(image, model.channels, model.image_size)
         walked = Schedule.named(schedule)
         noisy = noised(x0, walked, t, noise_source([seed], tuple(x0.shape), torch.device("cpu"))()[0])
-        return picture(shown(noisy, walked, t)[None], 1, height=320, gap=0), about(x0, walked, t)
+        return picture(noisy_panel(noisy, walked.log_snr(t))[None], 1, height=320, gap=0), about(x0, walked, t)
 
     with gr.Row(visible=False):
         inputs = [
@@ -105,22 +98,6 @@ def api(catalogue: Catalogue) -> None:
             forward, inputs, outputs, api_name="forward",
             api_description="An image at timestep t of a schedule's forward process, and what is left of it.",
         )  # fmt: skip
-
-
-def timestep(t) -> int:
-    """A valid timestep; UserError for anything else."""
-    t = as_int("t", t)
-    if not 0 <= t <= LAST:
-        raise UserError(f"t is {t}; it must be a whole number from 0 to {LAST}")
-    return t
-
-
-def seed_of(seed) -> int:
-    """A valid seed; UserError for anything else."""
-    seed = as_int("seed", seed)
-    if not 0 <= seed < 2**32:
-        raise UserError(f"seed is {seed}; it must be a whole number from 0 to {2**32 - 1}")
-    return seed
 
 
 def about(x0: Tensor, schedule: Schedule, t: int) -> dict:
@@ -136,18 +113,11 @@ def about(x0: Tensor, schedule: Schedule, t: int) -> dict:
     }
 
 
-def shown(noisy: Tensor, schedule: Schedule, t: int) -> Tensor:
-    """x_t scaled so that the noise is not cut off and the image ends at its own."""
-    return noisy / (1 + alpha_sigma(schedule.log_snr(t))[1].item())
-
-
 def show(catalogue: Catalogue, paper: dict, t, seed, checkpoint: str) -> tuple[str, str]:
     """The image under the four schedules, and the curves with t marked."""
-    try:
+    with in_words():
         model = catalogue.model(checkpoint)
         t, seed = timestep(t), seed_of(seed)
-    except UserError as error:
-        raise gr.Error(str(error), print_exception=False) from error
     if not (paper or {}).get("ink"):
         return "", curves(t)
     x0, _ = drawn(model, paper)
@@ -156,7 +126,7 @@ def show(catalogue: Catalogue, paper: dict, t, seed, checkpoint: str) -> tuple[s
     for name in SCHEDULES:
         schedule = Schedule.named(name)
         facts = about(x0, schedule, t)
-        noisy = shown(noised(x0, schedule, t, noise), schedule, t)
+        noisy = noisy_panel(noised(x0, schedule, t, noise), facts["log_snr"])
         cards.append(
             f'<figure data-schedule="{name}"><img alt="x_t under the {name} schedule" '
             f'src="{data_uri(picture(noisy[None], 1, gap=0))}"><figcaption><b>{name}</b><br>'
@@ -186,11 +156,9 @@ def curves(t: int) -> str:
 
 def compare(name: str, t) -> str:
     """One bright pixel at timestep t, by the closed form and by the chain, as two histograms and a sentence."""
-    try:
+    with in_words():
         one_of("schedule", name, SCHEDULES)
         t = timestep(t)
-    except UserError as error:
-        raise gr.Error(str(error), print_exception=False) from error
     found = agreement(1.0, Schedule.named(name), t, seed=random.randrange(2**31))
     middles = found.middles.tolist()
     series = {

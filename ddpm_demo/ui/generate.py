@@ -22,6 +22,7 @@ from ddpm_demo.ui.settings import (
     class_choices,
     columns_for,
     controls,
+    in_words,
     prepare,
 )
 
@@ -55,7 +56,7 @@ def build(demo: gr.Blocks, catalogue: Catalogue) -> dict[str, gr.components.Comp
             view = player(elem_classes=["viewer"])
         with gr.Column(elem_classes="tune"):
             preset = gr.Dropdown(list(PRESETS), value=None, label="Preset", info="a good place to start from")
-            made |= controls(catalogue)
+            made |= controls()
     made = {name: made[name] for name in DEFAULTS}
     inputs = list(made.values())
     quiet = {"show_progress": "hidden", "api_visibility": "private"}
@@ -188,10 +189,8 @@ def from_query(query: Mapping[str, str]) -> dict:
 
 def class_picker(catalogue: Catalogue, name: str) -> tuple[dict, dict]:
     """The class picker and the weight as they fit a checkpoint."""
-    try:
+    with in_words():
         model = catalogue.model(name)
-    except UserError as error:
-        raise gr.Error(str(error), print_exception=False) from error
     return gr.update(choices=class_choices(model), value=ALL), gr.update(visible=bool(model.label_names))
 
 
@@ -275,6 +274,4 @@ def remarks(settings: dict) -> str:
         said.append("Heun asks the network twice a step.")
     if settings["sampler"] in ("ddpm", "euler-maruyama") and (settings["steps"] or 0) < 50:
         said.append("With so few steps this sampler stays noisy: try 100 or more.")
-    if settings["class_label"] == ALL and weight == -1:
-        said.append("At w = -1 the class is not used.")
     return " ".join(said)

@@ -8,23 +8,15 @@ from torch import Tensor
 from ddpm_demo.checkpoint import Model
 from ddpm_demo.errors import UserError
 from ddpm_demo.pictures import fitted, picture, unstrip
-from ddpm_demo.ui.player import HERE, data_uri, opened
-from ddpm_demo.ui.settings import Catalogue
+from ddpm_demo.ui.player import data_uri, opened, templates
+from ddpm_demo.ui.settings import Catalogue, in_words
 
 MAX_SIDE = 512
 
 
 def pad(catalogue: Catalogue, marks: bool = False, **options) -> gr.HTML:
     """The component, with a real image on it to begin with; ``marks`` offers the pen that marks a region."""
-    text = {suffix: (HERE / f"pad.{suffix}").read_text() for suffix in ("html", "css", "js")}
-    return gr.HTML(
-        sheet(catalogue, marks=marks),
-        html_template=text["html"],
-        css_template=text["css"],
-        js_on_load=text["js"],
-        apply_default_css=False,
-        **options,
-    )
+    return gr.HTML(sheet(catalogue, marks=marks), **templates("pad"), **options)
 
 
 def sheet(catalogue: Catalogue, checkpoint: str = "", marks: bool = False, example: int = 3) -> dict:
@@ -42,7 +34,7 @@ def sheet(catalogue: Catalogue, checkpoint: str = "", marks: bool = False, examp
 
 def drawn(model: Model, value: dict) -> tuple[Tensor, Tensor]:
     """The picture (C, H, W), [-1, 1], and the marked region (H, W), bool, on a pad. gr.Error if there is none."""
-    try:
+    with in_words():
         if not isinstance(value, dict) or not value.get("ink"):
             raise UserError("draw something first, or choose one of the images below the pad")
         ink = small(value["ink"])
@@ -53,8 +45,6 @@ def drawn(model: Model, value: dict) -> tuple[Tensor, Tensor]:
             marked = (
                 torch.frombuffer(bytearray(marks.tobytes()), dtype=torch.uint8).reshape(*marked.shape, 4)[..., 3] > 64
             )
-    except UserError as error:
-        raise gr.Error(str(error), print_exception=False) from error
     return image, marked
 
 

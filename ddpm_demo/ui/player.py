@@ -36,16 +36,13 @@ PANELS = {
 
 def player(**options) -> gr.HTML:
     """The component. Its value is a film, as ``film`` yields."""
-    text = {suffix: (HERE / f"player.{suffix}").read_text() for suffix in ("html", "css", "js")}
-    return gr.HTML(
-        None,
-        html_template=text["html"],
-        css_template=text["css"],
-        js_on_load=text["js"],
-        server_functions=[animation],
-        apply_default_css=False,
-        **options,
-    )
+    return gr.HTML(None, **templates("player"), server_functions=[animation], **options)
+
+
+def templates(name: str) -> dict:
+    """The three files of a component of our own, as gr.HTML takes them."""
+    html, css, js = ((HERE / f"{name}.{suffix}").read_text() for suffix in ("html", "css", "js"))
+    return {"html_template": html, "css_template": css, "js_on_load": js, "apply_default_css": False}
 
 
 def film(
@@ -57,7 +54,7 @@ def film(
     """
     total, kept = len(curve), None
     growing: dict = {
-        "run": f"{time.time_ns() // 10**6:x}-{next(RUNS)}",
+        "run": new_run(),
         "settings": settings,
         "source": source(settings),
         "link": "?" + urlencode({k: f"{v:g}" if isinstance(v, float) else v for k, v in settings.items()}),
@@ -129,7 +126,7 @@ def chunk(steps: list[tuple[Step, float]], columns: int, panels: list[str]) -> t
 def panel(step: Step, key: str) -> Tensor | None:
     """The images (N, C, H, W), [-1, 1], that a panel shows of a step; None where there is nothing to see."""
     if key == "x":
-        return noisy_panel(step)
+        return noisy_panel(step.x, step.log_snr)
     if key == "x0":
         return step.x0
     if key == "eps":
@@ -151,7 +148,7 @@ def leaves(pictures: list[tuple[Image.Image, dict]], name: str, meaning: str) ->
     images = [image for image, _ in pictures]
     frames = [{"step": k, "numbers": numbers} for k, (_, numbers) in enumerate(pictures)]
     return {
-        "run": f"{time.time_ns() // 10**6:x}-{next(RUNS)}",
+        "run": new_run(),
         "settings": {},
         "panels": [{"key": "only", "name": name, "meaning": meaning}],
         "count": len(images),
@@ -160,6 +157,11 @@ def leaves(pictures: list[tuple[Image.Image, dict]], name: str, meaning: str) ->
         "chunks": [{"frames": frames, "sprites": {"only": data_uri(stacked(images))}}],
         "done": True,
     }
+
+
+def new_run() -> str:
+    """A name that no other run has, of this server or of the one before it."""
+    return f"{time.time_ns() // 10**6:x}-{next(RUNS)}"
 
 
 def source(settings: dict) -> str:

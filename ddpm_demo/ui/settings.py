@@ -3,21 +3,24 @@
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
+from typing import TypeVar
 
 import gradio as gr
 
 from ddpm_demo.checkpoint import Model, load
 from ddpm_demo.errors import UserError
-from ddpm_demo.generation import log_snr_grid, sample
+from ddpm_demo.generation import log_snr_grid, one_of, sample, whole
 from ddpm_demo.networks import Recorded
 from ddpm_demo.samplers import SAMPLERS, VARIANCES, Step
 from ddpm_demo.schedule import SCHEDULES
 
 ALL = "all"
 MAX_COUNT = 8
+LAST = 999  # timestep
 ALWAYS = 20.0  # an interval from -20 to 20 holds every log-SNR there is
 # In the order of the controls, of the API's parameters, and of a link's query.
 DEFAULTS = {
@@ -42,6 +45,7 @@ PRESETS = {
     "Strong guidance: w = 4": {"weight": 4.0},
     "No class at all: w = -1": {"weight": -1.0},
 }
+T = TypeVar("T")
 # Runs of several people take turns step by step: two at once would fight over the same few cores.
 NETWORK = threading.Lock()
 
@@ -70,9 +74,8 @@ class Catalogue:
 
     def model(self, name: str = "") -> Model:
         """The checkpoint called name, "" for the first. UserError for an unknown one."""
-        if not isinstance(name, str) or (name and name not in self.folders):
-            raise UserError(f"checkpoint is {name!r}; it must be one of {', '.join(self.folders)}")
-        name = name or self.names[0]
+        name = self.names[0] if name == "" else name
+        one_of("checkpoint", name, self.folders)
         if name not in self.loaded:
             with NETWORK:
                 self.loaded[name] = load(self.folders[name], next(iter(self.loaded.values())).device)
@@ -118,19 +121,21 @@ class Run:
         return in_turn(sample(self.model, self.labels, count=None if self.labels else self.images, **self.options))
 
 
+@contextmanager
+def in_words() -> Iterator[None]:
+    """A user's mistake as Gradio shows it: its sentence alone, and no traceback in the terminal."""
+    try:
+        yield
+    except (UserError, ValueError, TypeError, OverflowError) as error:
+        raise gr.Error(str(error), print_exception=False) from error
+
+
+@in_words()
 def prepare(catalogue: Catalogue, settings: dict, **more) -> Run:
     """The run for what came from a user, with what is missing from the defaults; gr.Error for anything wrong.
 
     ``more`` goes to ``sample`` as it is: an image to begin from, and so on.
     """
-    try:
-        return checked(catalogue, settings, **more)
-    except (UserError, ValueError, TypeError, OverflowError) as error:
-        raise gr.Error(str(error), print_exception=False) from error
-
-
-def checked(catalogue: Catalogue, settings: dict, **more) -> Run:
-    """As ``prepare``, with UserError."""
     used = DEFAULTS | settings
     used["checkpoint"] = used["checkpoint"] or catalogue.names[0]
     model = catalogue.model(used["checkpoint"])
@@ -139,11 +144,9 @@ def checked(catalogue: Catalogue, settings: dict, **more) -> Run:
         used[name] = as_int(name, used[name])
     for name in ("interval_from", "interval_to"):
         used[name] = as_number(name, used[name])
-    if not 1 <= used["count"] <= MAX_COUNT:
-        raise UserError(f"count is {used['count']}; it must be a whole number from 1 to {MAX_COUNT}")
+    whole("count", used["count"], 1, MAX_COUNT)
     chosen = used["class_label"]
-    if not isinstance(chosen, str) or chosen not in (*names, ALL):
-        raise UserError(f"class_label is {chosen!r}; it must be one of {', '.join((*names, ALL))}")
+    one_of("class_label", chosen, (*names, ALL))
     classes = range(len(names)) if chosen == ALL else [names.index(chosen)]
     if not names:
         used["weight"] = 0.0
@@ -156,18 +159,20 @@ def checked(catalogue: Catalogue, settings: dict, **more) -> Run:
         used,
         options | {"interval": interval} | more,
     )
-    sample(model, run.labels, count=None if run.labels else run.images, **run.options)  # checks all, computes nothing
+    sample(
+        model, run.labels, count=None if run.labels else run.images, **run.options
+    )  # checks all, before the network is asked
     return run
 
 
-def in_turn(steps: Iterator[Step]) -> Iterator[Step]:
-    """The same steps, each computed while nobody else computes."""
+def in_turn(parts: Iterator[T]) -> Iterator[T]:
+    """The same parts of a computation, each computed while nobody else computes."""
     while True:
         with NETWORK:
-            step = next(steps, None)
-        if step is None:
+            part = next(parts, None)
+        if part is None:
             return
-        yield step
+        yield part
 
 
 def as_int(name: str, value) -> int:
@@ -184,6 +189,18 @@ def as_number(name: str, value, kind: str = "a finite number") -> float:
     return float(value)
 
 
+def timestep(t) -> int:
+    """A valid timestep; UserError for anything else."""
+    whole("t", t := as_int("t", t), 0, LAST)
+    return t
+
+
+def seed_of(seed) -> int:
+    """A valid seed; UserError for anything else."""
+    whole("seed", seed := as_int("seed", seed), 0, 2**32 - 1)
+    return seed
+
+
 def columns_for(images: int) -> int:
     """Images a row: as square as whole rows allow."""
     return next(columns for columns in range(1, images + 1) if columns**2 >= images and images % columns == 0)
@@ -195,7 +212,7 @@ def class_choices(model: Model) -> list:
     return [*names, (f"all {len(names)}", ALL)] if names else [("any", ALL)]
 
 
-def controls(catalogue: Catalogue) -> dict[str, gr.components.Component]:
+def controls() -> dict[str, gr.components.Component]:
     """The controls below the class picker and the weight, by the name of their setting; call it where they belong."""
     made: dict[str, gr.components.Component] = {}
     made["steps"] = gr.Slider(1, 1000, DEFAULTS["steps"], step=1, label="Steps", info="how often the network is asked")

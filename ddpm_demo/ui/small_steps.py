@@ -5,10 +5,11 @@ from functools import lru_cache
 import gradio as gr
 
 from ddpm_demo.errors import UserError
+from ddpm_demo.generation import whole
 from ddpm_demo.mixture import Mixture, forward_paths, reverse_paths, reverse_step
 from ddpm_demo.schedule import Schedule
 from ddpm_demo.ui.charts import COLOURS, LEFT, RIGHT, WIDTH, Axis, lines, paths
-from ddpm_demo.ui.settings import as_int, as_number
+from ddpm_demo.ui.settings import as_int, as_number, in_words, seed_of
 
 HINT = """A network that predicts a Gaussian can undo one step of noise only if the true reverse step *is* nearly Gaussian.
 Here the data are a density on a line, so the truth is known. Make $\\beta$ small, then large, and drag $z_t$ (in the left
@@ -70,12 +71,10 @@ def dragged(power: float, event: gr.EventData) -> tuple[str, float]:
 
 def one_step(power, z) -> str:
     """Density, exact reverse conditional and its Gaussian, for a step of size 10^power at z."""
-    try:
+    with in_words():
         power, z = as_number("log10 beta", power), as_number("z", z)
         if not -6 <= power <= -0.01 or not -REACH <= z <= REACH:
             raise UserError(f"log10 beta is {power:g} and z is {z:g}; they must lie in [-6, -0.01] and [-2.2, 2.2]")
-    except UserError as error:
-        raise gr.Error(str(error), print_exception=False) from error
     beta = 10**power
     found = reverse_step(DATA, beta, z, REACH)
     positions = found.positions.tolist()
@@ -115,12 +114,9 @@ def one_step(power, z) -> str:
 @lru_cache(64)
 def three_ways(steps, seed) -> str:
     """Paths of the forward SDE, the reverse SDE and the probability-flow ODE of the mixture."""
-    try:
-        steps, seed = as_int("steps", steps), as_int("seed", seed)
-        if not 1 <= steps <= 1000 or not 0 <= seed < 2**32:
-            raise UserError(f"steps is {steps} and seed is {seed}; at least 1 and 0, and not beyond 1000 and 2^32")
-    except UserError as error:
-        raise gr.Error(str(error), print_exception=False) from error
+    with in_words():
+        whole("steps", steps := as_int("steps", steps), 1, 1000)
+        seed = seed_of(seed)
     schedule = Schedule.named("linear")
     ways = (
         ("Forward SDE", forward_paths(DATA, schedule, steps, PATHS, seed), "image → noise", 0),

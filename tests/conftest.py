@@ -1,9 +1,16 @@
 """What the tests share: small real networks, and datasets written in their real file layouts."""
 
+import base64
+import io
 import os
+import re
+import socket
 import struct
 import subprocess
 import sys
+import tempfile
+import time
+import urllib.request
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +18,13 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 
+from ddpm_demo import load
 from ddpm_demo.checkpoint import Model
 from ddpm_demo.codec import Codec
 from ddpm_demo.denoiser import Denoiser
 from ddpm_demo.networks import unet
 from ddpm_demo.schedule import Schedule
+from ddpm_demo.ui.settings import Catalogue
 
 ROOT = Path(__file__).parent.parent
 SHIPPED = ROOT / "checkpoints/mnist"
@@ -85,3 +94,80 @@ def run(*command: str | Path, timeout: float = 120, **environment: str) -> subpr
         text=True,
         timeout=timeout,
     )
+
+
+@pytest.fixture
+def catalogue(model) -> Catalogue:
+    """The tiny model as the app's only checkpoint."""
+    return Catalogue(model, "tiny")
+
+
+@pytest.fixture(scope="session")
+def shipped() -> Catalogue:
+    """The shipped model as the app's only checkpoint."""
+    return Catalogue(load(SHIPPED), "mnist", SHIPPED)
+
+
+def opened(uri: str) -> Image.Image:
+    """The picture in a data URI."""
+    return Image.open(io.BytesIO(base64.b64decode(uri.split(",")[1])))
+
+
+def frames(film: dict) -> list[dict]:
+    """All frames of a film, over its chunks."""
+    return [frame for chunk in film["chunks"] for frame in chunk["frames"]]
+
+
+def last_picture(film: dict, panel: str = "x0") -> Image.Image:
+    """The last frame of a film's panel."""
+    sprite = opened(film["chunks"][-1]["sprites"][panel])
+    return sprite.crop((0, sprite.height - film["height"], film["width"], sprite.height))
+
+
+class Server:
+    """The app as a process of its own."""
+
+    def __init__(self):
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        command = [sys.executable, "app.py", "--port", str(self.port)]
+        began = time.monotonic()
+        self.log = tempfile.TemporaryFile()  # noqa: SIM115 open as long as the server runs
+        self.process = subprocess.Popen(command, cwd=ROOT, stdout=self.log, stderr=self.log)
+        while True:
+            assert self.process.poll() is None, self.said()
+            try:
+                urllib.request.urlopen(self.url, timeout=1)
+                break
+            except OSError:
+                assert time.monotonic() < began + 120
+                time.sleep(0.1)
+        self.seconds_to_start = time.monotonic() - began
+
+    def cpu_seconds(self) -> float:
+        """Processor time used so far."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def memory(self) -> float:
+        """Resident memory in MiB."""
+        return int(re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{self.process.pid}/status").read_text())[1]) / 1024
+
+    def said(self) -> str:
+        """All that it printed."""
+        self.log.seek(0)
+        return self.log.read().decode()
+
+    def stop(self) -> None:
+        self.process.terminate()
+        self.process.wait(20)
+
+
+@pytest.fixture(scope="session")
+def server():
+    """The app on the shipped model, for all tests."""
+    server = Server()
+    yield server
+    server.stop()

@@ -64,12 +64,12 @@ def build(catalogue: Catalogue, checkpoint: gr.components.Component) -> None:
         return show(catalogue, *values)
 
     gr.on([paper.input, t.input, seed.input], redraw, settings, outputs, **quiet)
-    gr.on([t.release, schedule.input, again.click], compare, [schedule, t], both, **quiet)
+    gr.on([t.release, schedule.input, again.click], walk_or_jump, [schedule, t], both, **quiet)
     checkpoint.change(lambda name: sheet(catalogue, name), checkpoint, paper, **quiet).then(
         redraw, settings, outputs, **quiet
     )
     strips.value, plots.value = show(catalogue, paper.value, 300, 0, "")
-    both.value = compare("cosine", 300)
+    both.value = walk_or_jump("cosine", 300)
     api(catalogue)
 
 
@@ -154,7 +154,7 @@ def curves(t: int) -> str:
     return f'<div class="charts">{"".join(drawn)}</div>'
 
 
-def compare(name: str, t) -> str:
+def walk_or_jump(name: str, t) -> str:
     """One bright pixel at timestep t, by the closed form and by the chain, as two histograms and a sentence."""
     with in_words():
         one_of("schedule", name, SCHEDULES)

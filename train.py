@@ -106,6 +106,11 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         help="draw samples and the held-out loss (default: after 125, 250, 500, ... steps)",
     )
     add(
+        "--snapshots",
+        action="store_true",
+        help="keep the weights beside every sheet of samples, for  python -m ddpm_demo.evaluation --over-time",
+    )
+    add(
         "--save-every",
         type=positive,
         metavar="SECONDS",
@@ -226,7 +231,7 @@ def train_model(options: argparse.Namespace, folder: Path) -> int:
         if not options.resume:
             for state in saved_states(states):
                 state.unlink()
-        log = RunLog(folder, settings, options.data_dir, progress["step"], options.log_with)
+        log = RunLog(folder, settings, options.data_dir, progress["step"], options.log_with, options.snapshots)
         log.introduce(images, device, accelerator.num_processes)
     interrupted = catch_signals()
     accelerator.wait_for_everyone()

@@ -95,4 +95,5 @@ def load_classifier(folder: Path) -> tuple[Classifier, float]:
         about, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}
     classifier = Classifier(tensors["convolutions.0.weight"].shape[1], len(json.loads(about["label_names"])))
     classifier.load_state_dict(tensors)
-    return classifier.eval().requires_grad_(False), float(about["test_accuracy"])
+    # channels_last: twice as fast on a CPU
+    return classifier.eval().requires_grad_(False).to(memory_format=torch.channels_last), float(about["test_accuracy"])

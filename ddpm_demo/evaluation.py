@@ -1,160 +1,284 @@
-"""Measure a checkpoint: ``python -m ddpm_demo.evaluation --checkpoint checkpoints/mnist``.
+"""Measure a checkpoint's quality: ``python -m ddpm_demo.evaluation --checkpoint checkpoints/mnist``.
 
-A classifier of the same dataset (``train.py --classifier``) reads each sample: is it the digit that was asked for? Its
-features give the Frechet distance to the real images (Heusel et al. 2017), with the distance between the real train
-and test images as the floor beside it.
+A classifier of the same dataset (``train.py --classifier``) looks at the samples: FID on its features to train and test
+images, precision and recall, how many are read as the class asked for, and whether training images were memorised.
+Beside each figure stands what as many real images would get. What is measured already is not measured again.
+
+python -m ddpm_demo.evaluation --weight 0 1 --samples 8192      two settings
+python -m ddpm_demo.evaluation --map --samples 512              slices of the setting space, for the app's maps
+python -m ddpm_demo.evaluation --over-time --samples 1024       the snapshots of  train.py --snapshots
+accelerate launch --multi_gpu --num_processes 2 -m ddpm_demo.evaluation ...    shared by several GPUs or processes
 """
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
-from torchmetrics.image.fid import FrechetInceptionDistance
+from accelerate import PartialState
+from accelerate.utils import gather_object
 from tqdm import tqdm
 
 from ddpm_demo import data as datasets
 from ddpm_demo.checkpoint import Model, load
-from ddpm_demo.classifier import FEATURES, FILE, Classifier, load_classifier
+from ddpm_demo.classifier import FEATURES, FILE, load_classifier
 from ddpm_demo.errors import UserError
-from ddpm_demo.generation import generate
+from ddpm_demo.generation import sample
 from ddpm_demo.hub import write_card
-from ddpm_demo.samplers import SAMPLERS
+from ddpm_demo.metrics import Metrics
+from ddpm_demo.pictures import strip
+from ddpm_demo.quality import Judge, inception_fid, inception_metric, joined, nearest, read
+from ddpm_demo.samplers import SAMPLERS, VARIANCES
 from ddpm_demo.schedule import SCHEDULES
-from ddpm_demo.state import write_atomically
 
-BATCH = 256
-
-
-class Features(nn.Module):
-    """The classifier's features, in float64, in the form torchmetrics asks for."""
-
-    num_features = FEATURES
-
-    def __init__(self, classifier: Classifier):
-        super().__init__()
-        self.compute = classifier.features
-
-    def forward(self, images: Tensor) -> Tensor:
-        """(N, C, H, W) to (N, 128)."""
-        return self.compute(images).double()
-
-
-class Judge:
-    """Fréchet distances of many image sets against fixed real ones, and the class accuracy of samples."""
-
-    def __init__(self, classifier: Classifier, train: datasets.Data, test: datasets.Data):
-        self.classifier = classifier
-        self.to_train, self.to_test = distance(classifier, train), distance(classifier, test)
-        self.floor = frechet(self.to_train, batches(test))
-
-    def measure(self, images: Tensor, labels: Tensor | None) -> dict[str, float]:
-        """FID to train and test images and, where labels (N,) were asked for, the fraction read as asked."""
-        parts = images.split(BATCH)
-        figures = {"fid_train": frechet(self.to_train, parts), "fid_test": frechet(self.to_test, parts)}
-        if labels is not None:
-            read = torch.cat([self.classifier(part).argmax(1) for part in parts])
-            figures["accuracy"] = (read == labels).double().mean().item()
-        return figures
+CPU_BATCH, GPU_BATCH = 64, 512  # on a CPU, larger batches only leave the cache
+SHEET = 20  # samples shown beside their nearest training images
+APP = {
+    "schedule": "cosine",
+    "sampler": "dpm++2m",
+    "steps": 20,
+    "weight": 1.0,
+    "variance": "posterior",
+    "interval": None,
+}
+FEWEST = 2 * FEATURES  # samples that a covariance of the features can be estimated from
+# The slices of --map, cheapest first. The many steps of the last two are measured on the fewest samples.
+MAP = {
+    "schedule by steps": {"weight": [0.0], "schedule": list(SCHEDULES), "steps": [3, 5, 10, 20, 50]},
+    "sampler by steps": {"weight": [0.0], "sampler": list(SAMPLERS), "steps": [3, 5, 10, 20, 50]},
+    "sampler by weight": {"sampler": list(SAMPLERS), "weight": [-1.0, 0.0, 0.5, 1.0, 2.0, 4.0, 8.0]},
+    "weight by interval": {"weight": [1.0, 2.0, 4.0, 8.0], "interval": [None, [-20.0, 0.0], [-3.0, 3.0], [0.0, 20.0]]},
+    "variance by steps": {
+        "weight": [0.0], "sampler": ["ddpm"], "variance": list(VARIANCES), "steps": [5, 10, 20, 50, 200],
+    },
+    "200 steps": {"weight": [0.0], "sampler": list(SAMPLERS), "steps": [200]},
+    "1000 steps": {"weight": [0.0], "sampler": ["ddpm", "ddim", "dpm++2m"], "steps": [1000]},
+}  # fmt: skip
 
 
-def distance(classifier: Classifier, real: datasets.Data) -> FrechetInceptionDistance:
-    """A Fréchet distance in float64 that already holds the real images."""
-    metric = FrechetInceptionDistance(feature=Features(classifier), reset_real_features=False)
-    for images in batches(real):
-        metric.update(images, real=True)
-    return metric
+def cells_of(axes: dict) -> list[dict]:
+    """Every combination of some settings' values, the others as in the app."""
+    return [APP | dict(zip(axes, values)) for values in product(*axes.values())]
 
 
-def frechet(metric: FrechetInceptionDistance, parts) -> float:
-    """The Fréchet distance of some batches of images to the metric's real ones."""
-    metric.reset()
-    for images in parts:
-        metric.update(images, real=False)
-    return metric.compute().item()
+def planned(samples: int) -> Iterator[tuple[dict, int]]:
+    """(setting, number of samples) of the map, no setting twice; of more than 50 steps, the fewest samples."""
+    seen = []
+    for axes in MAP.values():
+        for setting in cells_of(axes):
+            if setting not in seen:
+                seen.append(setting)
+                yield setting, samples if setting["steps"] <= 50 else min(samples, FEWEST)
 
 
-def batches(data: datasets.Data) -> Iterator[Tensor]:
-    """All images of a dataset, [-1, 1], in order."""
-    return (data.batch(indices)[0] for indices in torch.arange(len(data)).split(BATCH))
+def evaluations(setting: dict) -> int:
+    """Network evaluations an image takes, about: what the map's progress is counted in."""
+    calls = 2 * setting["steps"] - 1 if SAMPLERS[setting["sampler"]].solver == "heun" else setting["steps"]
+    return calls if setting["weight"] in (0, -1) else 2 * calls
 
 
-def draw(model: Model, count: int, seed: int = 0, **settings) -> tuple[Tensor, Tensor | None]:
-    """``count`` samples (N, C, H, W), the classes in turn, and their labels (None if unconditional)."""
+def draw(model: Model, judge: Judge, setting: dict, count: int, seed: int, bar: tqdm):
+    """``count`` samples as the judge reads them, the classes in turn, and their labels (N,), None if unconditional.
+
+    Image k has the noise of ``seed + k``, whoever draws it: the processes of a launch share the batches, and every one
+    returns them all. ``bar`` counts network evaluations.
+    """
+    state = PartialState()
     labels = torch.arange(count) % len(model.label_names) if model.label_names else None
-    images = []
-    for indices in tqdm(torch.arange(count).split(BATCH), "sampling", unit="batch", leave=False):
-        first = seed + indices[0].item()
-        if labels is None:
-            images.append(generate(model, count=len(indices), seed=first, **settings))
-        else:
-            images.append(generate(model, labels[indices].tolist(), seed=first, **settings))
-    return torch.cat(images).cpu(), labels
+    batches = torch.arange(count).split(CPU_BATCH if model.device.type == "cpu" else GPU_BATCH)
+    mine = []
+    for place in range(state.process_index, len(batches), state.num_processes):
+        indices = batches[place]
+        asked = {"count": len(indices)} if labels is None else {"labels": labels[indices].tolist()}
+        before = 0
+        for step in sample(model, **asked, **as_arguments(setting, seed + indices[0].item())):
+            halves = 2 if step.guidance is not None else 1
+            bar.update((step.nfe - before) * halves * len(indices) * state.num_processes)
+            before = step.nfe
+        mine.append((place, read(judge.classifier, step.x0.cpu())))
+    parts = sorted(gather_object(mine), key=lambda part: part[0]) if state.num_processes > 1 else mine
+    return joined([part for _, part in parts]), labels
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Parse, measure, print, and write ``metrics.json`` into the checkpoint."""
+def main(arguments: list[str] | None = None) -> int:
+    """Parse, measure, print, and write ``metrics.json`` into the checkpoint. Returns the exit status."""
+    formatter = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(
-        prog="python -m ddpm_demo.evaluation", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m ddpm_demo.evaluation", description=__doc__, formatter_class=formatter, allow_abbrev=False
     )
-    parser.add_argument("--checkpoint", default="checkpoints/mnist", help="a folder (default: %(default)s)")
-    parser.add_argument("--data-dir", default="data", help="where the real images are (default: %(default)s)")
-    parser.add_argument(
+    add = parser.add_argument
+    add("--checkpoint", default="checkpoints/mnist", help="a folder (default: %(default)s)")
+    add("--data-dir", default="data", help="where the real images are (default: %(default)s)")
+    add(
         "--classifier", help="folder of the judge, classifier.safetensors (default: the checkpoint, or the shipped one)"
     )
-    parser.add_argument("--samples", type=int, default=8192, help="images a setting (default: %(default)s)")
-    parser.add_argument("--weight", type=float, nargs="+", default=[0.0, 1.0], help="guidance weights w (default: 0 1)")
-    parser.add_argument("--schedule", choices=SCHEDULES, default="cosine", help="(default: %(default)s)")
-    parser.add_argument("--sampler", choices=SAMPLERS, default="dpm++2m", help="(default: %(default)s)")
-    parser.add_argument("--steps", type=int, default=20, help="(default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
+    add("--samples", type=int, default=8192, help="images a setting (default: %(default)s)")
+    add("--weight", type=float, nargs="+", default=[0.0, 1.0], help="guidance weights w (default: 0 1)")
+    add("--schedule", choices=SCHEDULES, nargs="+", default=["cosine"], help="(default: cosine)")
+    add("--sampler", choices=SAMPLERS, nargs="+", default=["dpm++2m"], help="(default: dpm++2m)")
+    add("--steps", type=int, nargs="+", default=[20], help="(default: 20)")
+    add("--variance", choices=VARIANCES, nargs="+", default=["posterior"], help="of ddpm (default: posterior)")
+    add("--interval", type=float, nargs=2, metavar=("LOW", "HIGH"), help="guide only at these log-SNRs")
+    add("--seed", type=int, default=0, help="(default: %(default)s)")
+    add("--map", action="store_true", help="measure slices of the setting space instead; Ctrl-C and run again: goes on")
+    add("--over-time", action="store_true", help="measure the snapshots of the training instead (train.py --snapshots)")
+    add("--again", action="store_true", help="measure anew what is in metrics.json already")
+    add("--inception", action="store_true", help="also the standard FID, on Inception features (downloads its weights)")
     options = parser.parse_args(arguments)
     try:
         evaluate(options)
     except UserError as error:
-        sys.exit(f"error: {error}")
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped; what was measured is kept, and the same command goes on", file=sys.stderr)
+        return 130
+    return 0
 
 
 def evaluate(options: argparse.Namespace) -> None:
-    """Measure each guidance weight in turn; figures already in metrics.json for other settings stay."""
-    if options.samples < 2 * FEATURES:
-        raise UserError(f"samples is {options.samples}; a Frechet distance on {FEATURES} features needs {2 * FEATURES}")
+    """Measure what was asked for and is not yet in metrics.json."""
+    if options.samples < FEWEST:
+        raise UserError(f"samples is {options.samples}; a Frechet distance on {FEATURES} features needs {FEWEST}")
+    state = PartialState(cpu=not torch.accelerator.is_available())
     folder = Path(options.checkpoint)
-    model = load(folder, "cuda" if torch.cuda.is_available() else "cpu")
+    model = load(folder, state.device)
+    plan = asked_for(options, model)
+    inception = inception_metric() if options.inception else None
+    judge, judged = judge_for(options, folder, model)
+    metrics = Metrics(folder)
+    metrics.told |= {"classifier_test_accuracy": judged, "floor": judge.floor}
+    say(f"the judge reads {judged:.2%} of the real test images; test against train images: FID {judge.floor:.4f}")
+    if options.over_time:
+        over_time(options, folder, judge, metrics, plan[-1][0])
+    else:
+        settings_by_settings(options, quick(model), judge, metrics, plan, inception)
+    if state.is_main_process:
+        metrics.write()
+        write_card(folder)
+        say(f"written to {metrics.path}")
+
+
+def asked_for(options: argparse.Namespace, model: Model) -> list[tuple[dict, int]]:
+    """(setting, number of samples) of all that is to be measured; UserError for a wrong setting."""
+    if options.map:
+        plan = list(planned(options.samples))
+    else:
+        names = ("weight", "schedule", "sampler", "steps", "variance")
+        axes = {name: getattr(options, name) for name in names} | {"interval": [options.interval]}
+        plan = [(setting, options.samples) for setting in cells_of(axes)]
+    if not model.label_names:  # nothing to guide
+        plan = [(setting | {"weight": 0.0, "interval": None}, count) for setting, count in plan]
+        plan = [cell for k, cell in enumerate(plan) if cell not in plan[:k]]
+    for setting, _ in plan:
+        labels = [0] if model.label_names else None
+        sample(model, labels, **as_arguments(setting, options.seed))  # checks, and draws nothing until it is walked
+    return plan
+
+
+def as_arguments(setting: dict, seed: int) -> dict:
+    """A setting as the keywords of ``sample``."""
+    return setting | {"interval": tuple(setting["interval"] or (-torch.inf, torch.inf)), "seed": seed}
+
+
+def settings_by_settings(options, model: Model, judge: Judge, metrics: Metrics, plan: list, inception) -> None:
+    """Measure each setting of a plan that is not yet in metrics.json, and write that after every one."""
+    missing = [cell for cell in plan if options.again or not metrics.has(cell[0], cell[1], options.seed)]
+    if len(missing) < len(plan):
+        say(f"{len(plan) - len(missing)} of {len(plan)} settings are measured already (--again measures them anew)")
+    with bar_of(missing) as bar:
+        for setting, count in missing:
+            began = time.perf_counter()
+            samples, labels = draw(model, judge, setting, count, options.seed, bar)
+            seconds = time.perf_counter() - began
+            if not PartialState().is_main_process:
+                continue
+            cell = judge.measure(samples, labels) | {"seconds": seconds}
+            if inception:
+                cell["inception_fid"] = inception_fid(inception, judge.images, samples.images)
+            metrics.add(setting, count, options.seed, cell)
+            if not options.map:
+                metrics.told["memorised"] = judge.memorised(samples.images[:1024])
+                sheet(metrics.path.parent, judge, samples.images)
+            metrics.write()
+            bar.write(sentence(setting, count, cell))
+
+
+def quick(model: Model) -> Model:
+    """The model, its network recorded where that is faster."""
+    return model.recorded() if model.device.type == "cpu" else model
+
+
+def say(text: str) -> None:
+    """Print once, however many processes."""
+    if PartialState().is_main_process:
+        print(text, flush=True)
+
+
+def bar_of(plan: list[tuple[dict, int]]) -> tqdm:
+    """Progress over all that is to be measured, in network evaluations, so that its ETA is true from the start."""
+    total = sum(evaluations(setting) * count for setting, count in plan)
+    style = "{percentage:3.0f}%|{bar}| {elapsed} < {remaining}, {rate_fmt}"
+    return tqdm(
+        total=total, unit=" evaluations", unit_scale=True, bar_format=style, smoothing=0.1,
+        mininterval=0.2 if sys.stderr.isatty() else 30, disable=not PartialState().is_main_process,
+    )  # fmt: skip
+
+
+def sentence(setting: dict, count: int, cell: dict) -> str:
+    """A measured setting in a line."""
+    asked = f"{cell['accuracy']:.2%} read as asked, " if "accuracy" in cell else ""
+    variance = f" ({setting['variance']} variance)" if setting["variance"] != "posterior" else ""
+    interval = f" within log-SNR {setting['interval']}" if setting["interval"] else ""
+    inception = f", Inception FID {cell['inception_fid']:.2f}" if "inception_fid" in cell else ""
+    return (
+        f"{setting['sampler']}{variance}, {setting['steps']} steps, {setting['schedule']}, w = {setting['weight']:g}"
+        f"{interval}: {asked}FID {cell['fid_test']:.3f} to test ({cell['reference']['fid_test']:.3f} for as many real "
+        f"images), {cell['fid_train']:.3f} to train, precision {cell['precision']:.3f}, recall {cell['recall']:.3f}; "
+        f"{count} samples{inception}"
+    )
+
+
+def judge_for(options: argparse.Namespace, folder: Path, model: Model) -> tuple[Judge, float]:
+    """The judge of the model's dataset, and the fraction of real test images that it reads."""
     shipped = Path("checkpoints") / model.dataset
     own = options.classifier or (folder if (folder / FILE).exists() or not (shipped / FILE).exists() else shipped)
-    classifier, test_accuracy = load_classifier(Path(own))
+    classifier, accuracy = load_classifier(Path(own))
     size = {"classes": tuple(model.training["classes"]), "image_size": model.image_size}
     train, test = (datasets.load(model.dataset, options.data_dir, split, **size) for split in ("train", "test"))
-    judge = Judge(classifier, train, test)
-    path = folder / "metrics.json"
-    metrics = json.loads(path.read_text()) if path.exists() else {}
-    metrics |= {"classifier_test_accuracy": test_accuracy, "floor": judge.floor}
-    print(
-        f"the judge reads {test_accuracy:.2%} of the real test images; test against train images: FID {judge.floor:.3f}"
-    )
-    cells = {json.dumps(cell["setting"], sort_keys=True): cell for cell in metrics.get("quality", [])}
-    for weight in options.weight if model.label_names else [0.0]:
-        setting = {name: getattr(options, name) for name in ("schedule", "sampler", "steps", "seed", "samples")}
-        setting["weight"] = weight
-        started = time.perf_counter()
-        images, labels = draw(
-            model, options.samples, options.seed, weight=weight, schedule=options.schedule, sampler=options.sampler,
-            steps=options.steps,
-        )  # fmt: skip
-        figures = judge.measure(images, labels) | {"seconds": time.perf_counter() - started}
-        cells[json.dumps(setting, sort_keys=True)] = {"setting": setting, **figures}
-        read = f", {figures['accuracy']:.2%} read as asked" if labels is not None else ""
-        print(f"w = {weight:g}: FID {figures['fid_test']:.3f} to test, {figures['fid_train']:.3f} to train{read}")
-        metrics["quality"] = list(cells.values())
-        write_atomically(path, (json.dumps(metrics, indent=2) + "\n").encode())  # after each: nothing lost
-    write_card(folder)
-    print(f"written to {path}")
+    return Judge(classifier, train, test), accuracy
+
+
+def sheet(folder: Path, judge: Judge, images: torch.Tensor) -> None:
+    """``nearest.png``: a row of samples, and below it the training image nearest to each."""
+    shown = images[:SHEET]
+    index = nearest(shown, judge.images)[1]
+    rows = [strip(shown), strip(judge.images.batch(index)[0])]
+    both = rows[0].resize((rows[0].width, rows[0].height * 2))
+    both.paste(rows[0], (0, 0))
+    both.paste(rows[1], (0, rows[0].height))
+    both.save(folder / "nearest.png")
+
+
+def over_time(options: argparse.Namespace, folder: Path, judge: Judge, metrics: Metrics, setting: dict) -> None:
+    """Measure every snapshot of the training at one setting."""
+    snapshots = sorted((folder / "snapshots").glob("step-*/demo.json"))
+    if not snapshots:
+        raise UserError(f"{folder}/snapshots holds none: train with  python train.py --snapshots ...")
+    rows = []
+    with bar_of([(setting, options.samples)] * len(snapshots)) as bar:
+        for path in snapshots:
+            model = load(path.parent, PartialState().device)
+            samples, labels = draw(quick(model), judge, setting, options.samples, options.seed, bar)
+            told = {name: model.training[name] for name in ("steps", "seconds", "batch_size")}
+            cell = judge.measure(samples, labels)
+            rows.append({"training": told, "setting": setting, "samples": options.samples} | cell)
+            bar.write(f"after {told['seconds'] / 60:.1f} minutes: " + sentence(setting, options.samples, cell))
+    metrics.told["over_time"] = rows
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

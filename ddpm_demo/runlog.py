@@ -24,11 +24,14 @@ ROW_EVERY = 5  # seconds between rows of metrics.jsonl
 class RunLog:
     """Takes the progress of a run on its main process."""
 
-    def __init__(self, folder: Path, settings: Settings, data_dir: str, first_step: int, log_with: str):
+    def __init__(
+        self, folder: Path, settings: Settings, data_dir: str, first_step: int, log_with: str, snapshots: bool
+    ):
         if not first_step:  # a run that starts anew, perhaps over an older one
-            shutil.rmtree(folder / "samples", ignore_errors=True)
+            for older in ("samples", "snapshots"):
+                shutil.rmtree(folder / older, ignore_errors=True)
         (folder / "samples").mkdir(parents=True, exist_ok=True)
-        self.folder, self.settings, self.data_dir = folder, settings, data_dir
+        self.folder, self.settings, self.data_dir, self.snapshots = folder, settings, data_dir, snapshots
         self.metrics = folder / "metrics.jsonl"
         rows = self.metrics.read_text().splitlines(keepends=True) if first_step and self.metrics.exists() else []
         # A kill may have left a torn last row, and rows of steps that are about to be taken again.
@@ -66,6 +69,8 @@ class RunLog:
         if progress.samples is not None:
             path = self.folder / "samples" / f"step-{progress.step:06d}.png"
             picture(progress.samples, SAMPLE_COLUMNS, height=640).save(path)
+            if self.snapshots:
+                checkpoint.save(progress.model, self.folder / "snapshots" / path.stem)
             self.bar.write(f"step {progress.step}: held-out loss {progress.validation_loss:.4f}, samples in {path}")
         elif time.perf_counter() - self.last_row < ROW_EVERY:
             return

@@ -45,15 +45,22 @@ def load_state(folder: Path, net: nn.Module, ema: EMAModel, optimizer: torch.opt
         progress = json.loads(file.metadata()["progress"])
         tensors = {name: file.get_tensor(name) for name in file.keys()}
     net.load_state_dict({name[4:]: value for name, value in tensors.items() if name.startswith("net.")})
-    ema.shadow_params = [tensors[f"ema.{i}"].to(p.device) for i, p in enumerate(ema.shadow_params)]
+    ema.shadow_params = [laid_out_like(p, tensors[f"ema.{i}"]) for i, p in enumerate(ema.shadow_params)]
     ema.optimization_step = progress["step"]
     entries: dict[int, dict] = {}
+    parameters = list(net.parameters())
     for name, value in tensors.items():
         if name.startswith("optimizer."):
             _, i, key = name.split(".")
-            entries.setdefault(int(i), {})[key] = value
+            p = parameters[int(i)]
+            entries.setdefault(int(i), {})[key] = laid_out_like(p, value) if value.shape == p.shape else value
     optimizer.load_state_dict({**optimizer.state_dict(), "state": entries})
     return progress
+
+
+def laid_out_like(parameter: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+    """``value`` on the parameter's device and with its strides: the fused optimizer takes both as given."""
+    return torch.empty_like(parameter).copy_(value)
 
 
 def read_progress(folder: Path) -> dict | None:

@@ -48,7 +48,7 @@ class Progress:
     validation_loss: float | None = None  # on held-out images with the averaged weights, now and then
     samples: Tensor | None = None  # (classes * columns, C, H, W), [-1, 1], now and then
     saved: Path | None = None  # the state just written
-    model: Model | None = None  # with the averaged weights, when the training ends or is interrupted
+    model: Model | None = None  # with the averaged weights, where there are samples
 
 
 def train(
@@ -84,7 +84,7 @@ def train(
         attention=settings.attention,
         layers=settings.layers,
         dropout=settings.dropout,
-    ).to(accelerator.device)
+    ).to(accelerator.device, memory_format=torch.channels_last)  # on a CPU a step is then a fifth faster
     ema = EMAModel(net.parameters(), decay=settings.ema_decay, foreach=True)
     optimizer = torch.optim.AdamW(net.parameters(), settings.lr, betas=(0.9, 0.99), fused=True)
     progress = load_state(state_dir, net, ema, optimizer) or {"step": 0, "seconds": 0.0, "loss": None}
@@ -166,8 +166,7 @@ def train(
     if accelerator.is_main_process:
         mean_loss = None if mean_loss is None else float(mean_loss)
         path = save_state(state_dir, net, ema, optimizer, snapshot())
-        model = averaged()
-        yield replace(evaluate(report, fraction, model, held_out, settings), saved=path, model=model)
+        yield replace(evaluate(report, fraction, averaged(), held_out, settings), saved=path)
 
 
 def train_step(accelerator, denoiser, codec, images, label, optimizer, rate: float, settings: Settings) -> Tensor:
@@ -221,4 +220,5 @@ def evaluate(report, fraction: float, model: Model, held_out: Data, settings: Se
         samples = generate(model, labels, weight=1.0, seed=settings.seed)
     else:
         samples = generate(model, count=SAMPLE_COLUMNS**2, seed=settings.seed)
-    return report(fraction, samples=samples, validation_loss=validation_loss(model, held_out, settings.loss_weighting))
+    held_out_loss = validation_loss(model, held_out, settings.loss_weighting)
+    return report(fraction, samples=samples, validation_loss=held_out_loss, model=model)

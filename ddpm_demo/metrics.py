@@ -1,0 +1,67 @@
+"""``metrics.json`` of a checkpoint: what was measured of it, cell by cell.
+
+{
+  "weights": "9f86d08...",              sha256 of the weights that were measured; other weights start a new file
+  "classifier_test_accuracy": 0.9968,   of the judge
+  "floor": 0.0047,                      FID of all real test images to all training images
+  "quality": [{                         a cell for every measured setting
+    "setting": {"schedule", "sampler", "steps", "weight", "variance", "interval", "seed", "samples"},
+    "fid_test", "fid_train",            Frechet distance on the judge's features
+    "precision", "recall",              improved precision and recall, against the test images
+    "accuracy",                         fraction read as the class asked for (not if unconditional)
+    "spread": {"fid_test", "accuracy"}, their standard deviations
+    "reference": {"fid_test", "precision", "recall"},      the same of as many real training images
+    "inception_fid",                    only where it was asked for
+    "seconds"
+  }],
+  "memorised": {"samples", "median", "median_of_test_images", "closer_than_99_percent_of_test_images"},
+  "over_time": [{"training": {"steps", "seconds", "batch_size"}, "setting", "samples", and figures as above}]
+}
+"""
+
+import hashlib
+import json
+from pathlib import Path
+
+from ddpm_demo.state import write_atomically
+
+
+class Metrics:
+    """The file of one checkpoint folder, read; what belongs to other weights is left out."""
+
+    def __init__(self, folder: Path):
+        self.path = folder / "metrics.json"
+        weights = hashlib.sha256((folder / "unet" / "diffusion_pytorch_model.safetensors").read_bytes()).hexdigest()
+        self.told = read_metrics(folder)
+        if self.told.get("weights", weights) != weights:
+            print(f"{self.path} belongs to other weights: starting anew")
+            self.told = {}
+        self.told["weights"] = weights
+
+    def has(self, setting: dict, samples: int, seed: int) -> bool:
+        """Whether a setting was measured on at least so many samples."""
+        cell = find(self.told.get("quality", []), setting, seed)
+        return cell is not None and cell["setting"]["samples"] >= samples
+
+    def add(self, setting: dict, samples: int, seed: int, figures: dict) -> None:
+        """Put a cell in, in place of an older one of the same setting."""
+        cells = self.told.setdefault("quality", [])
+        old = find(cells, setting, seed)
+        cells[:] = [cell for cell in cells if cell is not old]
+        cells.append({"setting": setting | {"seed": seed, "samples": samples}, **figures})
+
+    def write(self) -> None:
+        """Swap the file in whole."""
+        write_atomically(self.path, (json.dumps(self.told, indent=1) + "\n").encode())
+
+
+def find(cells: list[dict], setting: dict, seed: int = 0) -> dict | None:
+    """The cell of a setting, None if it was not measured."""
+    wanted = setting | {"seed": seed}
+    return next((cell for cell in cells if all(cell["setting"].get(k) == v for k, v in wanted.items())), None)
+
+
+def read_metrics(folder: Path) -> dict:
+    """What was measured of a checkpoint, empty if nothing."""
+    path = folder / "metrics.json"
+    return json.loads(path.read_text()) if path.is_file() else {}

@@ -41,6 +41,7 @@ from ddpm_demo.peer import sample as course_sample
 from ddpm_demo.state import write_atomically
 
 BATCHES = (1, 2, 20, 100)
+IMAGES = (1, 10, 100)  # drawn at once
 ROUNDS = 5
 FILE = "speed.json"
 
@@ -179,7 +180,7 @@ def digits(model: Model) -> list[dict]:
     """Seconds from labels to finished images at the app's settings, and the course's network with 50 DDIM steps."""
     recorded, course, rows = model.recorded(), CourseUNet().eval(), []
     generator = torch.Generator().manual_seed(0)
-    for count in (1, 10, 100):
+    for count in IMAGES:
         label = torch.arange(count) % 10
         ways = {
             "ours": partial(generate, recorded, label.tolist(), weight=1.0),
@@ -218,13 +219,14 @@ def table(told: dict) -> str:
     """The figures as Markdown."""
     here = told["machine"]
     names = list(dict.fromkeys(row["variant"] for row in told["calls"]))
+    batches = list(dict.fromkeys(row["batch"] for row in told["calls"]))
     lines = [
         f"{here['processor']}, {here['threads']} threads, torch {here['torch']}: matrix product "
         f"{here['matrix_gflops']:.0f} GFLOP/s, convolution {here['convolution_gflops']:.0f} GFLOP/s\n",
         "| network call, images/s (share of the best convolution) | "
         + " | ".join(f"batch {b}" for b in BATCHES)
         + " |",
-        "|---" * (1 + len(BATCHES)) + "|",
+        "|---" * (1 + len(batches)) + "|",
     ]
     for name in names:
         cells = [row for row in told["calls"] if row["variant"] == name]

@@ -49,8 +49,8 @@ FEWEST = 2 * FEATURES  # samples that a covariance of the features can be estima
 MAP = {
     "schedule by steps": {"weight": [0.0], "schedule": list(SCHEDULES), "steps": [3, 5, 10, 20, 50]},
     "sampler by steps": {"weight": [0.0], "sampler": list(SAMPLERS), "steps": [3, 5, 10, 20, 50]},
-    "sampler by weight": {"sampler": list(SAMPLERS), "weight": [-1.0, 0.0, 0.5, 1.0, 2.0, 4.0, 8.0]},
-    "weight by interval": {"weight": [1.0, 2.0, 4.0, 8.0], "interval": [None, [-20.0, 0.0], [-3.0, 3.0], [0.0, 20.0]]},
+    "weight by interval": {"weight": [0.5, 1.0, 2.0, 4.0], "interval": [None, [-20.0, 0.0], [-3.0, 3.0], [0.0, 20.0]]},
+    "weight by sampler": {"weight": [-1.0, 0.0, 1.0, 2.0, 4.0, 8.0], "sampler": list(SAMPLERS)},
     "variance by steps": {
         "weight": [0.0], "sampler": ["ddpm"], "variance": list(VARIANCES), "steps": [5, 10, 20, 50, 200],
     },

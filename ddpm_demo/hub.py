@@ -85,21 +85,7 @@ def card(about: dict, metrics: dict) -> str:
         f"{training['steps']} steps in {training['seconds'] / 60:.0f} minutes (device: {training['device']}).\n",
     ]
     if metrics.get("quality"):
-        rows = [
-            f"| {c['setting']['sampler']}, {c['setting']['steps']} steps, {c['setting']['schedule']} | "
-            f"{c['setting']['weight']:g} | {c['setting']['samples']} | {c['fid_test']:.3f} | {c['fid_train']:.3f} | "
-            f"{c.get('accuracy', float('nan')):.2%} |"
-            for c in metrics["quality"]
-        ]
-        parts.append(
-            "## Measured by\n\n```\npython -m ddpm_demo.evaluation --checkpoint FOLDER --data-dir DIR\n```\n\n"
-            "| sampling | w | samples | FID to test | FID to train | read as asked |\n|---|---|---|---|---|---|\n"
-            + "\n".join(rows)
-            + "\n\nFID is on the features of `classifier.safetensors`, which reads "
-            f"{metrics['classifier_test_accuracy']:.2%} of the real test images; the real test images against the real "
-            f"training images are at {metrics['floor']:.3f}. These figures compare with each other, not with Inception "
-            "FID.\n"
-        )
+        parts.append(measured(metrics))
     label = ", torch.full((8,), 3)" if names else ""
     parts.append(
         "## With diffusers alone\n\n```python\nimport torch\nfrom diffusers import DDPMScheduler, UNet2DModel\n\n"
@@ -114,3 +100,39 @@ def card(about: dict, metrics: dict) -> str:
         f"{about['image_size']}), [-1, 1]\n```\n"
     )
     return "\n".join(parts)
+
+
+def measured(metrics: dict) -> str:
+    """The card's quality table: the settings measured on the most samples, and what as many real images would get."""
+    most = max(cell["setting"]["samples"] for cell in metrics["quality"])
+    cells = [cell for cell in metrics["quality"] if cell["setting"]["samples"] == most]
+    rows = [
+        f"| {c['setting']['sampler']}, {c['setting']['steps']} steps, {c['setting']['schedule']} | "
+        f"{c['setting']['weight']:g} | {c['fid_test']:.3f} ± {c['spread']['fid_test']:.3f} | {c['fid_train']:.3f} | "
+        f"{c['precision']:.3f} | {c['recall']:.3f} | {c.get('accuracy', float('nan')):.2%} |"
+        for c in cells
+    ]
+    real = cells[0]["reference"]
+    rows.append(
+        f"| as many real training images | | {real['fid_test']:.3f} | | {real['precision']:.3f} | {real['recall']:.3f} | |"
+    )
+    weights = " ".join(f"{c['setting']['weight']:g}" for c in cells)
+    more = len(metrics["quality"]) - len(cells)
+    also = f" {more} more settings, on fewer samples, are in `metrics.json`." if more else ""
+    memorised = metrics.get("memorised")
+    recited = (
+        f"\n\n![samples, and the training image nearest to each](nearest.png)\n\nMemorised? Samples are "
+        f"{memorised['median']:.3f} away from their nearest training image (median, root mean square of pixels), real "
+        f"test images {memorised['median_of_test_images']:.3f}."
+        if memorised
+        else ""
+    )
+    return (
+        f"## Measured by\n\n```\npython -m ddpm_demo.evaluation --checkpoint FOLDER --data-dir DIR --weight {weights} "
+        f"--samples {most}\n```\n\n| sampling | w | FID to test | FID to train | precision | recall | read as asked |\n"
+        "|---|---|---|---|---|---|---|\n" + "\n".join(rows) + f"\n\n{most} samples a setting.{also} FID, precision and "
+        "recall are on the features of `classifier.safetensors`, which reads "
+        f"{metrics['classifier_test_accuracy']:.2%} of the real test images; all real test images against all real "
+        f"training images are at {metrics['floor']:.4f}. These figures compare with each other, not with Inception "
+        f"FID.{recited}\n"
+    )

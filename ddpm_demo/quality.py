@@ -58,7 +58,7 @@ class AsItIs(nn.Module):
 
 def distance_to(features: Tensor) -> FrechetInceptionDistance:
     """A Frechet distance in float64 that already holds the real features (N, 128)."""
-    metric = FrechetInceptionDistance(feature=AsItIs(), reset_real_features=False).to(features.device)
+    metric = FrechetInceptionDistance(feature=AsItIs(), reset_real_features=False, sync_on_compute=False)
     metric.update(features, real=True)
     return metric
 
@@ -177,7 +177,7 @@ def chosen(count: int, n: int) -> Tensor:
 def inception_metric() -> FrechetInceptionDistance:
     """The standard FID of 2,048 Inception features; UserError where its weights cannot be had."""
     try:
-        return FrechetInceptionDistance(feature=2048, normalize=True)
+        return FrechetInceptionDistance(feature=2048, normalize=True, sync_on_compute=False)
     except ModuleNotFoundError as error:
         raise UserError("Inception FID needs torch-fidelity: pip install torch-fidelity") from error
     except Exception as error:  # whatever the download raised

@@ -1,13 +1,18 @@
 """The judge, on images whose answer is known, and the command as a user runs it."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 from conftest import run, tiny_model
 
-from ddpm_demo import checkpoint, classifier, data, evaluation
+from ddpm_demo import checkpoint, classifier, data, evaluation, quality
 from ddpm_demo.errors import UserError
+from ddpm_demo.generation import generate
+from ddpm_demo.metrics import Metrics, find
+from ddpm_demo.samplers import SAMPLERS
+from ddpm_demo.schedule import SCHEDULES
 
 
 @pytest.fixture(scope="module")
@@ -22,6 +27,27 @@ def judge(images):
     return trained
 
 
+@pytest.fixture
+def folder(judge, images, tmp_path):
+    """A tiny checkpoint of the tiny MNIST, its judge beside it."""
+    names = images[0].label_names
+    training = {"classes": [], "prediction": "v_prediction", "schedule": "cosine", "steps": 0, "seconds": 0.0,
+                "dataset": "mnist", "device": "cpu"}  # fmt: skip
+    model = replace(tiny_model(classes=10, size=28), dataset="mnist", label_names=names, training=training)
+    checkpoint.save(model, tmp_path)
+    classifier.save_classifier(judge, tmp_path, names, 0.99)
+    return tmp_path
+
+
+def cells(folder):
+    return json.loads((folder / "metrics.json").read_text())["quality"]
+
+
+def evaluate(folder, mnist_dir, *more):
+    """The command, in this process."""
+    return evaluation.main(["--checkpoint", str(folder), "--data-dir", str(mnist_dir), "--samples", "256", *more])
+
+
 def test_the_classifier_learns_and_is_kept(judge, images, tmp_path):
     correct = classifier.accuracy(judge, images[1])
     assert correct > 0.9
@@ -32,48 +58,146 @@ def test_the_classifier_learns_and_is_kept(judge, images, tmp_path):
         classifier.load_classifier(tmp_path / "none")
 
 
-def test_the_frechet_distance_of_two_gaussians(monkeypatch):
-    """|m1 - m2|^2 + tr(C1 + C2 - 2 sqrt(C1 C2)) (Dowson & Landau 1982), for diagonal covariances in closed form."""
-
-    class Flat:
-        @staticmethod
-        def features(x):
-            return x.flatten(1)
-
-    generator, n = torch.Generator().manual_seed(0), 20000
-    real = torch.randn(n, evaluation.FEATURES, 1, 1, generator=generator)
-    fake = 0.5 * torch.randn(n, evaluation.FEATURES, 1, 1, generator=generator) + 0.1
-    metric = evaluation.FrechetInceptionDistance(feature=evaluation.Features(Flat), reset_real_features=False)
-    metric.update(real, real=True)
-    expected = evaluation.FEATURES * (0.1**2 + 0.5**2)
-    assert evaluation.frechet(metric, [fake]) == pytest.approx(expected, rel=0.02)
-    assert evaluation.frechet(metric, [real]) == pytest.approx(0, abs=1e-6)
-
-
 def test_real_images_are_judged_well_and_noise_badly(judge, images):
     train, test = images
-    measured = evaluation.Judge(judge, train, test)
+    measured = quality.Judge(judge, train, test)
     real, labels = train.batch(torch.arange(len(train)))
-    good, bad = measured.measure(real, labels), measured.measure(torch.rand_like(real) * 2 - 1, labels)
+    noise = torch.rand(real.shape, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    good, bad = (measured.measure(quality.read(judge, x), labels) for x in (real, noise))
     assert good["accuracy"] > 0.95 > 0.3 > bad["accuracy"]
     assert good["fid_train"] == pytest.approx(0, abs=1e-4) and bad["fid_train"] > 10 * good["fid_test"]
+    assert good["fid_test"] == pytest.approx(good["reference"]["fid_test"], rel=0.05)
+    assert good["precision"] > 0.5 > bad["precision"] and good["spread"]["accuracy"] < 0.02
 
 
-def test_the_command_measures_and_writes(judge, images, mnist_dir, tmp_path):
-    model = tiny_model(classes=10, size=28)
-    training = {"classes": [], "prediction": "v_prediction", "schedule": "cosine", "steps": 0, "seconds": 0.0}
-    names = images[0].label_names
-    model = checkpoint.replace(
-        model, dataset="mnist", label_names=names, training=training | {"dataset": "mnist", "device": "cpu"}
-    )
-    checkpoint.save(model, tmp_path)
-    classifier.save_classifier(judge, tmp_path, names, 0.99)
-    command = ("-m", "ddpm_demo.evaluation", "--checkpoint", tmp_path, "--data-dir", mnist_dir, "--steps", "2")
+def test_the_command_measures_and_writes(folder, mnist_dir):
+    command = ("-m", "ddpm_demo.evaluation", "--checkpoint", folder, "--data-dir", mnist_dir, "--steps", "2")
     finished = run(*command, "--samples", "256", "--weight", "0", "1")
     assert finished.returncode == 0, finished.stderr
-    cells = json.loads((tmp_path / "metrics.json").read_text())["quality"]
-    assert [cell["setting"]["weight"] for cell in cells] == [0.0, 1.0]
-    assert all(cell["fid_test"] > 0 and 0 <= cell["accuracy"] <= 1 for cell in cells)
-    assert "read as asked" in finished.stdout and "## Measured by" in (tmp_path / "README.md").read_text()
+    assert [cell["setting"]["weight"] for cell in cells(folder)] == [0.0, 1.0]
+    for cell in cells(folder):
+        assert cell["fid_test"] > 0 and 0 <= cell["accuracy"] <= 1 and 0 <= cell["recall"] <= 1
+        assert cell["setting"] == {"schedule": "cosine", "sampler": "dpm++2m", "steps": 2, "variance": "posterior",
+                                   "interval": None, "seed": 0, "samples": 256, "weight": cell["setting"]["weight"]}  # fmt: skip
+    assert "read as asked" in finished.stdout + finished.stderr
+    assert "## Measured by" in (folder / "README.md").read_text() and (folder / "nearest.png").is_file()
     refused = run(*command, "--samples", "20")
-    assert refused.returncode != 0 and "samples is 20" in refused.stderr and "Traceback" not in refused.stderr
+    assert refused.returncode == 2 and "samples is 20" in refused.stderr and "Traceback" not in refused.stderr
+
+
+def test_what_is_measured_is_not_measured_again(folder, mnist_dir, capsys):
+    wanted = ("--steps", "1", "--weight", "0")
+    assert evaluate(folder, mnist_dir, *wanted) == 0
+    first = cells(folder)
+    assert evaluate(folder, mnist_dir, *wanted) == 0
+    assert "1 of 1 settings are measured already" in capsys.readouterr().out and cells(folder) == first
+    assert evaluate(folder, mnist_dir, *wanted, "--again") == 0
+    figures = [{k: v for k, v in found[0].items() if k != "seconds"} for found in (first, cells(folder))]
+    assert figures[0] == figures[1]  # the same seed: the same figures, to the last digit
+    assert evaluate(folder, mnist_dir, *wanted, "--seed", "7") == 0
+    assert cells(folder)[1]["fid_test"] != first[0]["fid_test"]
+
+
+def test_other_weights_start_a_new_file(folder, mnist_dir, capsys):
+    evaluate(folder, mnist_dir, "--steps", "1", "--weight", "0")
+    model = checkpoint.load(folder)
+    with torch.no_grad():
+        next(model.denoiser.net.parameters()).add_(0.5)
+    checkpoint.save(model, folder)
+    evaluate(folder, mnist_dir, "--steps", "2", "--weight", "0")
+    assert "belongs to other weights" in capsys.readouterr().out
+    assert [cell["setting"]["steps"] for cell in cells(folder)] == [2]
+
+
+def test_a_map_that_was_interrupted_goes_on(folder, mnist_dir, monkeypatch, capsys):
+    monkeypatch.setattr(
+        evaluation, "MAP", {"a": {"steps": [1, 2], "weight": [0.0]}, "b": {"weight": [0.0, 1.0], "steps": [2]}}
+    )
+    drawn, draw = [], evaluation.draw
+
+    def interrupted(model, judge, setting, *rest):
+        drawn.append(setting)
+        if len(drawn) == 2:
+            raise KeyboardInterrupt
+        return draw(model, judge, setting, *rest)
+
+    monkeypatch.setattr(evaluation, "draw", interrupted)
+    assert evaluate(folder, mnist_dir, "--map") == 130
+    assert "the same command goes on" in capsys.readouterr().err and len(cells(folder)) == 1
+    assert evaluate(folder, mnist_dir, "--map") == 0
+    assert len(drawn) == 4 and len(cells(folder)) == 3
+    assert "1 of 3 settings are measured already" in capsys.readouterr().out
+
+
+def test_the_map_is_as_promised():
+    plan = list(evaluation.planned(512))
+    settings = [setting for setting, _ in plan]
+    assert all(settings.count(setting) == 1 for setting in settings)
+    assert {s["sampler"] for s in settings} == set(SAMPLERS) and {s["schedule"] for s in settings} == set(SCHEDULES)
+    assert {s["steps"] for s in settings} >= {3, 1000} and {s["weight"] for s in settings} >= {-1, 8}
+    assert all(count == (512 if s["steps"] <= 50 else 256) for s, count in plan)
+    assert len({str(s["interval"]) for s in settings}) == 4 and {s["variance"] for s in settings} == {
+        "posterior",
+        "beta",
+    }
+
+
+@pytest.mark.parametrize("sampler, weight, steps", [("heun", 1.0, 3), ("ddim", 0.0, 3), ("ddpm", -1.0, 2)])
+def test_progress_counts_the_evaluations_that_are_made(model, judge, images, sampler, weight, steps):
+    setting = evaluation.APP | {"sampler": sampler, "weight": weight, "steps": steps}
+    model = replace(tiny_model(classes=10, size=28))
+    measured = quality.Judge(judge, *images)
+    with evaluation.bar_of([(setting, 70)]) as bar:
+        samples, labels = evaluation.draw(model, measured, setting, 70, 3, bar)
+        assert bar.n == bar.total
+    options = {"sampler": sampler, "weight": weight, "steps": steps}
+    alone = generate(model, [labels[69].item()], seed=3 + 69, **options)
+    torch.testing.assert_close(samples.images[69:], alone, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("wrong, said", [
+    (("--steps", "0"), "steps is 0"), (("--weight", "nan"), "weight is nan"), (("--interval", "3", "1"), "interval is"),
+    (("--over-time",), "train.py --snapshots"), (("--seed", "-1"), "seed is -1"),
+])  # fmt: skip
+def test_a_mistake_is_a_sentence(folder, mnist_dir, capsys, wrong, said):
+    assert evaluate(folder, mnist_dir, *wrong) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_a_cell_is_found_by_its_setting(folder):
+    metrics = Metrics(folder)
+    metrics.add(evaluation.APP, 500, 0, {"fid_test": 1})
+    metrics.add(evaluation.APP | {"interval": [-3.0, 3.0]}, 500, 0, {"fid_test": 2})
+    metrics.add(evaluation.APP, 900, 0, {"fid_test": 3})
+    metrics.write()
+    again = Metrics(folder)
+    assert len(again.told["quality"]) == 2 and find(again.told["quality"], evaluation.APP)["fid_test"] == 3
+    assert again.has(evaluation.APP, 900, 0) and not again.has(evaluation.APP, 901, 0)
+    assert not again.has(evaluation.APP, 100, 1) and again.has(evaluation.APP | {"interval": [-3.0, 3.0]}, 100, 0)
+
+
+@pytest.mark.slow
+def test_several_processes_find_the_same(folder, mnist_dir):
+    command = ("ddpm_demo.evaluation", "--checkpoint", folder, "--data-dir", mnist_dir, "--steps", "2", "--weight", "1",
+               "--samples", "300", "--again")  # fmt: skip
+    assert run("-m", *command).returncode == 0
+    alone = cells(folder)[0]
+    launch = ("-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "-m", *command)
+    finished = run(*launch, timeout=300, OMP_NUM_THREADS="1")
+    assert finished.returncode == 0, finished.stderr
+    together = cells(folder)[0]
+    assert together["fid_test"] == pytest.approx(alone["fid_test"], rel=1e-4)
+    assert together["accuracy"] == alone["accuracy"] and finished.stdout.count("the judge reads") == 1
+
+
+@pytest.mark.slow
+def test_snapshots_are_measured_over_time(judge, images, mnist_dir, tmp_path):
+    folder = tmp_path / "run"
+    small = ("--widths", "8", "16", "--layers", "1", "--batch-size", "32", "--epochs", "1", "--sample-every", "4")
+    trained = run("train.py", "--cfg", *small, "--snapshots", "--data-dir", mnist_dir, "--output-dir", folder)
+    assert trained.returncode == 0, trained.stderr
+    classifier.save_classifier(judge, folder, images[0].label_names, 0.99)
+    assert evaluate(folder, mnist_dir, "--over-time", "--steps", "2", "--weight", "0") == 0
+    rows = json.loads((folder / "metrics.json").read_text())["over_time"]
+    assert [row["training"]["steps"] for row in rows] == [4, 8, 10] and all(row["fid_test"] > 0 for row in rows)
+    assert rows[0]["training"]["seconds"] < rows[-1]["training"]["seconds"]

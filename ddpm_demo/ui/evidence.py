@@ -8,17 +8,16 @@ import gradio as gr
 from PIL import Image
 
 from ddpm_demo.checkpoint import Model
+from ddpm_demo.generation import one_of
 from ddpm_demo.networks import parameter_count
-from ddpm_demo.samplers import SAMPLERS
-from ddpm_demo.schedule import SCHEDULES
-from ddpm_demo.ui.charts import around, heat, lines
-from ddpm_demo.ui.player import leaves, player
+from ddpm_demo.ui import maps
+from ddpm_demo.ui.charts import around, lines
+from ddpm_demo.ui.player import data_uri, leaves, player
 from ddpm_demo.ui.settings import DEFAULTS, Catalogue, in_words
 
 HINT = """Everything here was measured by the commands that stand beside it, and is read from the checkpoint's own files.
 Leaf through the samples to see what the model learned when; then look for the ring: it marks the settings you chose in
 **Generate**."""
-QUALITY = ("schedule", "sampler", "steps", "weight")
 
 
 def build(tab: gr.Tab, catalogue: Catalogue, chosen: dict[str, gr.components.Component]) -> None:
@@ -30,29 +29,37 @@ def build(tab: gr.Tab, catalogue: Catalogue, chosen: dict[str, gr.components.Com
             curves = gr.HTML()
         with gr.Column(min_width=320):
             pages = player()
-    tables = gr.HTML()
+    nearest = gr.HTML()
+    figure = gr.Radio(list(maps.FIGURES), value="FID", label="The maps show")
+    tables, rest = gr.HTML(), gr.HTML()
 
-    def read(*values):
-        return show(catalogue, dict(zip(chosen, values)))
+    def read(figure, *values):
+        return show(catalogue, dict(zip(chosen, values)), figure)
 
-    tab.select(
-        read, list(chosen.values()), [summary, curves, pages, tables], show_progress="hidden", api_visibility="private"
-    )
+    quiet = {"show_progress": "hidden", "api_visibility": "private"}
+    inputs, outputs = [figure, *chosen.values()], [summary, curves, pages, nearest, tables, rest]
+    tab.select(read, inputs, outputs, **quiet)
+    figure.input(lambda *values: read(*values)[4], inputs, tables, **quiet)
 
 
-def show(catalogue: Catalogue, settings: dict) -> tuple:
-    """(summary, training curves, samples over time as a film, quality) of the checkpoint in use."""
+def show(catalogue: Catalogue, settings: dict, figure: str = "FID") -> tuple:
+    """(summary, curves, samples over time as a film, nearest images, quality, speed and ablation) of the checkpoint."""
     settings = DEFAULTS | settings
     with in_words():
         model, folder = catalogue.model(settings["checkpoint"]), catalogue.folder(settings["checkpoint"])
-    metrics = read_json(folder / "metrics.json") if folder else {}
-    rows = log_rows(folder / "metrics.jsonl") if folder else []
+        one_of("figure", figure, maps.FIGURES)
+    there = folder or Path("nowhere")
+    metrics, rows = read_json(there / "metrics.json"), log_rows(there / "metrics.jsonl")
     where = os.path.relpath(folder) if folder else settings["checkpoint"]
+    peer = read_json(there / "peer.json") or []
+    rest = [maps.speed(read_json(there / "speed.json")), maps.ablation(read_json(there.parent / "ablation.json"))]
     return (
         summary_of(model, metrics, where),
-        curves_of(rows, where),
+        f'<div class="charts">{curves_of(rows, where)}{maps.over_time(metrics, peer)}</div>',
         pages_of(folder, rows),
-        quality(metrics, settings, where),
+        neighbours(folder, metrics),
+        quality(metrics, settings, where, figure),
+        "".join(rest),
     )
 
 
@@ -121,113 +128,48 @@ def pages_of(folder: Path | None, rows: list[dict]) -> dict:
     )
 
 
-def quality(metrics: dict, settings: dict, where: str) -> str:
-    """Tables and charts of the measured settings; the nearest to those in use is marked."""
+def quality(metrics: dict, settings: dict, where: str, figure: str = "FID") -> str:
+    """The measured figures of the settings in use; maps, curves and a table of all that were measured."""
     command = f"python -m ddpm_demo.evaluation --checkpoint {where}"
-    cells = metrics.get("quality", [])
+    cells, here = metrics.get("quality", []), maps.setting_of(settings)
     if not cells:
         return missing("Quality", command)
-    here = {name: settings[name] for name in QUALITY}
-    exact = [cell for cell in cells if all(cell["setting"].get(name) == here[name] for name in QUALITY)]
-    said = ", ".join(f"{name} {value}" for name, value in here.items())
-    parts = [figures(exact[0], said) if exact else missing(
-        f"What you chose in Generate ({said})",
-        f"{command} --weight {here['weight']:g} --sampler {here['sampler']} --steps {here['steps']} "
-        f"--schedule {here['schedule']}",
-    )]  # fmt: skip
-    drawn = [chart for axis in ("weight", "steps") for chart in slices(cells, axis, here, metrics.get("floor"))]
-    drawn += [chart for axis in ("sampler", "schedule") for chart in maps(cells, axis, here)]
-    if drawn:
-        parts.append(f'<div class="charts">{"".join(drawn)}</div>')
-    return "".join(parts) + table(cells, here) + f'<p class="sentence">Measured by <code>{command}</code></p>'
+    said = ", ".join(f"{name} {maps.named(name, here[name])}" for name in maps.AXES[:4])
+    exact = [cell for cell in cells if maps.same(cell, here)]
+    flags = " ".join(f"--{name} {maps.named(name, here[name])}" for name in ("weight", "sampler", "steps", "schedule"))
+    drawn = [maps.tradeoff(cells, here), maps.by_steps(cells, here), *maps.maps(cells, here, figure)]
+    return "".join([
+        figures(exact[0], said) if exact else missing(f"What you chose in Generate ({said})", f"{command} {flags}"),
+        f'<div class="charts">{"".join(drawn)}</div>',
+        '<p class="sentence">FID here is that to the test images, less that of as many real images, which is what '
+        "perfect samples would get.</p>" if any(drawn) else "",
+        maps.measured(cells, here),
+        f'<p class="sentence">Measured by <code>{command} --map</code></p>',
+    ])  # fmt: skip
 
 
 def figures(cell: dict, said: str) -> str:
     """The measured figures of the very settings in use."""
     read = f"{cell['accuracy']:.2%} of samples are read as the class asked for; " if "accuracy" in cell else ""
     return (
-        f'<p class="sentence"><b>You are here</b> ({said}): {read}FID {cell["fid_test"]:.3f} to test, '
-        f"{cell['fid_train']:.3f} to training images ({cell['setting']['samples']:,} samples).</p>"
+        f'<p class="sentence"><b>You are here</b> ({said}): {read}FID {cell["fid_test"]:.3f} to test images, where as many '
+        f"real images get {cell['reference']['fid_test']:.3f}; precision {cell['precision']:.3f} "
+        f"({cell['reference']['precision']:.3f}), recall {cell['recall']:.3f} ({cell['reference']['recall']:.3f}); "
+        f"{cell['setting']['samples']:,} samples.</p>"
     )
 
 
-def slices(cells: list[dict], axis: str, here: dict, floor: float | None) -> list[str]:
-    """FID and class accuracy along a numeric setting, one curve for each combination of the others measured thrice."""
-    curves: dict[tuple, list[dict]] = {}
-    for cell in cells:
-        others = tuple(cell["setting"][name] for name in QUALITY if name != axis)
-        curves.setdefault(others, []).append(cell)
-    curves = {others: found for others, found in curves.items() if len(found) >= 3}
-    if not curves:
-        return []
-    varied = [k for k in range(len(QUALITY) - 1) if len({others[k] for others in curves}) > 1]
-    names = [name for name in QUALITY if name != axis]
-
-    def plot(title: str, figure: str, **more) -> str:
-        series = {}
-        for others, found in curves.items():
-            found = sorted((cell["setting"][axis], cell[figure]) for cell in found if figure in cell)
-            label = ", ".join(f"w {others[k]:g}" if names[k] == "weight" else str(others[k]) for k in varied) or figure
-            series[label] = tuple(zip(*found)) if found else ([], [])
-        values = [v for _, ys in series.values() for v in ys] + ([more["level"][0]] if more.get("level") else [])
-        places = [v for xs, _ in series.values() for v in xs]
-        return lines(
-            title, series, around(places, axis, log=axis == "steps"), around(values, log=figure != "accuracy"),
-            dots=True, mark=here[axis], **more,
-        )  # fmt: skip
-
-    known = any("accuracy" in cell for cell in cells)
-    drawn = [plot(f"FID to test images by {axis}", "fid_test", level=(floor, "floor") if floor else None)]
-    return drawn + ([plot(f"Read as asked by {axis}", "accuracy")] if known else [])
-
-
-def maps(cells: list[dict], axis: str, here: dict) -> list[str]:
-    """FID as a map of a named setting by the number of steps, where at least two of each were measured."""
-    order = list(SAMPLERS) if axis == "sampler" else list(SCHEDULES)
-    other = "schedule" if axis == "sampler" else "sampler"
-    same = [cell for cell in cells if cell["setting"][other] == here[other]]
-    weights = {cell["setting"]["weight"] for cell in same}
-    drawn = []
-    for weight in sorted(weights):
-        found = {
-            (cell["setting"][axis], cell["setting"]["steps"]): cell["fid_test"]
-            for cell in same
-            if cell["setting"]["weight"] == weight
-        }
-        rows = [name for name in order if any(key[0] == name for key in found)]
-        columns = sorted({key[1] for key in found})
-        if len(rows) < 2 or len(columns) < 2:
-            continue
-        best, worst = min(found.values()), max(found.values())
-        shade = {
-            (name, str(steps)): (1 - (value - best) / ((worst - best) or 1), f"{value:.2f}")
-            for (name, steps), value in found.items()
-        }
-        ring = (here[axis], str(here["steps"])) if here["weight"] == weight else None
-        title = f"FID by {axis} and steps, w = {weight:g}, {here[other]}"
-        drawn.append(heat(title, rows, [str(c) for c in columns], shade, ring))
-    return drawn
-
-
-def table(cells: list[dict], here: dict) -> str:
-    """All measured settings, best FID first."""
-    rows = []
-    for cell in sorted(cells, key=lambda cell: cell["fid_test"]):
-        setting = cell["setting"]
-        mine = ' class="here"' if all(setting.get(name) == here[name] for name in QUALITY) else ""
-        read = f"{cell['accuracy']:.2%}" if "accuracy" in cell else "–"
-        values = [
-            setting["sampler"],
-            setting["schedule"],
-            setting["steps"],
-            f"{setting['weight']:g}",
-            f"{setting['samples']:,}",
-        ]
-        values += [read, f"{cell['fid_test']:.3f}", f"{cell['fid_train']:.3f}"]
-        rows.append(f"<tr{mine}>" + "".join(f"<td>{value}</td>" for value in values) + "</tr>")
-    heads = ("sampler", "schedule", "steps", "w", "samples", "read as asked", "FID to test", "FID to train")
-    head = "".join(f"<th>{name}</th>" for name in heads)
+def neighbours(folder: Path | None, metrics: dict) -> str:
+    """Is it memorising? Samples, the training image nearest to each, and the distances of all in a sentence."""
+    told = metrics.get("memorised")
+    if not folder or not told or not (folder / "nearest.png").is_file():
+        return ""
+    with Image.open(folder / "nearest.png") as sheet:
+        uri = data_uri(sheet)
     return (
-        f'<details class="measured"><summary>All {len(rows)} measured settings</summary><div class="scroll"><table>'
-        f"<tr>{head}</tr>{''.join(rows)}</table></div></details>"
+        f'<figure class="nearest"><img src="{uri}" alt="above: samples; below each, the training image nearest to it"/>'
+        f"<figcaption><b>Is it memorising?</b> Above, samples; below each, the training image nearest to it. Samples are "
+        f"{told['median']:.3f} away from their nearest training image (median, root mean square of pixels), real test "
+        f"images {told['median_of_test_images']:.3f}; {told['closer_than_99_percent_of_test_images']:.1%} of samples are "
+        f"closer than 99% of test images ({told['samples']:,} samples).</figcaption></figure>"
     )

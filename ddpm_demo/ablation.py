@@ -1,0 +1,114 @@
+"""What each choice is worth, at equal training: ``python -m ddpm_demo.ablation --data-dir DIR``.
+
+Trains a small network six times, alike but for one choice (train.py), measures each (ddpm_demo.evaluation), prints the
+table, and writes ``ablation.json``. What is trained or measured already is not done again: Ctrl-C, and the same command
+goes on. The first four rows are those of the course project "Learning the noise", with its printed FIDs beside ours.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from ddpm_demo.metrics import Metrics, find
+from ddpm_demo.networks import parameter_count
+from ddpm_demo.state import write_atomically
+
+COMMON = "--dataset mnist --cfg --widths 32 64 --layers 1 --batch-size 32 --lr 4e-3 --ema-decay 0.998"
+RUNS = {  # name -> flags of train.py, and the course project's FID to train and test images
+    "linear": ("--schedule linear --no-attention", (2.286, 2.803)),
+    "linear-attention": ("--schedule linear", (2.849, 3.490)),
+    "cosine": ("--schedule cosine --no-attention", (2.105, 2.724)),
+    "cosine-attention": ("--schedule cosine --snapshots", (1.766, 2.385)),
+    "epsilon": ("--prediction epsilon", None),
+    "min-snr": ("--loss-weighting min-snr", None),
+}
+WEIGHTS = (0.0,)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Parse, train, measure, print, write. Returns the exit status."""
+    formatter = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(
+        prog="python -m ddpm_demo.ablation", description=__doc__, formatter_class=formatter
+    )
+    parser.add_argument("--runs", nargs="+", choices=RUNS, default=list(RUNS), help="only these (default: all)")
+    parser.add_argument("--epochs", type=float, default=2.0, help="of each training (default: %(default)g)")
+    parser.add_argument("--samples", type=int, default=8192, help="images a measurement (default: %(default)s)")
+    parser.add_argument("--data-dir", default="data", help="where MNIST is (default: %(default)s)")
+    parser.add_argument("--output-dir", type=Path, default="runs/ablation", help="(default: %(default)s)")
+    parser.add_argument("--classifier", default="checkpoints/mnist", help="the judge's folder (default: %(default)s)")
+    options = parser.parse_args(arguments)
+    for name in options.runs:
+        for command in commands(name, options):
+            print("$ " + " ".join(command[1:]), flush=True)
+            finished = subprocess.run(command).returncode
+            if finished:
+                return finished
+    rows = [row(name, options.output_dir / name) for name in options.runs]
+    told = {"epochs": options.epochs, "common": COMMON, "rows": rows}
+    write_atomically(options.output_dir / "ablation.json", (json.dumps(told, indent=1) + "\n").encode())
+    print(table(told))
+    return 0
+
+
+def commands(name: str, options: argparse.Namespace) -> list[list[str]]:
+    """What is still to be run for a row: its training unless it is finished, and its measurement."""
+    folder, data = options.output_dir / name, ["--data-dir", options.data_dir]
+    schedule = "linear" if name.startswith("linear") else "cosine"
+    todo = []
+    if not (folder / "demo.json").is_file() or unfinished(folder, options.epochs):
+        if any((folder / "state").glob("step-*.safetensors")):
+            todo.append(["train.py", "--resume"])
+        else:
+            todo.append(["train.py", *COMMON.split(), *RUNS[name][0].split(), "--epochs", f"{options.epochs:g}"])
+        todo[0] += ["--output-dir", str(folder), *data]
+    measured = ["-m", "ddpm_demo.evaluation", "--checkpoint", str(folder), "--schedule", schedule]
+    measured += ["--weight", *map(str, WEIGHTS), "--samples", str(options.samples), "--classifier", options.classifier]
+    return [[sys.executable, *command] for command in (*todo, measured + data)]
+
+
+def unfinished(folder: Path, epochs: float) -> bool:
+    """Whether the last training of a folder was interrupted before its budget."""
+    told = json.loads((folder / "demo.json").read_text())["training"]
+    return told["epochs"] != epochs or told["steps"] < round(epochs * (60000 // told["batch_size"]))
+
+
+def row(name: str, folder: Path) -> dict:
+    """A finished row: how it was trained, and its figures by guidance weight."""
+    from ddpm_demo.checkpoint import load
+
+    model, metrics = load(folder), Metrics(folder).told
+    cells = {
+        w: find(metrics["quality"], {"weight": w, "schedule": model.training["schedule"], "steps": 20}) for w in WEIGHTS
+    }
+    return {
+        "name": name,
+        "parameters": parameter_count(model.denoiser.net),
+        "training": {k: model.training[k] for k in (
+            "schedule", "attention", "prediction", "loss_weighting", "steps", "batch_size", "seconds")},
+        "quality": [cell for cell in cells.values() if cell],
+        "slides": RUNS[name][1],
+    }  # fmt: skip
+
+
+def table(told: dict) -> str:
+    """The rows as Markdown."""
+    lines = [
+        "| schedule, attention, prediction, weighting | FID to train / test, w = 0 | w = 1 | read as asked, w = 0 / 1 | "
+        "slides: train / test |",
+        "|---|---|---|---|---|",
+    ]
+    for row in told["rows"]:
+        trained = row["training"]
+        what = f"{trained['schedule']}, {'attention' if trained['attention'] else 'none'}, {trained['prediction']}, "
+        distances = [f"{cell['fid_train']:.3f} / {cell['fid_test']:.3f}" for cell in row["quality"]]
+        read = " / ".join(f"{cell['accuracy']:.2%}" for cell in row["quality"])
+        slides = f"{row['slides'][0]} / {row['slides'][1]}" if row["slides"] else ""
+        lines.append(f"| {what}{trained['loss_weighting']} | {' | '.join(distances)} | {read} | {slides} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,240 @@
+"""The Evidence tab's maps, curves and tables, from a checkpoint's ``metrics.json``, ``speed.json`` and the like."""
+
+from ddpm_demo.samplers import SAMPLERS, VARIANCES
+from ddpm_demo.schedule import SCHEDULES
+from ddpm_demo.ui.charts import around, heat, lines
+from ddpm_demo.ui.settings import ALWAYS
+
+AXES = ("schedule", "sampler", "steps", "weight", "variance", "interval")
+# (down, across) of the maps; each is drawn where at least two by two of its cells were measured.
+PAIRS = (
+    ("sampler", "steps"),
+    ("schedule", "steps"),
+    ("sampler", "weight"),
+    ("interval", "weight"),
+    ("variance", "steps"),
+)
+ORDER = {"sampler": list(SAMPLERS), "schedule": list(SCHEDULES), "variance": list(VARIANCES)}
+
+
+def excess(cell: dict) -> float:
+    """FID to the test images, less that of as many real images: so cells of different numbers of samples compare."""
+    return cell["fid_test"] - cell["reference"]["fid_test"]
+
+
+# What a map can show -> (its figure of a cell, its text, whether less is better).
+FIGURES = {
+    "FID": (excess, "{:.2f}", True),
+    "read as asked": (lambda cell: cell.get("accuracy"), "{:.1%}", False),
+    "precision": (lambda cell: cell["precision"], "{:.2f}", False),
+    "recall": (lambda cell: cell["recall"], "{:.2f}", False),
+}
+
+
+LEAST = 0.003  # a logarithmic axis ends there: chance can carry an FID below that of real images
+
+
+def setting_of(settings: dict) -> dict:
+    """What the page's settings are called where they were measured."""
+    ends = settings["interval_from"], settings["interval_to"]
+    interval = None if not settings["weight"] or ends == (-ALWAYS, ALWAYS) else list(ends)
+    variance = settings["variance"] if settings["sampler"] == "ddpm" else "posterior"
+    named = {name: settings[name] for name in ("schedule", "sampler", "steps", "weight")}
+    return named | {"variance": variance, "interval": interval}
+
+
+def named(axis: str, value) -> str:
+    """A setting's value in a word."""
+    if axis == "interval":
+        return f"{value[0]:g} .. {value[1]:g}" if value else "always"
+    return f"{value:g}" if isinstance(value, (int, float)) else str(value)
+
+
+def same(cell: dict, here: dict, *but: str) -> bool:
+    """Whether a cell has the settings here, but for some."""
+    return all(cell["setting"][name] == here[name] for name in AXES if name not in but)
+
+
+def maps(cells: list[dict], here: dict, figure: str) -> list[str]:
+    """A map of every pair of settings that were varied together, the rest in its title; ``here`` is ringed."""
+    value, text, less = FIGURES[figure]
+    drawn = []
+    for down, across in PAIRS:
+        groups: dict[str, list[dict]] = {}
+        for cell in cells:
+            rest = [named(name, cell["setting"][name]) for name in AXES if name not in (down, across)]
+            groups.setdefault(str(rest), []).append(cell)
+        for group in groups.values():
+            rows = list({named(down, cell["setting"][down]): cell["setting"][down] for cell in group}.items())
+            columns = sorted({cell["setting"][across] for cell in group})
+            known = [cell for cell in group if value(cell) is not None]
+            if len(rows) < 2 or len(columns) < 2 or len(known) < 0.6 * len(rows) * len(columns):
+                continue
+            if down in ORDER:
+                rows.sort(key=lambda row: ORDER[down].index(row[1]))
+            values = [value(cell) for cell in known]
+            best, worst = (min(values), max(values)) if less else (max(values), min(values))
+            shades = {}
+            for cell in known:
+                place = named(down, cell["setting"][down]), named(across, cell["setting"][across])
+                distance = abs(value(cell) - best) / (abs(worst - best) or 1)
+                shades[place] = (1 - distance**0.5, text.format(value(cell)))
+            first = group[0]["setting"]
+            rest = [f"w = {first['weight']:g}"] if "weight" not in (down, across) else []
+            rest += [first["sampler"]] if "sampler" not in (down, across) else []
+            rest += [f"{first['steps']} steps"] if "steps" not in (down, across) else []
+            rest += [first["schedule"]] if "schedule" not in (down, across) else []
+            ring = named(down, here[down]), named(across, here[across])
+            mine = same(group[0], here, down, across)
+            title = f"{figure} by {down} and {across} ({', '.join(rest)})"
+            drawn.append(
+                heat(
+                    title,
+                    [name for name, _ in rows],
+                    [named(across, c) for c in columns],
+                    shades,
+                    ring if mine else None,
+                )
+            )
+    return drawn
+
+
+def tradeoff(cells: list[dict], here: dict) -> str:
+    """What guidance buys and costs: precision, recall and class accuracy by weight, the rest as in the app."""
+    found = [cell for cell in cells if same(cell, here, "weight")]
+    if len(found) < 3:
+        return ""
+    found.sort(key=lambda cell: cell["setting"]["weight"])
+    weights = [cell["setting"]["weight"] for cell in found]
+    series = {name: (weights, [FIGURES[name][0](cell) for cell in found]) for name in ("precision", "recall")}
+    if all("accuracy" in cell for cell in found):
+        series["read as asked"] = (weights, [cell["accuracy"] for cell in found])
+    values = [v for _, ys in series.values() for v in ys]
+    return lines(
+        "What guidance buys, and what it costs", series, around(weights, "guidance weight w"), around(values), dots=True,
+        mark=here["weight"],
+    )  # fmt: skip
+
+
+def by_steps(cells: list[dict], here: dict) -> str:
+    """FID of every sampler by the number of steps, unguided."""
+    unguided = here | {"weight": 0.0, "interval": None, "variance": "posterior"}
+    found = [cell for cell in cells if same(cell, unguided, "sampler", "steps")]
+    series = {}
+    for sampler in SAMPLERS:
+        mine = [cell for cell in found if cell["setting"]["sampler"] == sampler]
+        points = sorted((cell["setting"]["steps"], max(excess(cell), LEAST)) for cell in mine)
+        if len(points) > 1:
+            series[sampler] = tuple(zip(*points))
+    if len(series) < 2:
+        return ""
+    xs, ys = ([v for pair in series.values() for v in pair[k]] for k in (0, 1))
+    return lines(
+        "FID by steps, w = 0", series, around(xs, "steps", log=True), around(ys, log=True), dots=True, mark=here["steps"],
+    )  # fmt: skip
+
+
+def over_time(metrics: dict, peer: list[dict]) -> str:
+    """FID against minutes of training, and of the network of the Hugging Face course beside it."""
+    series = {}
+    for name, rows in (("this one", metrics.get("over_time", [])), ("course's U-Net", peer)):
+        if rows:
+            minutes = [row["training"]["seconds"] / 60 for row in rows]
+            series[name] = (minutes, [max(excess(row), LEAST) for row in rows])
+    if not metrics.get("over_time"):
+        return ""
+    xs, ys = ([v for pair in series.values() for v in pair[k]] for k in (0, 1))
+    return lines(
+        "FID by training time", series, around(xs, "minutes of training", log=True), around(ys, log=True), dots=True
+    )
+
+
+def measured(cells: list[dict], here: dict) -> str:
+    """All measured settings, best FID first."""
+    rows = []
+    for cell in sorted(cells, key=excess):
+        setting = cell["setting"]
+        values = [named(name, setting[name]) for name in ("sampler", "schedule", "steps", "weight")]
+        values += [
+            "beta" if setting["variance"] == "beta" else "",
+            named("interval", setting["interval"]) if setting["interval"] else "",
+        ]
+        values += [f"{setting['samples']:,}", f"{cell['accuracy']:.2%}" if "accuracy" in cell else "–"]
+        values += [
+            f"{cell['fid_test']:.3f} ± {cell['spread']['fid_test']:.3f}", f"{cell['reference']['fid_test']:.3f}",
+            f"{cell['fid_train']:.3f}", f"{cell['precision']:.3f}", f"{cell['recall']:.3f}",
+        ]  # fmt: skip
+        rows.append((values, same(cell, here)))
+    heads = (
+        "sampler", "schedule", "steps", "w", "variance", "interval", "samples", "read as asked", "FID to test",
+        "of as many real", "FID to train", "precision", "recall",
+    )  # fmt: skip
+    return table(f"All {len(rows)} measured settings", heads, rows)
+
+
+def ablation(told: dict) -> str:
+    """What each choice is worth, at equal training."""
+    if not told:
+        return ""
+    rows = []
+    for row in told["rows"]:
+        trained, cell = row["training"], row["quality"][0]
+        slides = f"{row['slides'][0]} / {row['slides'][1]}" if row["slides"] else ""
+        values = [
+            trained["schedule"],
+            "yes" if trained["attention"] else "no",
+            trained["prediction"],
+            trained["loss_weighting"],
+        ]
+        values += [f"{cell['fid_train']:.3f}", f"{cell['fid_test']:.3f}", f"{cell['accuracy']:.2%}", slides]
+        rows.append((values, False))
+    heads = (
+        "schedule",
+        "attention",
+        "prediction",
+        "weighting",
+        "FID to train",
+        "FID to test",
+        "read as asked",
+        "slides: train / test",
+    )
+    title = f"What each choice is worth: six small networks, {told['epochs']:g} epochs each"
+    note = "Another classifier stands behind the slides' figures, so only their order compares. Measured by <code>python -m ddpm_demo.ablation</code>"
+    return table(title, heads, rows, note)
+
+
+def speed(told: dict) -> str:
+    """Network calls by batch size and variant, and whole images beside the course's network."""
+    if not told:
+        return ""
+    here = told["machine"]
+    batches = sorted({row["batch"] for row in told["calls"]})
+    rows = []
+    for name in dict.fromkeys(row["variant"] for row in told["calls"]):
+        cells = {row["batch"]: row for row in told["calls"] if row["variant"] == name}
+        shares = [f"{cells[b]['images_per_second']:.0f} ({cells[b]['of_convolution']:.0%})" for b in batches]
+        rows.append(([name, *shares], name == "recorded"))
+    whole = "; ".join(
+        f"{row['images']} in {row['ours_seconds']:.2f} s, {row['course_seconds'] / row['ours_seconds']:.1f} times faster"
+        for row in told["digits"]
+    )
+    note = (
+        f"In brackets: the share of this machine's best convolution, {here['convolution_gflops']:.0f} GFLOP/s "
+        f"({here['processor']}, {here['threads']} threads). Finished images, 20 guided steps, against the Hugging Face "
+        f"course's U-Net with 50 DDIM steps: {whole}. Measured by <code>python -m ddpm_demo.benchmark</code>"
+    )
+    return table("Images a second by batch size", ("network call", *(f"batch {b}" for b in batches)), rows, note)
+
+
+def table(title: str, heads: tuple, rows: list[tuple[list[str], bool]], note: str = "") -> str:
+    """A table that opens on a click; rows marked True are outlined."""
+    body = "".join(
+        f"<tr{' class=here' if mine else ''}>" + "".join(f"<td>{value}</td>" for value in values) + "</tr>"
+        for values, mine in rows
+    )
+    head = "".join(f"<th>{name}</th>" for name in heads)
+    below = f'<p class="sentence">{note}</p>' if note else ""
+    return (
+        f'<details class="measured"><summary>{title}</summary><div class="scroll"><table><tr>{head}</tr>{body}</table>'
+        f"</div>{below}</details>"
+    )

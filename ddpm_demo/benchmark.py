@@ -46,12 +46,12 @@ ROUNDS = 5
 FILE = "speed.json"
 
 
-def in_turns(variants: dict[str, Callable], rounds: int = ROUNDS, least: float = 0.15) -> dict[str, float]:
+def in_turns(variants: dict[str, Callable], rounds: int | None = None, least: float = 0.15) -> dict[str, float]:
     """Median seconds of each call, over rounds in which all take their turn for at least ``least`` seconds."""
     times: dict[str, list[float]] = {name: [] for name in variants}
     for call in variants.values():
         call(), call()  # warm
-    for _ in range(rounds):
+    for _ in range(rounds or ROUNDS):
         for name, call in variants.items():
             count, began = 0, time.perf_counter()
             while count == 0 or time.perf_counter() - began < least:

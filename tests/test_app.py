@@ -341,8 +341,13 @@ def test_evidence(page):
     panel = room(page, "Evidence")
     panel.locator(".facts[data-checkpoint='checkpoints/mnist']").wait_for()
     assert "of real test images" in panel.inner_text()
-    panel.locator(".measured summary").click()
+    panel.locator(".measured summary", has_text="measured settings").click()
     assert panel.locator("table tr").count() >= 3
+    titles = panel.locator(".chart .title")
+    titles.get_by_text("FID by sampler and steps").wait_for()
+    panel.get_by_label("precision").check()
+    titles.get_by_text("precision by sampler and steps").wait_for()
+    assert panel.locator(".nearest img").evaluate("image => image.naturalWidth") == 20 * 28
     page.wait_for_timeout(500)
     shot(page, "evidence")
 

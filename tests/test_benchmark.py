@@ -30,6 +30,7 @@ def test_the_command_measures_and_tells(tmp_path, monkeypatch, capsys):
     checkpoint.save(model, tmp_path)
     monkeypatch.setattr(benchmark, "BATCHES", (1, 2))
     monkeypatch.setattr(benchmark, "IMAGES", (1,))
+    monkeypatch.setattr(benchmark, "ROUNDS", 1)
     assert benchmark.main(["--checkpoint", str(tmp_path)]) == 0
     printed, found = capsys.readouterr().out, json.loads((tmp_path / "speed.json").read_text())
     assert benchmark.table(found) in printed

@@ -11,7 +11,9 @@ from conftest import SHIPPED, frames, opened
 from PIL import Image
 
 from ddpm_demo import checkpoint
-from ddpm_demo.ui import compare, draw, evidence, forward, pad, player, small_steps
+from ddpm_demo.evaluation import APP
+from ddpm_demo.metrics import find
+from ddpm_demo.ui import compare, draw, evidence, forward, maps, pad, player, small_steps
 from ddpm_demo.ui.settings import DEFAULTS, Catalogue
 
 CHOSEN = {"class_label": "b", "weight": 1.0, "sampler": "ddim", "steps": 5, "seed": 3, "count": 2}
@@ -186,14 +188,17 @@ def test_a_wrong_step_is_a_sentence(wrong):
 
 
 def test_evidence_shows_what_was_measured(shipped):
-    summary, _, _, quality = evidence.show(shipped, DEFAULTS)
+    summary, _, _, nearest, quality, rest = evidence.show(shipped, DEFAULTS)
     metrics = json.loads((SHIPPED / "metrics.json").read_text())
     assert f"{metrics['classifier_test_accuracy']:.2%}" in summary and f"{metrics['floor']:.4f}" in summary
-    here = next(c for c in metrics["quality"] if c["setting"]["weight"] == 1 and c["setting"]["steps"] == 20
-                and c["setting"]["sampler"] == "dpm++2m" and c["setting"]["schedule"] == "cosine")  # fmt: skip
-    assert "You are here" in quality and f"{here['fid_test']:.3f}" in quality and 'class="here"' in quality
-    elsewhere = evidence.show(shipped, DEFAULTS | {"steps": 777})[3]
+    here = find(metrics["quality"], maps.setting_of(DEFAULTS))
+    assert "You are here" in quality and f"{here['fid_test']:.3f}" in quality and "class=here" in quality
+    assert "Is it memorising?" in nearest and f"{metrics['memorised']['median']:.3f}" in nearest
+    assert "Images a second" in rest and "What each choice is worth" in rest
+    elsewhere = evidence.show(shipped, DEFAULTS | {"steps": 777})[4]
     assert "has not been measured" in elsewhere and "--steps 777" in elsewhere
+    with pytest.raises(gr.Error, match="figure is 'beauty'"):
+        evidence.show(shipped, DEFAULTS, "beauty")
 
 
 def test_evidence_of_a_run_with_a_log(tmp_path, model):
@@ -207,18 +212,56 @@ def test_evidence_of_a_run_with_a_log(tmp_path, model):
         for s in (50, 125, 250)
     ]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows) + '{"torn')
-    _, curves, pages, quality = evidence.show(Catalogue(model, "run", folder), DEFAULTS)
+    _, curves, pages, nearest, quality, rest = evidence.show(Catalogue(model, "run", folder), DEFAULTS)
+    assert nearest == rest == ""
     assert "held out" in curves and curves.count("<polyline") == 2
     assert pages["value"]["count"] == 2 and pages["value"]["chunks"][0]["frames"][1]["numbers"]["after step"] == "250"
     assert "python -m ddpm_demo.evaluation --checkpoint" in quality and "/run</code>" in quality
 
 
+def cell(fid=0.3, samples=512, **setting):
+    """A measured cell as in metrics.json."""
+    figures = {"fid_test": fid, "fid_train": fid, "precision": 0.8, "recall": 0.7, "accuracy": 0.9}
+    spread, reference = {"fid_test": 0.02}, {"fid_test": 0.1, "precision": 0.9, "recall": 0.9}
+    return {
+        "setting": APP | {"seed": 0, "samples": samples} | setting,
+        "spread": spread,
+        "reference": reference,
+        **figures,
+    }
+
+
 def test_quality_is_drawn_as_curves_and_maps():
-    cells = [
-        {"setting": {"schedule": "cosine", "sampler": s, "steps": n, "weight": w, "samples": 99}, "fid_test": n * 0.1 + w,
-         "fid_train": 0.2, "accuracy": 0.9}
-        for s in ("ddim", "dpm++2m") for n in (5, 10, 20) for w in (0.0, 1.0)
-    ]  # fmt: skip
+    cells = [cell(n * 0.1 + w, sampler=s, steps=n, weight=w) for s in ("ddim", "dpm++2m") for n in (5, 10, 20)
+             for w in (0.0, 1.0, 2.0)]  # fmt: skip
     html = evidence.quality({"quality": cells, "floor": 0.01}, DEFAULTS, "x")
-    assert "FID to test images by steps" in html and "Read as asked by steps" in html and ">floor<" in html
-    assert "FID by sampler and steps, w = 1" in html and 'stroke-width="2"' in html
+    assert "What guidance buys" in html and "FID by steps, w = 0" in html
+    for title in ("w = 1, cosine", "w = 0, cosine", "5 steps, cosine", "20 steps, cosine"):
+        assert title in html
+    assert html.count('stroke-width="2"') == 2  # the settings in use, in the map by steps and in the one by weight
+    assert ">1.90</text>" in html  # 0.1 * 10 + 1, less the 0.1 of as many real images
+    assert ">80.0%" not in html and ">0.80</text>" in evidence.quality({"quality": cells}, DEFAULTS, "x", "precision")
+
+
+def test_the_settings_in_use_are_found_where_they_were_measured():
+    narrow = DEFAULTS | {
+        "interval_from": -20.0,
+        "interval_to": 0.0,
+        "sampler": "ddpm",
+        "variance": "beta",
+        "weight": 2.0,
+    }
+    assert maps.setting_of(narrow) | {"steps": 20} == APP | {
+        "interval": [-20.0, 0.0], "sampler": "ddpm", "variance": "beta", "weight": 2.0}  # fmt: skip
+    assert maps.setting_of(DEFAULTS) == APP
+    assert maps.setting_of(narrow | {"weight": 0.0, "sampler": "ddim"})["interval"] is None
+    assert [maps.named("interval", value) for value in (None, [-20.0, 0.0], [-3.0, 3.0], [0.0, 20.0])] == [
+        "always", "below 0", "-3 to 3", "above 0"]  # fmt: skip
+
+
+def test_training_time_is_drawn_beside_the_courses():
+    row = {"training": {"seconds": 60.0}, "fid_test": 0.5, "reference": {"fid_test": 0.1}}
+    later = {"training": {"seconds": 600.0}, "fid_test": 0.05, "reference": {"fid_test": 0.1}}
+    chart = maps.over_time({"over_time": [row, later]}, [row])
+    assert "FID by training time" in chart and "course" in chart and chart.count("<circle") == 3
+    assert maps.over_time({}, [row]) == ""

@@ -24,7 +24,8 @@ CSS = """
 .drag svg[data-low] { cursor: ew-resize; touch-action: none; user-select: none; }
 .facts { display: flex; flex-wrap: wrap; gap: .6rem 2rem; margin: .3rem 0 1rem; } .facts dd { margin: 0; }
 .facts dt { font-size: .8rem; color: var(--body-text-color-subdued); }
-.measured .scroll { overflow-x: auto; } .measured td, .measured th { padding: .2rem .7rem; text-align: right; font-size: .85rem; }
+.measured .scroll { overflow-x: auto; } .measured td, .measured th { padding: .2rem .7rem; text-align: right;
+  font-size: .85rem; white-space: nowrap; }
 .nearest { margin: 1rem 0; } .nearest img { width: 100%; max-width: 60rem; image-rendering: pixelated; border-radius: 4px; }
 .nearest figcaption { max-width: 46rem; margin-top: .4rem; font-size: .9rem; }
 .measured .here { outline: 2px solid var(--color-accent); }

@@ -13,7 +13,7 @@ CSS = """
   --chart-6: #7c3aed; }
 .dark { --chart-1: #818cf8; --chart-2: #fbbf24; --chart-3: #34d399; --chart-4: #f472b6; --chart-5: #38bdf8;
   --chart-6: #c4b5fd; }
-.charts { display: flex; flex-wrap: wrap; gap: 1rem; }
+.charts { display: flex; flex-wrap: wrap; gap: 1rem; align-items: flex-start; }
 .charts > * { flex: 1 1 18rem; min-width: 0; max-width: 30rem; }
 .chart { width: 100%; height: auto; font-family: inherit; }
 .chart text { font-size: 10.5px; fill: var(--body-text-color-subdued); }
@@ -53,14 +53,17 @@ class Axis:
         return [k * stride for k in range(ceil(self.low / stride - 1e-9), floor(self.high / stride + 1e-9) + 1)]
 
 
-def around(values: Sequence[float], label: str = "", log: bool = False, zero: bool = False) -> Axis:
-    """An axis that holds the finite ones of some values."""
+def around(
+    values: Sequence[float], label: str = "", log: bool = False, zero: bool = False, legend_rows: int = 0
+) -> Axis:
+    """An axis that holds the finite ones of some values, with room for the rows of a legend above them."""
     finite = [v for v in values if isfinite(v) and (v > 0 or not log)] or [0.1, 1.0]
     low, high = (0.0 if zero else min(finite)), max(finite)
+    above = 0.09 * legend_rows
     if log:
-        return Axis(low / 1.15, high * 1.15, label, log=True)
+        return Axis(low / 1.15, high * 1.15 * (high / low) ** above, label, log=True)
     room = (high - low) * 0.05 or 0.5
-    return Axis(low if zero else low - room, high + room, label)
+    return Axis(low if zero else low - room, high + room + (high - low) * above, label)
 
 
 def lines(
@@ -149,15 +152,17 @@ def bars(title: str, values: Mapping[str, tuple[float, float, str]], best: str |
     )
 
 
-def heat(title: str, rows: Sequence[str], columns: Sequence[str], cells: Mapping, here: tuple | None = None) -> str:
+def heat(
+    title: str, below: str, rows: Sequence[str], columns: Sequence[str], cells: Mapping, here: tuple | None = None
+) -> str:
     """A map: (row, column) -> (shade 0 .. 1, text); what is missing is blank; ``here`` is ringed."""
-    left_room, cell_width, cell_height = 86, min(62, (WIDTH - 96) / max(1, len(columns))), 26
-    parts = [f'<text class="title" x="4" y="15">{escape(title)}</text>']
+    left_room, cell_width, cell_height = 98, min(62, (WIDTH - 108) / max(1, len(columns))), 26
+    parts = [f'<text class="title" x="4" y="15">{escape(title)}</text><text x="4" y="30">{escape(below)}</text>']
     for k, name in enumerate(columns):
         at = left_room + cell_width * (k + 0.5)
-        parts.append(f'<text x="{at:.1f}" y="{TOP + 8}" text-anchor="middle">{escape(name)}</text>')
+        parts.append(f'<text x="{at:.1f}" y="{TOP + 24}" text-anchor="middle">{escape(name)}</text>')
     for r, row in enumerate(rows):
-        y = TOP + 14 + r * cell_height
+        y = TOP + 30 + r * cell_height
         parts.append(f'<text x="{left_room - 6}" y="{y + 17}" text-anchor="end">{escape(row)}</text>')
         for c, column in enumerate(columns):
             if (row, column) not in cells:
@@ -171,7 +176,7 @@ def heat(title: str, rows: Sequence[str], columns: Sequence[str], cells: Mapping
                 f'<text x="{x + cell_width / 2:.1f}" y="{y + 17}" text-anchor="middle" '
                 f'style="fill: var(--body-text-color)">{escape(text)}</text>'
             )
-    height = TOP + 20 + len(rows) * cell_height
+    height = TOP + 36 + len(rows) * cell_height
     return (
         f'<svg class="chart" viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(title)}">'
         f"{''.join(parts)}</svg>"

@@ -46,7 +46,10 @@ def setting_of(settings: dict) -> dict:
 def named(axis: str, value) -> str:
     """A setting's value in a word."""
     if axis == "interval":
-        return f"{value[0]:g} .. {value[1]:g}" if value else "always"
+        low, high = value or (-ALWAYS, ALWAYS)
+        if low <= -ALWAYS:
+            return "always" if high >= ALWAYS else f"below {high:g}"
+        return f"above {low:g}" if high >= ALWAYS else f"{low:g} to {high:g}"
     return f"{value:g}" if isinstance(value, (int, float)) else str(value)
 
 
@@ -86,16 +89,9 @@ def maps(cells: list[dict], here: dict, figure: str) -> list[str]:
             rest += [first["schedule"]] if "schedule" not in (down, across) else []
             ring = named(down, here[down]), named(across, here[across])
             mine = same(group[0], here, down, across)
-            title = f"{figure} by {down} and {across} ({', '.join(rest)})"
-            drawn.append(
-                heat(
-                    title,
-                    [name for name, _ in rows],
-                    [named(across, c) for c in columns],
-                    shades,
-                    ring if mine else None,
-                )
-            )
+            rows, columns = [name for name, _ in rows], [named(across, value) for value in columns]
+            title = f"{figure} by {down} and {across}"
+            drawn.append(heat(title, ", ".join(rest), rows, columns, shades, ring if mine else None))
     return drawn
 
 
@@ -111,7 +107,7 @@ def tradeoff(cells: list[dict], here: dict) -> str:
         series["read as asked"] = (weights, [cell["accuracy"] for cell in found])
     values = [v for _, ys in series.values() for v in ys]
     return lines(
-        "What guidance buys, and what it costs", series, around(weights, "guidance weight w"), around(values), dots=True,
+        "What guidance buys, and what it costs", series, around(weights, "guidance weight w"), around(values, legend_rows=1), dots=True,
         mark=here["weight"],
     )  # fmt: skip
 
@@ -130,7 +126,7 @@ def by_steps(cells: list[dict], here: dict) -> str:
         return ""
     xs, ys = ([v for pair in series.values() for v in pair[k]] for k in (0, 1))
     return lines(
-        "FID by steps, w = 0", series, around(xs, "steps", log=True), around(ys, log=True), dots=True, mark=here["steps"],
+        "FID by steps, w = 0", series, around(xs, "steps", log=True), around(ys, log=True, legend_rows=2), dots=True, mark=here["steps"],
     )  # fmt: skip
 
 
@@ -145,7 +141,11 @@ def over_time(metrics: dict, peer: list[dict]) -> str:
         return ""
     xs, ys = ([v for pair in series.values() for v in pair[k]] for k in (0, 1))
     return lines(
-        "FID by training time", series, around(xs, "minutes of training", log=True), around(ys, log=True), dots=True
+        "FID by training time",
+        series,
+        around(xs, "minutes of training", log=True),
+        around(ys, log=True, legend_rows=len(series) - 1),
+        dots=True,
     )
 
 

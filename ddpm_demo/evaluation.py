@@ -28,8 +28,8 @@ from ddpm_demo.classifier import FEATURES, FILE, load_classifier
 from ddpm_demo.errors import UserError
 from ddpm_demo.generation import sample
 from ddpm_demo.hub import write_card
-from ddpm_demo.metrics import Metrics
-from ddpm_demo.pictures import strip
+from ddpm_demo.metrics import Metrics, table
+from ddpm_demo.pictures import picture
 from ddpm_demo.quality import Judge, inception_fid, inception_metric, joined, nearest, read
 from ddpm_demo.samplers import SAMPLERS, VARIANCES
 from ddpm_demo.schedule import SCHEDULES
@@ -57,6 +57,13 @@ MAP = {
     "200 steps": {"weight": [0.0], "sampler": list(SAMPLERS), "steps": [200]},
     "1000 steps": {"weight": [0.0], "sampler": ["ddpm", "ddim", "dpm++2m"], "steps": [1000]},
 }  # fmt: skip
+
+TABLES = (  # what of the map is printed, too
+    ("FID, less that of as many real images, w = 0, dpm++2m:", "schedule", "steps",
+     {"weight": 0.0, "sampler": "dpm++2m", "variance": "posterior", "interval": None, "seed": 0}),
+    ("the same under DDPM's two reverse variances:", "variance", "steps",
+     {"weight": 0.0, "sampler": "ddpm", "schedule": "cosine", "interval": None, "seed": 0}),
+)  # fmt: skip
 
 
 def cells_of(axes: dict) -> list[dict]:
@@ -153,9 +160,11 @@ def evaluate(options: argparse.Namespace) -> None:
     metrics.told |= {"classifier_test_accuracy": judged, "floor": judge.floor}
     say(f"the judge reads {judged:.2%} of the real test images; test against train images: FID {judge.floor:.4f}")
     if options.over_time:
-        over_time(options, folder, judge, metrics, plan[-1][0])
+        over_time(options, judge, metrics, plan[-1][0])
     else:
-        settings_by_settings(options, quick(model), judge, metrics, plan, inception)
+        measure_all(options, quick(model), judge, metrics, plan, inception)
+        for title, *axes in TABLES if options.map else ():
+            say(f"\n{title}\n\n{table(metrics.told['quality'], *axes)}")
     if state.is_main_process:
         metrics.write()
         write_card(folder)
@@ -184,7 +193,7 @@ def as_arguments(setting: dict, seed: int) -> dict:
     return setting | {"interval": tuple(setting["interval"] or (-torch.inf, torch.inf)), "seed": seed}
 
 
-def settings_by_settings(options, model: Model, judge: Judge, metrics: Metrics, plan: list, inception) -> None:
+def measure_all(options, model: Model, judge: Judge, metrics: Metrics, plan: list, inception) -> None:
     """Measure each setting of a plan that is not yet in metrics.json, and write that after every one."""
     missing = [cell for cell in plan if options.again or not metrics.has(cell[0], cell[1], options.seed)]
     if len(missing) < len(plan):
@@ -201,7 +210,7 @@ def settings_by_settings(options, model: Model, judge: Judge, metrics: Metrics, 
                 cell["inception_fid"] = inception_fid(inception, judge.images, samples.images)
             metrics.add(setting, count, options.seed, cell)
             if not options.map:
-                metrics.told["memorised"] = judge.memorised(samples.images[:1024])
+                metrics.told["memorised"] = judge.memorised(samples.images[:1024]) | {"setting": setting}
                 sheet(metrics.path.parent, judge, samples.images)
             metrics.write()
             bar.write(sentence(setting, count, cell))
@@ -255,29 +264,34 @@ def judge_for(options: argparse.Namespace, folder: Path, model: Model) -> tuple[
 def sheet(folder: Path, judge: Judge, images: torch.Tensor) -> None:
     """``nearest.png``: a row of samples, and below it the training image nearest to each."""
     shown = images[:SHEET]
-    index = nearest(shown, judge.images)[1]
-    rows = [strip(shown), strip(judge.images.batch(index)[0])]
-    both = rows[0].resize((rows[0].width, rows[0].height * 2))
-    both.paste(rows[0], (0, 0))
-    both.paste(rows[1], (0, rows[0].height))
-    both.save(folder / "nearest.png")
+    found = judge.images.batch(nearest(shown, judge.images)[1])[0]
+    picture(torch.cat([shown, found]), columns=len(shown), gap=0).save(folder / "nearest.png")
 
 
-def over_time(options: argparse.Namespace, folder: Path, judge: Judge, metrics: Metrics, setting: dict) -> None:
-    """Measure every snapshot of the training at one setting."""
-    snapshots = sorted((folder / "snapshots").glob("step-*/demo.json"))
-    if not snapshots:
-        raise UserError(f"{folder}/snapshots holds none: train with  python train.py --snapshots ...")
-    rows = []
-    with bar_of([(setting, options.samples)] * len(snapshots)) as bar:
-        for path in snapshots:
-            model = load(path.parent, PartialState().device)
+def over_time(options: argparse.Namespace, judge: Judge, metrics: Metrics, setting: dict) -> None:
+    """Measure every snapshot of the training at one setting, and write metrics.json after every one."""
+    folder = metrics.path.parent / "snapshots"
+    models = [load(path.parent, PartialState().device) for path in sorted(folder.glob("step-*/demo.json"))]
+    if not models:
+        raise UserError(f"{folder} holds none: train with  python train.py --snapshots ...")
+    asked = {"setting": setting | {"seed": options.seed, "samples": options.samples}}
+    rows = (
+        []
+        if options.again
+        else [row for row in metrics.told.get("over_time", []) if row["setting"] == asked["setting"]]
+    )
+    missing = [model for model in models if model.training["steps"] not in [row["training"]["steps"] for row in rows]]
+    with bar_of([(setting, options.samples)] * len(missing)) as bar:
+        for model in missing:
             samples, labels = draw(quick(model), judge, setting, options.samples, options.seed, bar)
+            if not PartialState().is_main_process:
+                continue
             told = {name: model.training[name] for name in ("steps", "seconds", "batch_size")}
             cell = judge.measure(samples, labels)
-            rows.append({"training": told, "setting": setting, "samples": options.samples} | cell)
+            rows.append({"training": told} | asked | cell)
+            metrics.told["over_time"] = sorted(rows, key=lambda row: row["training"]["steps"])
+            metrics.write()
             bar.write(f"after {told['seconds'] / 60:.1f} minutes: " + sentence(setting, options.samples, cell))
-    metrics.told["over_time"] = rows
 
 
 if __name__ == "__main__":

@@ -14,8 +14,8 @@
     "inception_fid",                    only where it was asked for
     "seconds"
   }],
-  "memorised": {"samples", "median", "median_of_test_images", "closer_than_99_percent_of_test_images"},
-  "over_time": [{"training": {"steps", "seconds", "batch_size"}, "setting", "samples", and figures as above}]
+  "memorised": {"samples", "median", "median_of_test_images", "closer_than_99_percent_of_test_images", "setting"},
+  "over_time": [{"training": {"steps", "seconds", "batch_size"}, "setting", and figures as above}]
 }
 """
 
@@ -65,3 +65,22 @@ def read_metrics(folder: Path) -> dict:
     """What was measured of a checkpoint, empty if nothing."""
     path = folder / "metrics.json"
     return json.loads(path.read_text()) if path.is_file() else {}
+
+
+def excess(cell: dict) -> float:
+    """FID to the test images, less that of as many real images: so cells of different numbers of samples compare."""
+    return cell["fid_test"] - cell["reference"]["fid_test"]
+
+
+def table(cells: list[dict], down: str, across: str, fixed: dict) -> str:
+    """``excess`` of the cells with the ``fixed`` settings as Markdown, empty where there are none."""
+    found = [cell for cell in cells if all(cell["setting"][name] == value for name, value in fixed.items())]
+    rows, columns = ({cell["setting"][axis]: None for cell in found} for axis in (down, across))
+    lines = [f"| {down} \\ {across} | " + " | ".join(f"{c:g}" for c in sorted(columns)) + " |"]
+    lines.append("|---" * (1 + len(columns)) + "|")
+    for row in rows:
+        by = {cell["setting"][across]: cell for cell in found if cell["setting"][down] == row}
+        lines.append(
+            f"| {row} | " + " | ".join(f"{excess(by[c]):.2f}" if c in by else "" for c in sorted(columns)) + " |"
+        )
+    return "\n".join(lines) if found else ""

@@ -1,5 +1,6 @@
 """The Evidence tab's maps, curves and tables, from a checkpoint's ``metrics.json``, ``speed.json`` and the like."""
 
+from ddpm_demo.metrics import excess
 from ddpm_demo.samplers import SAMPLERS, VARIANCES
 from ddpm_demo.schedule import SCHEDULES
 from ddpm_demo.ui.charts import around, heat, lines
@@ -15,12 +16,6 @@ PAIRS = (
     ("variance", "steps"),
 )
 ORDER = {"sampler": list(SAMPLERS), "schedule": list(SCHEDULES), "variance": list(VARIANCES)}
-
-
-def excess(cell: dict) -> float:
-    """FID to the test images, less that of as many real images: so cells of different numbers of samples compare."""
-    return cell["fid_test"] - cell["reference"]["fid_test"]
-
 
 # What a map can show -> (its figure of a cell, its text, whether less is better).
 FIGURES = {

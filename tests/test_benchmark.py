@@ -7,10 +7,9 @@ from dataclasses import replace
 
 import pytest
 import torch
-from conftest import ROOT, SHIPPED, tiny_model
+from conftest import SHIPPED, tiny_model
 
 from ddpm_demo import ablation, benchmark, checkpoint, peer
-from ddpm_demo.hub import training_command
 
 
 def test_variants_take_turns_and_are_timed():
@@ -73,28 +72,3 @@ def test_the_ablation_goes_on_where_it_stopped(tmp_path):
     assert "--resume" in ablation.commands("linear", options)[0]  # it was interrupted a step before the end
     (tmp_path / "linear/demo.json").write_text(json.dumps({"training": training | {"steps": 3750}}))
     assert [command[1] for command in ablation.commands("linear", options)] == ["-m"]
-
-
-def committed(name):
-    path = ROOT / "checkpoints" / name
-    return json.loads(path.read_text())
-
-
-def test_the_shipped_ablation_is_of_the_shipped_networks():
-    told = committed("ablation.json")
-    rows = {row["name"]: row for row in told["rows"]}
-    assert rows.keys() == ablation.RUNS.keys()
-    assert len({row["training"]["steps"] for row in rows.values()}) == 1  # equal training
-    for name in ("linear", "linear-attention", "cosine", "cosine-attention"):
-        about = json.loads((ROOT / f"checkpoints/mnist-{name}/demo.json").read_text())
-        assert about["training"] | rows[name]["training"] == about["training"]
-        assert ablation.COMMON.split("--batch-size")[1].split()[0] in training_command(about["training"])
-
-
-@pytest.mark.parametrize("printed, told", [
-    (ablation.table, lambda: committed("ablation.json")), (benchmark.table, lambda: committed("mnist/speed.json")),
-])  # fmt: skip
-def test_the_readmes_tables_are_those_that_were_measured(printed, told):
-    rows = [line for line in printed(told()).splitlines() if line.startswith("|")]
-    readme = (ROOT / "README.md").read_text()
-    assert [row for row in rows if row not in readme] == []

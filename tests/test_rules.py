@@ -1,10 +1,14 @@
 """The rules of the house: imports run one way, the app's library stays in the app, the text and tables are true."""
 
 import ast
+import json
 import re
 
 import pytest
 from conftest import ROOT
+
+from ddpm_demo import ablation, benchmark, evaluation, hub, metrics
+from ddpm_demo.hub import training_command
 
 ALLOWED = {  # what a file may import from this package; anything not named may import anything below the app
     "errors": set(),
@@ -55,3 +59,35 @@ def test_the_readme_names_every_file_and_no_other():
     named = set(re.findall(r"^(\w+\.py|\w+/\w+\.py)", "\n".join(re.findall(r"```text\n(.*?)```", text, re.S)), re.M))
     found = {str(p.relative_to(ROOT / "ddpm_demo")) for p in (ROOT / "ddpm_demo").rglob("*.py")}
     assert named - {"app.py", "train.py"} == found - {"__init__.py", "ui/__init__.py"} | ({"__init__.py"} & named)
+
+
+def committed(name):
+    path = ROOT / "checkpoints" / name
+    return json.loads(path.read_text())
+
+
+def test_the_shipped_ablation_is_of_the_shipped_networks():
+    told = committed("ablation.json")
+    rows = {row["name"]: row for row in told["rows"]}
+    assert rows.keys() == ablation.RUNS.keys()
+    assert len({row["training"]["steps"] for row in rows.values()}) == 1  # equal training
+    for name in ("linear", "linear-attention", "cosine", "cosine-attention"):
+        about = json.loads((ROOT / f"checkpoints/mnist-{name}/demo.json").read_text())
+        assert about["training"] | rows[name]["training"] == about["training"]
+        assert ablation.COMMON.split("--batch-size")[1].split()[0] in training_command(about["training"])
+
+
+def measured_tables():
+    """Every table of the README that a command printed, from the committed files."""
+    quality, speed = committed("mnist/metrics.json"), committed("mnist/speed.json")
+    yield hub.measured(quality)
+    yield from (metrics.table(quality["quality"], *axes) for _, *axes in evaluation.TABLES)
+    yield ablation.table(committed("ablation.json"))
+    yield benchmark.table(speed)
+
+
+def test_the_readmes_tables_are_those_that_were_measured():
+    readme = (ROOT / "README.md").read_text().splitlines()
+    for table in measured_tables():
+        rows = [line for line in table.splitlines() if line.startswith("|")]
+        assert len(rows) > 3 and [row for row in rows if row not in readme] == []

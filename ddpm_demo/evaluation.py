@@ -262,10 +262,11 @@ def judge_for(options: argparse.Namespace, folder: Path, model: Model) -> tuple[
 
 
 def sheet(folder: Path, judge: Judge, images: torch.Tensor) -> None:
-    """``nearest.png``: a row of samples, and below it the training image nearest to each."""
+    """``nearest.png``: rows of ten samples, and below each row the training images nearest to them."""
     shown = images[:SHEET]
     found = judge.images.batch(nearest(shown, judge.images)[1])[0]
-    picture(torch.cat([shown, found]), columns=len(shown), gap=0).save(folder / "nearest.png")
+    rows = [row for pair in zip(shown.split(10), found.split(10)) for row in pair]
+    picture(torch.cat(rows), columns=10, gap=0).save(folder / "nearest.png")
 
 
 def over_time(options: argparse.Namespace, judge: Judge, metrics: Metrics, setting: dict) -> None:

@@ -347,7 +347,7 @@ def test_evidence(page):
     titles.get_by_text("FID by sampler and steps").wait_for()
     panel.get_by_label("precision").check()
     titles.get_by_text("precision by sampler and steps").wait_for()
-    assert panel.locator(".nearest img").evaluate("image => image.naturalWidth") == 20 * 28
+    assert panel.locator(".nearest img").evaluate("image => image.naturalWidth") == 10 * 28
     page.wait_for_timeout(500)
     shot(page, "evidence")
 

@@ -26,7 +26,7 @@ CSS = """
 .facts dt { font-size: .8rem; color: var(--body-text-color-subdued); }
 .measured .scroll { overflow-x: auto; } .measured td, .measured th { padding: .2rem .7rem; text-align: right;
   font-size: .85rem; white-space: nowrap; }
-.nearest { margin: 1rem 0; } .nearest img { width: 100%; max-width: 60rem; image-rendering: pixelated; border-radius: 4px; }
+.nearest { margin: 1rem 0; } .nearest img { width: 100%; max-width: 35rem; image-rendering: pixelated; border-radius: 4px; }
 .nearest figcaption { max-width: 46rem; margin-top: .4rem; font-size: .9rem; }
 .measured .here { outline: 2px solid var(--color-accent); }
 footer { display: none !important; }

@@ -167,8 +167,8 @@ def neighbours(folder: Path | None, metrics: dict) -> str:
     with Image.open(folder / "nearest.png") as sheet:
         uri = data_uri(sheet)
     return (
-        f'<figure class="nearest"><img src="{uri}" alt="above: samples; below each, the training image nearest to it"/>'
-        f"<figcaption><b>Is it memorising?</b> Above, samples; below each, the training image nearest to it. Samples are "
+        f'<figure class="nearest"><img src="{uri}" alt="rows of samples, and below each sample the training image nearest to it"/>'
+        f"<figcaption><b>Is it memorising?</b> Rows of samples; below each sample the training image nearest to it. Samples are "
         f"{told['median']:.3f} away from their nearest training image (median, root mean square of pixels), real test "
         f"images {told['median_of_test_images']:.3f}; {told['closer_than_99_percent_of_test_images']:.1%} of samples are "
         f"closer than 99% of test images ({told['samples']:,} samples).</figcaption></figure>"

@@ -30,6 +30,9 @@ ROOT = Path(__file__).parent.parent
 SHIPPED = ROOT / "checkpoints/mnist"
 # Offline in every test: nothing may reach for the Hub.
 os.environ |= {"HF_HUB_OFFLINE": "1", "GRADIO_ANALYTICS_ENABLED": "False"}
+# Two tests run at once (pyproject.toml): with more than a thread each they would wait for one another.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
 
 @pytest.fixture(autouse=True)
@@ -127,7 +130,7 @@ def last_picture(film: dict, panel: str = "x0") -> Image.Image:
 class Server:
     """The app as a process of its own."""
 
-    def __init__(self):
+    def __init__(self, **environment: str):
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
@@ -135,7 +138,9 @@ class Server:
         command = [sys.executable, "app.py", "--port", str(self.port)]
         began = time.monotonic()
         self.log = tempfile.TemporaryFile()  # noqa: SIM115 open as long as the server runs
-        self.process = subprocess.Popen(command, cwd=ROOT, stdout=self.log, stderr=self.log)
+        self.process = subprocess.Popen(
+            command, cwd=ROOT, stdout=self.log, stderr=self.log, env=os.environ | environment
+        )
         while True:
             assert self.process.poll() is None, self.said()
             try:

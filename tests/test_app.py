@@ -355,7 +355,7 @@ def test_evidence(page):
 @pytest.mark.slow
 def test_the_figures_of_a_visit(browser, tmp_path):
     """Start-up, first frame, a run, Live and payload, as a visitor has them; ``-s`` prints the figures."""
-    server = Server()
+    server = Server(OMP_NUM_THREADS=str(os.cpu_count()))  # as a visitor has it
     figures = {"start-up, s": server.seconds_to_start}
     page = browser.new_page(viewport={"width": 1280, "height": 900})
     page.set_default_timeout(PATIENCE)

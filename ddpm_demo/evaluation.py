@@ -23,11 +23,11 @@ from accelerate.utils import gather_object
 from tqdm import tqdm
 
 from ddpm_demo import data as datasets
+from ddpm_demo.card import write_card
 from ddpm_demo.checkpoint import Model, load
 from ddpm_demo.classifier import FEATURES, FILE, load_classifier
 from ddpm_demo.errors import UserError
 from ddpm_demo.generation import sample
-from ddpm_demo.hub import write_card
 from ddpm_demo.metrics import Metrics, table
 from ddpm_demo.pictures import picture
 from ddpm_demo.quality import Judge, inception_fid, inception_metric, joined, nearest, read

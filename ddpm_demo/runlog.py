@@ -10,9 +10,9 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ddpm_demo import checkpoint
+from ddpm_demo.card import write_card
 from ddpm_demo.data import Data
 from ddpm_demo.errors import UserError
-from ddpm_demo.hub import write_card
 from ddpm_demo.networks import parameter_count
 from ddpm_demo.pictures import picture, strip
 from ddpm_demo.settings import Settings

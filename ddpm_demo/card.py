@@ -1,0 +1,162 @@
+"""The model card: ``README.md`` of a checkpoint, written from its own files alone."""
+
+import json
+import shlex
+from pathlib import Path
+
+# The Hub's own names of the datasets, for the card's metadata.
+HUB_DATASETS = {
+    "mnist": "ylecun/mnist",
+    "fashion-mnist": "zalando-datasets/fashion_mnist",
+    "cifar10": "uoft-cs/cifar10",
+    "oxford-pets": "timm/oxford-iiit-pet",
+}
+FIGURES = (  # of a measured cell -> metric type and name on the Hub
+    ("fid_test", "fid", "FID to test images, on the classifier's features"),
+    ("precision", "precision", "improved precision"),
+    ("recall", "recall", "improved recall"),
+    ("accuracy", "accuracy", "read as the class asked for"),
+)
+TASK = "unconditional-image-generation"  # the Hub's nearest, for a class label is no text
+
+
+def write_card(folder: Path) -> None:
+    """Write ``README.md``, the model card, from the checkpoint's own files."""
+    about = json.loads((folder / "demo.json").read_text())
+    measured = folder / "metrics.json"
+    metrics = json.loads(measured.read_text()) if measured.exists() else {}
+    (folder / "README.md").write_text(card(about, metrics))
+
+
+def training_command(training: dict) -> str:
+    """The ``train.py`` command line that repeats a training."""
+    words = ["python", "train.py"]
+    for name, value in training.items():
+        flag = "--" + name.replace("_", "-")
+        if name in ("steps", "seconds", "device") or value is None or value == []:
+            continue
+        if isinstance(value, bool):
+            if name == "cfg":
+                words += [flag] if value else []
+            else:
+                words.append(flag if value else f"--no-{flag[2:]}")
+        else:
+            words += [flag, *(f"{v:g}" if isinstance(v, float) else str(v) for v in as_list(value))]
+    return shlex.join(words)
+
+
+def as_list(value) -> list:
+    """A list or tuple as a list, anything else in one."""
+    return list(value) if isinstance(value, (list, tuple)) else [value]
+
+
+def metadata(about: dict, metrics: dict):
+    """The card's front matter, as huggingface_hub builds it: what it is, and its headline figures (``model-index``)."""
+    from huggingface_hub import EvalResult, ModelCardData
+
+    name = f"ddpm-{about['dataset']}"
+    dataset = HUB_DATASETS.get(about["dataset"])
+    return ModelCardData(
+        library_name="diffusers",
+        license="mit",
+        pipeline_tag=TASK,
+        tags=["ddpm", "diffusion", *(["classifier-free-guidance"] if about["label_names"] else [])],
+        datasets=[dataset] if dataset else None,
+        model_name=name,
+        eval_results=[
+            EvalResult(
+                task_type=TASK,
+                dataset_type=dataset or about["dataset"],
+                dataset_name=about["dataset"],
+                dataset_split="test",
+                metric_args={"guidance_weight": cell["setting"]["weight"], "steps": cell["setting"]["steps"]},
+                metric_type=kind,
+                metric_name=title,
+                metric_value=cell[figure],
+            )
+            for cell in headline(metrics)
+            for figure, kind, title in FIGURES
+            if figure in cell
+        ]
+        or None,
+    )
+
+
+def headline(metrics: dict) -> list[dict]:
+    """The settings measured on the most samples."""
+    cells = metrics.get("quality", [])
+    most = max((cell["setting"]["samples"] for cell in cells), default=0)
+    return [cell for cell in cells if cell["setting"]["samples"] == most]
+
+
+def card(about: dict, metrics: dict) -> str:
+    """The model card's text."""
+    training, patch, names = about["training"], about["codec"]["patch"], about["label_names"]
+    kind = (
+        f"class-conditional ({len(names)} classes), with classifier-free guidance (Ho & Salimans 2022)"
+        if names
+        else "unconditional"
+    )
+    channels, size = about["channels"] * patch**2, about["image_size"] // patch
+    parts = [
+        f"---\n{metadata(about, metrics).to_yaml()}\n---\n",
+        f"# DDPM on {about['dataset']}\n",
+        f"A diffusion model (DDPM, Ho et al. 2020), {kind}, of "
+        f"{about['channels']}x{about['image_size']}x{about['image_size']} images, diffused as {patch}x{patch} patches "
+        f"in {channels} channels. Predicts `{training['prediction']}`, trained on the {training['schedule']} schedule.\n",
+        "![samples, one row per class](samples.png)\n",
+        f"## Trained by\n\n```\n{training_command(training)}\n```\n\n"
+        f"{training['steps']} steps in {training['seconds'] / 60:.0f} minutes (device: {training['device']}).\n",
+    ]
+    if metrics.get("quality"):
+        parts.append(measured(metrics))
+    label = ", torch.full((8,), 3)" if names else ""
+    parts.append(
+        "## With diffusers alone\n\n```python\nimport torch\nfrom diffusers import DDPMScheduler, UNet2DModel\n\n"
+        'folder = "."  # where this file is, or the Hub id\n'
+        'unet = UNet2DModel.from_pretrained(folder, subfolder="unet")\n'
+        'scheduler = DDPMScheduler.from_pretrained(folder, subfolder="scheduler")\n'
+        "scheduler.set_timesteps(100)\n"
+        f"x = torch.randn(8, {channels}, {size}, {size})\n"
+        "with torch.no_grad():\n    for t in scheduler.timesteps:\n"
+        f"        x = scheduler.step(unet(x, t{label}).sample, t, x).prev_sample\n"
+        f"images = torch.nn.functional.pixel_shuffle(x, {patch})  # (8, {about['channels']}, {about['image_size']}, "
+        f"{about['image_size']}), [-1, 1]\n```\n"
+    )
+    return "\n".join(parts)
+
+
+def measured(metrics: dict) -> str:
+    """The card's quality table: the settings measured on the most samples, and what as many real images would get."""
+    cells = headline(metrics)
+    most = cells[0]["setting"]["samples"]
+    rows = [
+        f"| {c['setting']['sampler']}, {c['setting']['steps']} steps, {c['setting']['schedule']} | "
+        f"{c['setting']['weight']:g} | {c['fid_test']:.3f} ± {c['spread']['fid_test']:.3f} | {c['fid_train']:.3f} | "
+        f"{c['precision']:.3f} | {c['recall']:.3f} | {c.get('accuracy', float('nan')):.2%} |"
+        for c in cells
+    ]
+    real = cells[0]["reference"]
+    rows.append(
+        f"| as many real training images | | {real['fid_test']:.3f} | | {real['precision']:.3f} | {real['recall']:.3f} | |"
+    )
+    weights = " ".join(f"{c['setting']['weight']:g}" for c in cells)
+    more = len(metrics["quality"]) - len(cells)
+    also = f" {more} more settings, on fewer samples, are in `metrics.json`." if more else ""
+    memorised = metrics.get("memorised")
+    recited = (
+        f"\n\n![samples, and the training image nearest to each](nearest.png)\n\nMemorised? Samples are "
+        f"{memorised['median']:.3f} away from their nearest training image (median, root mean square of pixels), real "
+        f"test images {memorised['median_of_test_images']:.3f}."
+        if memorised
+        else ""
+    )
+    return (
+        f"## Measured by\n\n```\npython -m ddpm_demo.evaluation --checkpoint FOLDER --data-dir DIR --weight {weights} "
+        f"--samples {most}\n```\n\n| sampling | w | FID to test | FID to train | precision | recall | read as asked |\n"
+        "|---|---|---|---|---|---|---|\n" + "\n".join(rows) + f"\n\n{most} samples a setting.{also} FID, precision and "
+        "recall are on the features of `classifier.safetensors`, which reads "
+        f"{metrics['classifier_test_accuracy']:.2%} of the real test images; all real test images against all real "
+        f"training images are at {metrics['floor']:.4f}. These figures compare with each other, not with Inception "
+        f"FID.{recited}\n"
+    )

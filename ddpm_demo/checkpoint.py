@@ -22,6 +22,8 @@ from ddpm_demo.errors import UserError
 from ddpm_demo.networks import Recorded
 from ddpm_demo.schedule import Schedule
 
+MOST_LEVELS, MOST_CHANNELS = 16, 4096
+
 
 @dataclass(frozen=True)
 class Model:
@@ -103,6 +105,7 @@ def load_folder(folder: Path) -> Model:
     for part in ("demo.json", "unet/config.json", "scheduler/scheduler_config.json"):
         if not (folder / part).is_file():
             raise UserError(f"{folder} is not a checkpoint: {part} is missing")
+    refuse_absurd(folder)
     from diffusers import UNet2DModel
 
     about = json.loads((folder / "demo.json").read_text())
@@ -131,3 +134,15 @@ def load_folder(folder: Path) -> Model:
         dataset=about["dataset"],
         training=about["training"],
     )
+
+
+def refuse_absurd(folder: Path) -> None:
+    """UserError for a network far larger than any of this project's: it would take the memory before it failed."""
+    config = json.loads((folder / "unet/config.json").read_text())
+    for name, value in config.items():
+        numbers = value if isinstance(value, list) else [value]
+        if len(numbers) > MOST_LEVELS or any(isinstance(n, (int, float)) and n > MOST_CHANNELS for n in numbers):
+            raise UserError(
+                f"{folder} is not a checkpoint that is safe to load: unet/config.json has {name} = {value}; at most "
+                f"{MOST_LEVELS} values of at most {MOST_CHANNELS} are taken"
+            )

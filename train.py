@@ -5,11 +5,13 @@ python train.py --dataset mnist --cfg --minutes 5      legible digits in five mi
 python train.py --dataset folder --data-dir DIR --cfg  your own images, DIR/<class>/*.png|jpg|webp
 python train.py --prediction epsilon --schedule linear --lr 1e-4   as Ho et al. 2020: hours, not minutes
 python train.py --resume --output-dir runs/mnist       go on after Ctrl-C, a crash or a power cut
+python train.py --cfg --push-to-hub --hub-model-id user/ddpm-mnist     publish it when it is done
 accelerate launch --multi_gpu --num_processes 2 train.py ...   several GPUs; where there is none, several CPU processes
 """
 
 import argparse
 import os
+import shlex
 import signal
 import sys
 from pathlib import Path
@@ -120,6 +122,9 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add(
         "--log-with", choices=("none", "tensorboard"), default="none", help="tensorboard needs: pip install tensorboard"
     )
+    add("--push-to-hub", action="store_true", help="publish the finished model on the Hugging Face Hub")
+    add("--hub-model-id", metavar="USER/NAME", help="as this repository, e.g. user/ddpm-mnist")
+    add("--hub-private", action="store_true", help="visible only for you and those you invite")
     add("--classifier", action="store_true", help="train the classifier that ddpm_demo.evaluation judges with, instead")
     return parser.parse_args(arguments)
 
@@ -195,11 +200,14 @@ def train_model(options: argparse.Namespace, folder: Path) -> int:
     from torch import accelerator as hardware
 
     from ddpm_demo import data
+    from ddpm_demo.hub import publishable
     from ddpm_demo.runlog import RunLog
     from ddpm_demo.settings import fresh, resumed
     from ddpm_demo.state import read_progress, saved_states
     from ddpm_demo.training import train
 
+    if options.push_to_hub:
+        publishable(options.hub_model_id or "")  # said before hours of training, not after
     # Said outright, because without it accelerate takes several processes on a CPU for strangers to each other.
     on_cpu = not hardware.is_available()
     processes = PartialState(cpu=on_cpu)
@@ -246,7 +254,24 @@ def train_model(options: argparse.Namespace, folder: Path) -> int:
     if last is not None:
         log.finish(last, held_out)
     accelerator.end_training()
-    return 130 if interrupted.is_set() else 0
+    if interrupted.is_set():
+        return 130
+    return publish(folder, options) if options.push_to_hub and accelerator.is_main_process else 0
+
+
+def publish(folder: Path, options: argparse.Namespace) -> int:
+    """Push the finished model; where that fails, say that nothing is lost, and the command that tries again."""
+    from ddpm_demo.hub import push
+
+    try:
+        print(f"published: {push(folder, options.hub_model_id, options.hub_private)}")
+        return 0
+    except UserError as error:
+        again = ["python", "-m", "ddpm_demo.hub", "push", str(folder), options.hub_model_id]
+        again += ["--private"] if options.hub_private else []
+        print(f"error: {error}\nThe trained model is safe in {folder}. To publish it later:", file=sys.stderr)
+        print(f"  {shlex.join(again)}", file=sys.stderr)
+        return 2
 
 
 def catch_signals():

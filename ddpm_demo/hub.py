@@ -57,8 +57,7 @@ def push(folder: Path, name: str, private: bool = False) -> str:
     for part in NEEDED:
         if not (folder / part).is_file():
             raise UserError(f"{folder} is not a checkpoint: {part} is missing")
-    if not is_repository(name):
-        raise UserError(f"{name} is not the name of a Hub repository: it must be of the form user/name")
+    publishable(name)
     from huggingface_hub import HfApi
 
     api = HfApi()
@@ -69,6 +68,16 @@ def push(folder: Path, name: str, private: bool = False) -> str:
             repo_id=name, folder_path=folder, allow_patterns=PARTS, commit_message=message
         ))  # fmt: skip
     return f"{api.endpoint}/{name}"
+
+
+def publishable(name: str) -> None:
+    """UserError unless name has the form ``user/name`` and somebody is logged in."""
+    if not is_repository(name):
+        raise UserError(f"{name!r} is not the name of a Hub repository: it must be of the form user/name")
+    from huggingface_hub import get_token
+
+    if not get_token():
+        raise UserError(f"you must be logged in to publish {name}: {LOGIN}")
 
 
 def is_repository(name: str) -> bool:

@@ -211,3 +211,45 @@ def test_the_command_publishes_and_never_tells_the_token(there, folder):
     assert refused.returncode == 2 and "your token may not do that" in refused.stderr
     for text in (done.stdout, done.stderr, refused.stdout, refused.stderr):
         assert TOKEN not in text and "Traceback" not in text
+
+
+TINY = ("--cfg", "--epochs", "0.3", "--widths", "8", "16", "--layers", "1", "--batch-size", "32")
+
+
+@pytest.mark.slow
+def test_a_training_is_published_and_not_lost_where_that_fails(there, mnist_dir, tmp_path):
+    """In processes of their own, as a user does it: train and push; a refused push; the command it names, again."""
+    environment = {"HF_ENDPOINT": there.url, "HF_TOKEN": TOKEN, "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1"}
+    folder = tmp_path / "run"
+    train = (
+        "train.py",
+        *TINY,
+        "--data-dir",
+        mnist_dir,
+        "--output-dir",
+        folder,
+        "--push-to-hub",
+        "--hub-model-id",
+        NAME,
+    )
+    there.answers = [("commit", 403, {})]
+    refused = run(*train, **environment)
+    assert refused.returncode == 2 and f"The trained model is safe in {folder}" in refused.stderr
+    command = refused.stderr.strip().splitlines()[-1].split()
+    assert command[:3] == ["python", "-m", "ddpm_demo.hub"]
+    again = run(*command[1:], **environment)
+    assert again.returncode == 0 and there.files(NAME)["demo.json"] == (folder / "demo.json").read_bytes()
+    published = run(*train, "--overwrite", **environment)
+    assert published.returncode == 0 and f"published: {there.url}/{NAME}" in published.stdout
+    for text in (refused.stderr, again.stderr, published.stderr):
+        assert TOKEN not in text and "Traceback" not in text
+
+
+def test_a_training_that_could_not_be_published_does_not_begin(there, mnist_dir, tmp_path, monkeypatch, capsys):
+    import train
+
+    wanted = [*TINY, "--data-dir", str(mnist_dir), "--output-dir", str(tmp_path / "x"), "--push-to-hub"]
+    assert train.main(wanted) == 2 and "must be of the form user/name" in capsys.readouterr().err
+    monkeypatch.delenv("HF_TOKEN")
+    assert train.main([*wanted, "--hub-model-id", NAME]) == 2 and "hf auth login" in capsys.readouterr().err
+    assert not (tmp_path / "x").exists()

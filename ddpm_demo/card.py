@@ -17,6 +17,12 @@ FIGURES = (  # of a measured cell -> metric type and name on the Hub
     ("recall", "recall", "improved recall"),
     ("accuracy", "accuracy", "read as the class asked for"),
 )
+LIMITS = """## Intended use and limits
+
+For learning and teaching how diffusion models work, and for experiments on a small machine. It knows the images of its
+training set and nothing else, has its biases and mistakes, and guidance narrows what it draws (see recall above). It is
+not meant for producing training data, nor for any decision about people.
+"""
 TASK = "unconditional-image-generation"  # the Hub's nearest, for a class label is no text
 
 
@@ -123,6 +129,22 @@ def card(about: dict, metrics: dict) -> str:
         f"images = torch.nn.functional.pixel_shuffle(x, {patch})  # (8, {about['channels']}, {about['image_size']}, "
         f"{about['image_size']}), [-1, 1]\n```\n"
     )
+    asked = "class_labels=[3], guidance_scale=3.0" if names else "batch_size=1"
+    parts.append(
+        "## As a diffusers pipeline\n\n```python\nfrom diffusers import DiffusionPipeline\n\n"
+        'folder = "."  # or the Hub id\n'
+        "pipeline = DiffusionPipeline.from_pretrained(folder, custom_pipeline=folder, trust_remote_code=True)\n"
+        f"image = pipeline({asked}).images[0]\n```\n\n"
+        "`trust_remote_code` runs `pipeline.py` of this repository: read it first, it is short.\n"
+    )
+    asked = "labels=[3], weight=2.0" if names else "count=1"
+    parts.append(
+        "## With ddpm_demo\n\n```python\nimport ddpm_demo\n\n"
+        'model = ddpm_demo.load(".")  # or the Hub id\n'
+        f"images = ddpm_demo.generate(model, {asked}, steps=20)  # (1, {about['channels']}, {about['image_size']}, "
+        f"{about['image_size']}), [-1, 1]; any schedule and sampler\n```\n"
+    )
+    parts.append(LIMITS)
     return "\n".join(parts)
 
 

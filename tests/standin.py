@@ -134,7 +134,7 @@ class StandIn:
             return commits[-1] if commits else None
         return next((commit for commit in commits if commit[0] == revision), None)
 
-    def info(self, request, body, name, revision) -> None:
+    def info(self, request, body, name, revision="main") -> None:
         if name not in self.repositories:
             return not_found(request)
         found = self.at(name, revision)
@@ -188,6 +188,7 @@ ROUTES = [
     (f"POST /{NAME}.git/info/lfs/objects/batch", StandIn.batch),
     (r"PUT /objects/(\w+)", StandIn.put),
     (f"POST /api/models/{NAME}/commit/{REVISION}", StandIn.receive),
+    (f"GET /api/models/{NAME}", StandIn.info),
     (f"GET /api/models/{NAME}/revision/{REVISION}", StandIn.info),
     (f"GET /api/models/{NAME}/tree/{REVISION}", StandIn.tree),
     (f"(?:GET|HEAD) /{NAME}/resolve/{REVISION}/(.+)", StandIn.resolve),

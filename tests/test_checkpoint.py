@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from conftest import SHIPPED, tiny_model
-from diffusers import DDIMScheduler, DDPMScheduler, UNet2DModel
+from diffusers import DDIMScheduler, DDPMScheduler, DiffusionPipeline, UNet2DModel
 from safetensors.torch import load_file
 
 from ddpm_demo import checkpoint, generate
@@ -37,7 +37,8 @@ def test_saving_again_replaces_every_part(tmp_path):
     (tmp_path / "metrics.json").write_text("{}")
     checkpoint.save(tiny_model(2), tmp_path)
     assert checkpoint.load(tmp_path).label_names == ("a", "b")
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["demo.json", "metrics.json", "scheduler", "unet"]
+    parts = ["demo.json", "metrics.json", "model_index.json", "pipeline.py", "scheduler", "unet"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == parts
 
 
 def test_what_is_wrong_with_a_folder_is_said(tmp_path, model):
@@ -86,16 +87,52 @@ def test_the_shipped_model_samples_in_stock_diffusers():
 
 def test_the_shipped_files_are_small_and_without_pickles():
     files = [p for p in SHIPPED.rglob("*") if p.is_file()]
-    assert {p.suffix for p in files} <= {".json", ".jsonl", ".safetensors", ".png", ".md"}
+    assert {p.suffix for p in files} <= {".json", ".jsonl", ".safetensors", ".png", ".md", ".py"}
     assert max(p.stat().st_size for p in files) < 10e6
 
 
-def test_the_cards_code_runs(tmp_path, monkeypatch):
-    """The plain-diffusers loop of the shipped model card, from the card's own text, at fewer steps."""
-    code = (SHIPPED / "README.md").read_text().split("```python\n")[1].split("```")[0]
+@pytest.mark.parametrize("block", range(3))
+def test_the_cards_code_runs(block, monkeypatch, tmp_path):
+    """The three ways to sample of the shipped model card, from its own text, the first two at fewer steps."""
+    monkeypatch.setenv("HF_MODULES_CACHE", str(tmp_path))
+    code = (SHIPPED / "README.md").read_text().split("```python\n")[1 + block].split("```")[0]
+    fewer = code.replace("set_timesteps(100)", "set_timesteps(10)").replace(
+        "_scale=3.0", "_scale=3.0, num_inference_steps=5"
+    )
     monkeypatch.chdir(SHIPPED)
     names: dict = {}
-    exec(code.replace("set_timesteps(100)", "set_timesteps(10)"), names)
+    exec(fewer, names)
     model = checkpoint.load(SHIPPED)
-    assert names["images"].shape == (8, model.channels, model.image_size, model.image_size)
+    size = (model.image_size, model.image_size)
+    if block == 1:
+        assert names["image"].size == size
+        return
+    assert names["images"].shape == (8 if block == 0 else 1, model.channels, *size)
     assert names["images"].abs().max() < 1.5
+
+
+def test_the_pipeline_draws_what_the_package_draws(tmp_path):
+    """The same noise, schedule and guidance: diffusers' DDIM in the pipeline against ours."""
+    model = checkpoint.load(SHIPPED)
+    checkpoint.save(model, tmp_path)
+    pipeline = DiffusionPipeline.from_pretrained(tmp_path, custom_pipeline=str(tmp_path), trust_remote_code=True)
+    pipeline.scheduler = DDIMScheduler.from_config(
+        pipeline.scheduler.config, timestep_spacing="trailing", clip_sample=False
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    drawn = pipeline([7], 3.0, 20, generator=torch.Generator().manual_seed(4), output_type="np").images
+    ours = generate(model, [7], weight=2.0, sampler="ddim", steps=20, seed=4)
+    difference = (torch.tensor(drawn[0, :, :, 0]) * 2 - 1 - ours[0, 0].clamp(-1, 1)).abs()
+    assert difference.mean() < 0.02
+    for wrong in ([10], [-1]):
+        with pytest.raises(ValueError, match="numbers from 0 to 9"):
+            pipeline(wrong)
+    assert pipeline(batch_size=2, num_inference_steps=1).images[0].size == (28, 28)
+
+
+def test_an_unconditional_model_is_a_pipeline_too(tmp_path):
+    checkpoint.save(tiny_model(0, 16, 3, 1), tmp_path)
+    pipeline = DiffusionPipeline.from_pretrained(tmp_path, custom_pipeline=str(tmp_path), trust_remote_code=True)
+    assert pipeline(batch_size=3, num_inference_steps=2, output_type="np").images.shape == (3, 16, 16, 3)
+    with pytest.raises(ValueError, match="no classes"):
+        pipeline([0])

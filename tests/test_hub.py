@@ -11,6 +11,7 @@ import huggingface_hub
 import pytest
 import torch
 from conftest import run, tiny_model
+from diffusers import DiffusionPipeline
 from huggingface_hub import constants
 from huggingface_hub.utils import close_session
 from standin import TOKEN, StandIn
@@ -67,6 +68,14 @@ def test_a_round_trip_gives_the_same_images(there, folder):
     settings = {"labels": [3, 7], "weight": 1.0, "steps": 4, "seed": 5}
     assert torch.equal(generate(model, **settings), generate(again, **settings))
     assert again.training == model.training
+
+
+def test_it_is_a_diffusers_pipeline_on_the_hub(there, folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_MODULES_CACHE", str(tmp_path / "modules"))
+    hub.push(folder, NAME)
+    pipeline = DiffusionPipeline.from_pretrained(NAME, custom_pipeline=NAME, trust_remote_code=True)
+    drawn = pipeline(class_labels=[3], guidance_scale=3.0, num_inference_steps=2).images
+    assert [image.size for image in drawn] == [(28, 28)]
 
 
 def test_large_files_take_the_other_way(there, folder, tmp_path):

@@ -18,7 +18,11 @@ def main(arguments: list[str] | None = None) -> None:
     formatter = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=formatter)
     add = parser.add_argument
-    add("--checkpoint", default="checkpoints/mnist", help="a folder or a Hub id (default: %(default)s)")
+    add(
+        "--checkpoint",
+        default=os.environ.get("DDPM_CHECKPOINT", "checkpoints/mnist"),
+        help="a folder or a Hub id (default: $DDPM_CHECKPOINT, or else checkpoints/mnist)",
+    )
     add(
         "--host",
         default=os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"),

@@ -2,6 +2,7 @@
 
 python -m ddpm_demo.hub push checkpoints/mnist user/ddpm-mnist    publish a checkpoint (after: hf auth login)
 python app.py --checkpoint user/ddpm-mnist                        use it: user/name or user/name@revision
+python -m ddpm_demo.hub space user/ddpm-demo                      host the demo as a Space
 """
 
 import argparse
@@ -173,6 +174,8 @@ ANSWERS = {
 
 def main(arguments: list[str] | None = None) -> int:
     """Parse and publish. Returns the exit status."""
+    from ddpm_demo import space
+
     formatter = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(prog="python -m ddpm_demo.hub", description=__doc__, formatter_class=formatter)
     commands = parser.add_subparsers(dest="command", required=True)
@@ -180,9 +183,18 @@ def main(arguments: list[str] | None = None) -> int:
     publish.add_argument("folder", type=Path, help="the checkpoint, e.g. runs/mnist")
     publish.add_argument("name", help="user/name on the Hub")
     publish.add_argument("--private", action="store_true", help="only for you and those you invite")
+    host = commands.add_parser("space", help="create or update a Space that runs the demo")
+    host.add_argument("name", help="user/name on the Hub")
+    host.add_argument(
+        "--hardware", choices=space.HARDWARE, help="zero-a10g is ZeroGPU (default: as it is, or cpu-basic)"
+    )
+    host.add_argument("--private", action="store_true", help="only for you and those you invite")
     options = parser.parse_args(arguments)
     try:
-        print(f"published: {push(options.folder, options.name, options.private)}")
+        if options.command == "push":
+            print(f"published: {push(options.folder, options.name, options.private)}")
+        else:
+            print(f"published: {space.publish(options.name, options.hardware, options.private)}")
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

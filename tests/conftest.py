@@ -130,7 +130,7 @@ def last_picture(film: dict, panel: str = "x0") -> Image.Image:
 class Server:
     """The app as a process of its own."""
 
-    def __init__(self, **environment: str):
+    def __init__(self, folder: Path = ROOT, **environment: str):
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
@@ -139,7 +139,7 @@ class Server:
         began = time.monotonic()
         self.log = tempfile.TemporaryFile()  # noqa: SIM115 open as long as the server runs
         self.process = subprocess.Popen(
-            command, cwd=ROOT, stdout=self.log, stderr=self.log, env=os.environ | environment
+            command, cwd=folder, stdout=self.log, stderr=self.log, env=os.environ | environment
         )
         while True:
             assert self.process.poll() is None, self.said()

@@ -21,6 +21,8 @@ class StandIn:
     def __init__(self):
         self.repositories: dict[str, list[tuple[str, dict[str, bytes]]]] = {}  # id -> [(sha, files)], newest last
         self.objects: dict[str, bytes] = {}  # large files by sha256
+        self.created: dict[str, dict] = {}  # what each repository was asked to be
+        self.hardware: dict[str, str] = {}
         self.calls: list[str] = []
         self.ranges: list[str] = []  # of the downloads that asked for one
         self.answers: list[tuple[str, int, dict]] = []  # (pattern of "METHOD path", status, headers), each used once
@@ -58,7 +60,8 @@ class StandIn:
         return self.repositories[name][-1][1] if self.repositories[name] else {}
 
     def serve(self, request) -> None:
-        path = unquote(urlsplit(request.path).path)
+        # A Space user/name is kept as spaces/user/name; a model under its plain name.
+        path = unquote(urlsplit(request.path).path).replace("/api/spaces/", "/api/models/spaces/")
         call = f"{request.command} {path}"
         self.calls.append(call)
         body = request.rfile.read(int(request.headers.get("Content-Length") or 0))
@@ -76,10 +79,12 @@ class StandIn:
 
     def create(self, request, body) -> None:
         asked = json.loads(body)
-        name = f"{asked.get('organization') or 'user'}/{asked['name']}"
+        kind = "spaces/" if asked.get("type") == "space" else ""
+        name = f"{kind}{asked.get('organization') or 'user'}/{asked['name']}"
+        self.created[name] = asked
         if name in self.repositories:
             return reply(request, 409, {"error": "exists", "url": f"{self.url}/{name}"})
-        self.repositories[name] = []
+        self.commit(name, {".gitattributes": b""})  # as the Hub does
         return reply(request, 200, {"url": f"{self.url}/{name}", "name": name, "id": name})
 
     def validate(self, request, body) -> None:
@@ -126,6 +131,10 @@ class StandIn:
                 files.pop(value["path"], None)
         sha = self.commit(name, files)
         return reply(request, 200, {"commitOid": sha, "commitUrl": f"{self.url}/{name}/commit/{sha}", "success": True})
+
+    def host(self, request, body, name) -> None:
+        self.hardware[name] = json.loads(body)["flavor"]
+        return reply(request, 200, {"stage": "BUILDING", "hardware": {"requested": self.hardware[name]}})
 
     def at(self, name, revision) -> tuple[str, dict[str, bytes]] | None:
         """The commit that a revision names."""
@@ -180,7 +189,7 @@ class StandIn:
         return None
 
 
-NAME, REVISION = r"([\w.-]+/[\w.-]+)", r"([\w.-]+)"
+NAME, REVISION = r"((?:spaces/)?[\w.-]+/[\w.-]+)", r"([\w.-]+)"
 ROUTES = [
     ("POST /api/repos/create", StandIn.create),
     ("POST /api/validate-yaml", StandIn.validate),
@@ -188,6 +197,7 @@ ROUTES = [
     (f"POST /{NAME}.git/info/lfs/objects/batch", StandIn.batch),
     (r"PUT /objects/(\w+)", StandIn.put),
     (f"POST /api/models/{NAME}/commit/{REVISION}", StandIn.receive),
+    (f"POST /api/models/{NAME}/hardware", StandIn.host),
     (f"GET /api/models/{NAME}", StandIn.info),
     (f"GET /api/models/{NAME}/revision/{REVISION}", StandIn.info),
     (f"GET /api/models/{NAME}/tree/{REVISION}", StandIn.tree),

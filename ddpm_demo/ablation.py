@@ -96,18 +96,27 @@ def row(name: str, folder: Path) -> dict:
 def table(told: dict) -> str:
     """The rows as Markdown."""
     lines = [
-        "| schedule, attention, prediction, weighting | FID to train / test, w = 0 | w = 1 | read as asked, w = 0 / 1 | "
-        "slides: train / test |",
-        "|---|---|---|---|---|",
+        "| schedule | attention | prediction | weighting | FID to train | FID to test | read as asked | slides: train / test |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for row in told["rows"]:
-        trained = row["training"]
-        what = f"{trained['schedule']}, {'attention' if trained['attention'] else 'none'}, {trained['prediction']}, "
-        distances = [f"{cell['fid_train']:.3f} / {cell['fid_test']:.3f}" for cell in row["quality"]]
-        read = " / ".join(f"{cell['accuracy']:.2%}" for cell in row["quality"])
-        slides = f"{row['slides'][0]} / {row['slides'][1]}" if row["slides"] else ""
-        lines.append(f"| {what}{trained['loss_weighting']} | {' | '.join(distances)} | {read} | {slides} |")
+        cells = [*choices(row["training"]), *figures(row)]
+        lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def choices(training: dict) -> list[str]:
+    """What was chosen, in words."""
+    attention = "yes" if training["attention"] else "no"
+    return [training["schedule"], attention, training["prediction"], training["loss_weighting"]]
+
+
+def figures(row: dict) -> list[str]:
+    """FID to train and test images, class accuracy, and the slides' two FIDs."""
+    cell = row["quality"][0]
+    slides = " / ".join(f"{fid:.3f}" for fid in row["slides"] or ())
+    spread = f" ± {cell['spread']['fid_test']:.3f}"
+    return [f"{cell['fid_train']:.3f}", f"{cell['fid_test']:.3f}{spread}", f"{cell['accuracy']:.2%}", slides]
 
 
 if __name__ == "__main__":

@@ -131,7 +131,8 @@ def pages_of(folder: Path | None, rows: list[dict]) -> dict:
 def quality(metrics: dict, settings: dict, where: str, figure: str = "FID") -> str:
     """The measured figures of the settings in use; maps, curves and a table of all that were measured."""
     command = f"python -m ddpm_demo.evaluation --checkpoint {where}"
-    cells, here = metrics.get("quality", []), maps.setting_of(settings)
+    here = maps.setting_of(settings)
+    cells = [cell for cell in metrics.get("quality", []) if here.keys() <= cell["setting"].keys()]  # else an old file
     if not cells:
         return missing("Quality", command)
     said = ", ".join(f"{name} {maps.named(name, here[name])}" for name in maps.AXES[:4])

@@ -1,5 +1,6 @@
 """The Evidence tab's maps, curves and tables, from a checkpoint's ``metrics.json``, ``speed.json`` and the like."""
 
+from ddpm_demo.ablation import choices, figures
 from ddpm_demo.metrics import excess
 from ddpm_demo.samplers import SAMPLERS, VARIANCES
 from ddpm_demo.schedule import SCHEDULES
@@ -171,28 +172,11 @@ def ablation(told: dict) -> str:
     """What each choice is worth, at equal training."""
     if not told:
         return ""
-    rows = []
-    for row in told["rows"]:
-        trained, cell = row["training"], row["quality"][0]
-        slides = f"{row['slides'][0]} / {row['slides'][1]}" if row["slides"] else ""
-        values = [
-            trained["schedule"],
-            "yes" if trained["attention"] else "no",
-            trained["prediction"],
-            trained["loss_weighting"],
-        ]
-        values += [f"{cell['fid_train']:.3f}", f"{cell['fid_test']:.3f}", f"{cell['accuracy']:.2%}", slides]
-        rows.append((values, False))
+    rows = [([*choices(row["training"]), *figures(row)], False) for row in told["rows"]]
     heads = (
-        "schedule",
-        "attention",
-        "prediction",
-        "weighting",
-        "FID to train",
-        "FID to test",
-        "read as asked",
+        "schedule", "attention", "prediction", "weighting", "FID to train", "FID to test", "read as asked",
         "slides: train / test",
-    )
+    )  # fmt: skip
     title = f"What each choice is worth: six small networks, {told['epochs']:g} epochs each"
     note = "Another classifier stands behind the slides' figures, so only their order compares. Measured by <code>python -m ddpm_demo.ablation</code>"
     return table(title, heads, rows, note)

@@ -94,7 +94,9 @@ def main(arguments: list[str] | None = None) -> int:
     optimizer = torch.optim.Adam(net.parameters(), LEARNING_RATE)
     rows, seconds, steps = [], 0.0, 0
     moments = sorted({60 * m for m in options.measure_after if m < options.minutes} | {60 * options.minutes})
-    with tqdm(total=round(moments[-1]), unit="s", mininterval=15, maxinterval=60) as bar:
+    style = "{percentage:3.0f}%|{bar}| {elapsed} < {remaining} of training"
+    often = 0.5 if sys.stderr.isatty() else 15
+    with tqdm(total=round(moments[-1]), bar_format=style, mininterval=often) as bar:
         for moment in moments:
             net.train()
             while seconds < moment:

@@ -132,7 +132,7 @@ def card(about: dict, metrics: dict) -> str:
     asked = "class_labels=[3], guidance_scale=3.0" if names else "batch_size=1"
     parts.append(
         "## As a diffusers pipeline\n\n```python\nfrom diffusers import DiffusionPipeline\n\n"
-        'folder = "."  # or the Hub id\n'
+        'folder = "."  # where this repository is, or its Hub id\n'
         "pipeline = DiffusionPipeline.from_pretrained(folder, custom_pipeline=folder, trust_remote_code=True)\n"
         f"image = pipeline({asked}).images[0]\n```\n\n"
         "`trust_remote_code` runs `pipeline.py` of this repository: read it first, it is short.\n"

@@ -3,7 +3,6 @@
 unet/config.json, unet/diffusion_pytorch_model.safetensors    fp16 on disk, float32 once loaded
 scheduler/scheduler_config.json                               DDPMScheduler, its betas written out
 demo.json                                                     dataset, label names, image size, codec, training
-model_index.json, pipeline.py                                 the same as a diffusers pipeline
 samples.png, metrics.json, README.md                          the evidence
 examples.png, metrics.jsonl, samples/                         real images, losses, samples as it learned: for the app
 """
@@ -75,25 +74,12 @@ def save(model: Model, folder: str | Path) -> None:
         "training": model.training,
     }
     (fresh / "demo.json").write_text(json.dumps(about, indent=2) + "\n")
-    add_pipeline(fresh, model.codec)
-    for part in ("unet", "scheduler", "demo.json", "model_index.json", "pipeline.py"):
+    for part in ("unet", "scheduler", "demo.json"):
         old = folder / part
         if old.is_dir():
             shutil.rmtree(old)
         (fresh / part).replace(old)
     fresh.rmdir()
-
-
-def add_pipeline(folder: Path, codec: Codec) -> None:
-    """What makes the folder a diffusers pipeline: its index, and the file with the pipeline's code."""
-    index = {
-        "_class_name": ["pipeline", "ClassConditionalPipeline"],
-        "scheduler": ["diffusers", "DDPMScheduler"],
-        "unet": ["diffusers", "UNet2DModel"],
-        "patch": codec.patch,
-    }
-    (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
-    shutil.copyfile(Path(__file__).with_name("pipeline.py"), folder / "pipeline.py")
 
 
 def load(source: str | Path, device: str | torch.device = "cpu") -> Model:

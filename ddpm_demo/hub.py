@@ -7,8 +7,11 @@ python -m ddpm_demo.hub space user/ddpm-demo                      host the demo 
 
 import argparse
 import errno
+import json
 import re
+import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -63,13 +66,30 @@ def push(folder: Path, name: str, private: bool = False) -> str:
     from huggingface_hub import HfApi
 
     api = HfApi()
-    with in_words(f"to publish {name}", name):
+    with tempfile.TemporaryDirectory() as place, in_words(f"to publish {name}", name):
+        staged = stage(folder, Path(place) / folder.resolve().name)
         repeated(lambda: api.create_repo(name, private=private, exist_ok=True))
         message = f"Upload {folder.resolve().name}"
         repeated(lambda: api.upload_folder(
-            repo_id=name, folder_path=folder, allow_patterns=PARTS, commit_message=message
+            repo_id=name, folder_path=staged, commit_message=message
         ))  # fmt: skip
     return f"{api.endpoint}/{name}"
+
+
+def stage(folder: Path, place: Path) -> Path:
+    """Copy what travels of a checkpoint to ``place``, and make it a diffusers pipeline there; returns ``place``."""
+    for part in sorted(path for pattern in PARTS for path in folder.glob(pattern)):
+        (place / part.relative_to(folder)).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(part, place / part.relative_to(folder))
+    index = {
+        "_class_name": ["pipeline", "ClassConditionalPipeline"],
+        "scheduler": ["diffusers", "DDPMScheduler"],
+        "unet": ["diffusers", "UNet2DModel"],
+        "patch": json.loads((folder / "demo.json").read_text())["codec"]["patch"],
+    }
+    (place / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
+    shutil.copyfile(Path(__file__).with_name("pipeline.py"), place / "pipeline.py")
+    return place
 
 
 def publishable(name: str) -> None:

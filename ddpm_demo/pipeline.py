@@ -1,4 +1,4 @@
-"""Sampling as a diffusers pipeline; a copy of this file lies in every checkpoint and needs diffusers alone.
+"""Sampling as a diffusers pipeline; a copy of this file goes to the Hub with a checkpoint, and needs diffusers alone.
 
 pipeline = DiffusionPipeline.from_pretrained(id, custom_pipeline=id, trust_remote_code=True)
 pipeline(class_labels=[3], guidance_scale=3.0).images[0]

@@ -7,7 +7,7 @@ from conftest import SHIPPED, tiny_model
 from diffusers import DDIMScheduler, DDPMScheduler, DiffusionPipeline, UNet2DModel
 from safetensors.torch import load_file
 
-from ddpm_demo import checkpoint, generate
+from ddpm_demo import checkpoint, generate, hub
 from ddpm_demo.errors import UserError
 
 
@@ -37,8 +37,7 @@ def test_saving_again_replaces_every_part(tmp_path):
     (tmp_path / "metrics.json").write_text("{}")
     checkpoint.save(tiny_model(2), tmp_path)
     assert checkpoint.load(tmp_path).label_names == ("a", "b")
-    parts = ["demo.json", "metrics.json", "model_index.json", "pipeline.py", "scheduler", "unet"]
-    assert sorted(p.name for p in tmp_path.iterdir()) == parts
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["demo.json", "metrics.json", "scheduler", "unet"]
 
 
 def test_what_is_wrong_with_a_folder_is_said(tmp_path, model):
@@ -87,7 +86,7 @@ def test_the_shipped_model_samples_in_stock_diffusers():
 
 def test_the_shipped_files_are_small_and_without_pickles():
     files = [p for p in SHIPPED.rglob("*") if p.is_file()]
-    assert {p.suffix for p in files} <= {".json", ".jsonl", ".safetensors", ".png", ".md", ".py"}
+    assert {p.suffix for p in files} <= {".json", ".jsonl", ".safetensors", ".png", ".md"}
     assert max(p.stat().st_size for p in files) < 10e6
 
 
@@ -99,7 +98,7 @@ def test_the_cards_code_runs(block, monkeypatch, tmp_path):
     fewer = code.replace("set_timesteps(100)", "set_timesteps(10)").replace(
         "_scale=3.0", "_scale=3.0, num_inference_steps=5"
     )
-    monkeypatch.chdir(SHIPPED)
+    monkeypatch.chdir(hub.stage(SHIPPED, tmp_path / "published"))
     names: dict = {}
     exec(fewer, names)
     model = checkpoint.load(SHIPPED)
@@ -114,7 +113,7 @@ def test_the_cards_code_runs(block, monkeypatch, tmp_path):
 def test_the_pipeline_draws_what_the_package_draws(tmp_path):
     """The same noise, schedule and guidance: diffusers' DDIM in the pipeline against ours."""
     model = checkpoint.load(SHIPPED)
-    checkpoint.save(model, tmp_path)
+    tmp_path = hub.stage(SHIPPED, tmp_path / "published")
     pipeline = DiffusionPipeline.from_pretrained(tmp_path, custom_pipeline=str(tmp_path), trust_remote_code=True)
     pipeline.scheduler = DDIMScheduler.from_config(
         pipeline.scheduler.config, timestep_spacing="trailing", clip_sample=False
@@ -132,6 +131,7 @@ def test_the_pipeline_draws_what_the_package_draws(tmp_path):
 
 def test_an_unconditional_model_is_a_pipeline_too(tmp_path):
     checkpoint.save(tiny_model(0, 16, 3, 1), tmp_path)
+    tmp_path = hub.stage(tmp_path, tmp_path / "published")
     pipeline = DiffusionPipeline.from_pretrained(tmp_path, custom_pipeline=str(tmp_path), trust_remote_code=True)
     assert pipeline(batch_size=3, num_inference_steps=2, output_type="np").images.shape == (3, 16, 16, 3)
     with pytest.raises(ValueError, match="no classes"):

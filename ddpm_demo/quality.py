@@ -142,10 +142,9 @@ class Judge:
         return {"fid_test": frechet(self.to_test, features), "precision": precision, "recall": recall}
 
     def reference(self, n: int) -> dict[str, float]:
-        """The figures of n real training images: what perfect samples would get."""
-        n = min(n, len(self.train.features))
+        """The figures of n real training images, the classes in turn as samples have them: what perfect ones would get."""
         if n not in self.references:
-            self.references[n] = self.figures(self.train.features[chosen(len(self.train.features), n)])
+            self.references[n] = self.figures(self.train.features[in_turn(self.images, n)])
         return self.references[n]
 
     @property
@@ -172,6 +171,16 @@ class Judge:
 def chosen(count: int, n: int) -> Tensor:
     """n of count indices, always the same ones."""
     return torch.randperm(count, generator=torch.Generator().manual_seed(0))[: min(n, count)]
+
+
+def in_turn(data: Data, n: int) -> Tensor:
+    """n indices of images, the classes in turn (which makes FID smaller than n at random would); always the same ones."""
+    order = chosen(len(data), len(data))
+    if not data.label_names:
+        return order[:n]
+    by_class = [order[data.labels[order] == k] for k in range(len(data.label_names))]
+    wanted = [len(range(k, n, len(by_class))) for k in range(len(by_class))]
+    return torch.cat([indices[:count] for indices, count in zip(by_class, wanted)])
 
 
 def inception_metric() -> FrechetInceptionDistance:

@@ -73,6 +73,15 @@ def test_a_model_that_recites_is_found_out():
     assert honest["median"] == pytest.approx(honest["median_of_test_images"], rel=0.02)
 
 
+def test_the_reference_has_the_classes_in_turn_as_samples_have():
+    data = images(1000, 0)
+    found = quality.in_turn(data, 253)
+    assert len(set(found.tolist())) == 253
+    assert torch.bincount(data.labels[found]).tolist() == [26, 26, 26, 25, 25, 25, 25, 25, 25, 25]
+    unlabelled = Data(data.images, torch.zeros(1000, dtype=torch.int64), ())
+    assert len(quality.in_turn(unlabelled, 253)) == 253
+
+
 @pytest.mark.parametrize("raised, said", [
     (ModuleNotFoundError("no"), "pip install torch-fidelity"), (OSError("offline"), "could not be downloaded .OSError"),
 ])  # fmt: skip

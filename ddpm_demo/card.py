@@ -141,8 +141,8 @@ def card(about: dict, metrics: dict) -> str:
     parts.append(
         "## With ddpm_demo\n\n```python\nimport ddpm_demo\n\n"
         'model = ddpm_demo.load(".")  # or the Hub id\n'
-        f"images = ddpm_demo.generate(model, {asked}, steps=20)  # (1, {about['channels']}, {about['image_size']}, "
-        f"{about['image_size']}), [-1, 1]; any schedule and sampler\n```\n"
+        f"images = ddpm_demo.generate(model, {asked}, steps=20)  # any schedule, any sampler\n"
+        f"images.shape  # (1, {about['channels']}, {about['image_size']}, {about['image_size']}), [-1, 1]\n```\n"
     )
     parts.append(LIMITS)
     return "\n".join(parts)

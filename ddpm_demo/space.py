@@ -2,6 +2,7 @@
 
 import shutil
 import tempfile
+from importlib.metadata import version
 from pathlib import Path
 
 from ddpm_demo.errors import UserError
@@ -18,7 +19,6 @@ def stage(folder: Path, name: str, endpoint: str = "https://huggingface.co") -> 
 
     Returns the files, relative. UserError for one that is too large.
     """
-    import gradio
     from huggingface_hub import RepoCard
 
     hidden = shutil.ignore_patterns("__pycache__", ".*", "state", "snapshots")
@@ -28,7 +28,7 @@ def stage(folder: Path, name: str, endpoint: str = "https://huggingface.co") -> 
         else:
             shutil.copyfile(ROOT / part, folder / part)
     card = RepoCard.load(folder / "README.md")
-    card.data["sdk_version"] = gradio.__version__
+    card.data["sdk_version"] = version("gradio")
     card.data["thumbnail"] = f"{endpoint}/spaces/{name}/resolve/main/docs/app.png"
     card.save(folder / "README.md")
     files = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())

@@ -24,7 +24,7 @@ RUNS = {  # name -> flags of train.py, and the course project's FID to train and
     "epsilon": ("--prediction epsilon", None),
     "min-snr": ("--loss-weighting min-snr", None),
 }
-WEIGHTS = (0.0,)
+WEIGHT = 0.0
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -65,7 +65,7 @@ def commands(name: str, options: argparse.Namespace) -> list[list[str]]:
             todo.append(["train.py", *COMMON.split(), *RUNS[name][0].split(), "--epochs", f"{options.epochs:g}"])
         todo[0] += ["--output-dir", str(folder), *data]
     measured = ["-m", "ddpm_demo.evaluation", "--checkpoint", str(folder), "--schedule", schedule]
-    measured += ["--weight", *map(str, WEIGHTS), "--samples", str(options.samples), "--classifier", options.classifier]
+    measured += ["--weight", str(WEIGHT), "--samples", str(options.samples), "--classifier", options.classifier]
     return [[sys.executable, *command] for command in (*todo, measured + data)]
 
 
@@ -76,19 +76,17 @@ def unfinished(folder: Path, epochs: float) -> bool:
 
 
 def row(name: str, folder: Path) -> dict:
-    """A finished row: how it was trained, and its figures by guidance weight."""
+    """A finished row: how it was trained, and its measured cell."""
     from ddpm_demo.checkpoint import load
 
     model, metrics = load(folder), Metrics(folder).told
-    cells = {
-        w: find(metrics["quality"], {"weight": w, "schedule": model.training["schedule"], "steps": 20}) for w in WEIGHTS
-    }
+    setting = {"weight": WEIGHT, "schedule": model.training["schedule"], "steps": 20}
     return {
         "name": name,
         "parameters": parameter_count(model.denoiser.net),
         "training": {k: model.training[k] for k in (
             "schedule", "attention", "prediction", "loss_weighting", "steps", "batch_size", "seconds")},
-        "quality": [cell for cell in cells.values() if cell],
+        "quality": find(metrics["quality"], setting),
         "slides": RUNS[name][1],
     }  # fmt: skip
 
@@ -113,7 +111,7 @@ def choices(training: dict) -> list[str]:
 
 def figures(row: dict) -> list[str]:
     """FID to train and test images, class accuracy, and the slides' two FIDs."""
-    cell = row["quality"][0]
+    cell = row["quality"]
     slides = " / ".join(f"{fid:.3f}" for fid in row["slides"] or ())
     spread = f" ± {cell['spread']['fid_test']:.3f}"
     return [f"{cell['fid_train']:.3f}", f"{cell['fid_test']:.3f}{spread}", f"{cell['accuracy']:.2%}", slides]

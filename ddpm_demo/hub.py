@@ -168,17 +168,12 @@ def in_words(purpose: str, name: str) -> Iterator[None]:
                 f"the Hub has no repository {name} that you may see, and there is no such folder"
             ) from error
         raise UserError(f"{ANSWERS.get(status, OTHER).format(status=status, name=name)} ({purpose})") from error
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
+    except Exception as error:  # the client's transport errors have no common base
+        if getattr(error, "errno", None) == errno.ENOSPC:
             raise UserError(f"the disk is full: free some space below {constants.HF_HUB_CACHE}, then go on") from error
         kind = "is not in the cache" if isinstance(error, LocalEntryNotFoundError) else type(error).__name__
         raise UserError(
             f"the Hub could not be reached {purpose} ({kind}): check the connection; the same command goes on"
-        ) from error
-    except Exception as error:  # the client's own transport errors have no common base with OSError
-        raise UserError(
-            f"the Hub could not be reached {purpose} ({type(error).__name__}): check the connection; the same command "
-            "goes on"
         ) from error
 
 

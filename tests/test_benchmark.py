@@ -35,7 +35,7 @@ def test_the_command_measures_and_tells(tmp_path, monkeypatch, capsys):
     assert benchmark.table(found) in printed
     assert {row["variant"] for row in found["calls"]} == {"contiguous", "channels_last", "recorded", "bf16", "course"}
     assert all(row["images_per_second"] > 0 and 0 < row["of_convolution"] < 1.5 for row in found["calls"])
-    assert all(1 < found["startup"][name] < 100 for name in ("load_seconds", "app_seconds"))
+    assert 2 < found["startup"]["load_seconds"] < found["startup"]["app_seconds"] < 100
     assert benchmark.main(["--checkpoint", str(tmp_path / "none")]) == 2
 
 

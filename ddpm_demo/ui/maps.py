@@ -25,8 +25,6 @@ FIGURES = {
     "precision": (lambda cell: cell["precision"], "{:.2f}", False),
     "recall": (lambda cell: cell["recall"], "{:.2f}", False),
 }
-
-
 LEAST = 0.003  # a logarithmic axis ends there: chance can carry an FID below that of real images
 
 
@@ -55,40 +53,39 @@ def same(cell: dict, here: dict, *but: str) -> bool:
 
 
 def maps(cells: list[dict], here: dict, figure: str) -> list[str]:
-    """A map of every pair of settings that were varied together, the rest in its title; ``here`` is ringed."""
-    value, text, less = FIGURES[figure]
+    """A map of every pair of settings that were varied together; ``here`` is ringed."""
     drawn = []
-    for down, across in PAIRS:
-        groups: dict[str, list[dict]] = {}
+    for pair in PAIRS:
+        groups: dict[tuple, list[dict]] = {}
         for cell in cells:
-            rest = [named(name, cell["setting"][name]) for name in AXES if name not in (down, across)]
-            groups.setdefault(str(rest), []).append(cell)
-        for group in groups.values():
-            rows = list({named(down, cell["setting"][down]): cell["setting"][down] for cell in group}.items())
-            columns = sorted({cell["setting"][across] for cell in group})
-            known = [cell for cell in group if value(cell) is not None]
-            if len(rows) < 2 or len(columns) < 2 or len(known) < 0.6 * len(rows) * len(columns):
-                continue
-            if down in ORDER:
-                rows.sort(key=lambda row: ORDER[down].index(row[1]))
-            values = [value(cell) for cell in known]
-            best, worst = (min(values), max(values)) if less else (max(values), min(values))
-            shades = {}
-            for cell in known:
-                place = named(down, cell["setting"][down]), named(across, cell["setting"][across])
-                distance = abs(value(cell) - best) / (abs(worst - best) or 1)
-                shades[place] = (1 - distance**0.5, text.format(value(cell)))
-            first = group[0]["setting"]
-            rest = [f"w = {first['weight']:g}"] if "weight" not in (down, across) else []
-            rest += [first["sampler"]] if "sampler" not in (down, across) else []
-            rest += [f"{first['steps']} steps"] if "steps" not in (down, across) else []
-            rest += [first["schedule"]] if "schedule" not in (down, across) else []
-            ring = named(down, here[down]), named(across, here[across])
-            mine = same(group[0], here, down, across)
-            rows, columns = [name for name, _ in rows], [named(across, value) for value in columns]
-            title = f"{figure} by {down} and {across}"
-            drawn.append(heat(title, ", ".join(rest), rows, columns, shades, ring if mine else None))
-    return drawn
+            if FIGURES[figure][0](cell) is not None:
+                rest = tuple(named(name, cell["setting"][name]) for name in AXES if name not in pair)
+                groups.setdefault(rest, []).append(cell)
+        drawn += [one_map(group, *pair, here, figure) for group in groups.values()]
+    return [chart for chart in drawn if chart]
+
+
+def one_map(cells: list[dict], down: str, across: str, here: dict, figure: str) -> str:
+    """The cells that differ in two settings alone, the others under the title; empty for less than most of a map."""
+    value, text, less = FIGURES[figure]
+    rows = {named(down, cell["setting"][down]): cell["setting"][down] for cell in cells}
+    columns = sorted({cell["setting"][across] for cell in cells})
+    if min(len(rows), len(columns)) < 2 or len(cells) < 0.6 * len(rows) * len(columns):
+        return ""
+    names = sorted(rows, key=lambda name: ORDER[down].index(rows[name])) if down in ORDER else list(rows)
+    values = [value(cell) for cell in cells]
+    best, worst = (min(values), max(values)) if less else (max(values), min(values))
+    shades = {}
+    for cell, found in zip(cells, values):
+        place = named(down, cell["setting"][down]), named(across, cell["setting"][across])
+        shades[place] = (1 - (abs(found - best) / (abs(worst - best) or 1)) ** 0.5, text.format(found))
+    first = cells[0]["setting"]
+    words = {"weight": f"w = {first['weight']:g}", "sampler": first["sampler"], "steps": f"{first['steps']} steps",
+             "schedule": first["schedule"]}  # fmt: skip
+    rest = ", ".join(word for name, word in words.items() if name not in (down, across))
+    ring = (named(down, here[down]), named(across, here[across])) if same(cells[0], here, down, across) else None
+    title = f"{figure} by {down} and {across}"
+    return heat(title, rest, names, [named(across, column) for column in columns], shades, ring)
 
 
 def tradeoff(cells: list[dict], here: dict) -> str:

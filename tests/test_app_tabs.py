@@ -1,0 +1,143 @@
+"""The other tabs in a real headless browser, and all of them on a phone."""
+
+import json
+
+import pytest
+from browser import (  # noqa: F401 some are fixtures
+    PATIENCE,
+    ROOMS,
+    browser,
+    finished,
+    number,
+    open_tab,
+    page,
+    player,
+    room,
+    shot,
+)
+from PIL import Image
+
+
+def test_forward_process(page):
+    open_tab(page, "Forward process")
+    cards = room(page, "Forward process").locator(".cards figure")
+    assert cards.count() == 4
+    before = cards.first.locator("img").get_attribute("src")
+    number(page, "Timestep t", 900)
+    page.get_by_text("At t = 900").first.wait_for()
+    assert cards.first.locator("img").get_attribute("src") != before
+    page.get_by_role("button", name="Real image 8").first.click()
+    page.wait_for_function("(old) => document.querySelector('.cards img').src !== old", arg=before)
+    page.get_by_role("button", name="Walk again").click()
+    page.get_by_text("901 single steps and one jump").wait_for()
+    shot(page, "forward")
+
+
+def test_compare_fills_and_opens_a_cell(page):
+    open_tab(page, "Compare")
+    panel = room(page, "Compare")
+    panel.get_by_label("Down").click()
+    page.get_by_role("option", name="class", exact=True).click()
+    panel.get_by_role("button", name="Fill the grid").click()
+    panel.get_by_text("60 of 60 cells").wait_for()
+    assert panel.locator("td img").count() == 60
+    panel.get_by_role("button", name="Open in the player: class 4, steps 12").click()
+    shown = finished(page, "Compare")
+    assert json.loads(shown["settings"])["class_label"] == "4" and json.loads(shown["settings"])["steps"] == 12
+    with page.expect_download() as download:
+        panel.get_by_role("button", name="Save the grid").click()
+    with Image.open(download.value.path()) as image:
+        assert image.width > 800
+    shot(page, "compare")
+
+
+def test_draw_with_the_mouse_and_ask_three_things(page):
+    open_tab(page, "Draw")
+    panel = room(page, "Draw")
+    panel.get_by_role("button", name="Clear").click()
+    sheet = panel.locator("canvas.sheet")
+    box = sheet.bounding_box()
+
+    def stroke(*points):
+        page.mouse.move(box["x"] + points[0][0] * box["width"], box["y"] + points[0][1] * box["height"])
+        page.mouse.down()
+        for x, y in points[1:]:
+            page.mouse.move(box["x"] + x * box["width"], box["y"] + y * box["height"], steps=6)
+        page.mouse.up()
+
+    stroke((0.3, 0.25), (0.7, 0.25), (0.45, 0.8))  # a seven
+    panel.get_by_label("What is it?").check()
+    panel.get_by_role("button", name="Go").click()
+    panel.locator(".reading[data-draws='32']").wait_for()
+    assert panel.locator(".reading").get_attribute("data-label") == "7"
+    shot(page, "what-is-it")
+    panel.get_by_label("Complete it").check()
+    panel.get_by_role("button", name="Mark").click()
+    for k in range(6):
+        stroke((0.1, 0.55 + 0.07 * k), (0.9, 0.55 + 0.07 * k))
+    panel.get_by_label("9", exact=True).check()
+    panel.get_by_role("button", name="Go").click()
+    completed = finished(page, "Draw")
+    player(page, "Draw").get_by_role("button", name="Play", exact=True).wait_for()
+    shot(page, "complete")
+    panel.get_by_label("Noise and denoise").check()
+    panel.get_by_role("button", name="Go").click()
+    shown = finished(page, "Draw", after=completed["run"])
+    assert json.loads(shown["settings"])["task"] == "Noise and denoise"
+    player(page, "Draw").get_by_role("button", name="Play", exact=True).wait_for()
+    shot(page, "noise-and-denoise")
+
+
+def test_why_small_steps(page):
+    open_tab(page, "Why small steps?")
+    panel = room(page, "Why small steps?")
+    gap = panel.locator("[data-gap]")
+    assert float(gap.get_attribute("data-gap")) > 0.3
+    number(page, "Size of the step", -3)
+    page.wait_for_function("() => Number(document.querySelector('[data-gap]').dataset.gap) < 0.03")
+    chart = panel.locator("svg[data-low]")
+    box = chart.bounding_box()
+    page.mouse.move(box["x"] + box["width"] * 0.5, box["y"] + box["height"] / 2)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * 0.3, box["y"] + box["height"] / 2, steps=5)
+    page.mouse.up()
+    page.wait_for_function(
+        "() => Number(document.querySelector('input[aria-label=\"number input for zₜ\"]').value) < -0.5"
+    )
+    shot(page, "small-steps")
+
+
+def test_evidence(page):
+    open_tab(page, "Evidence")
+    panel = room(page, "Evidence")
+    panel.locator(".facts[data-checkpoint='checkpoints/mnist']").wait_for()
+    assert "of real test images" in panel.inner_text()
+    panel.locator(".measured summary", has_text="measured settings").click()
+    assert panel.locator("table tr").count() >= 3
+    titles = panel.locator(".chart .title")
+    titles.get_by_text("FID by sampler and steps").wait_for()
+    panel.get_by_label("precision").check()
+    titles.get_by_text("precision by sampler and steps").wait_for()
+    assert panel.locator(".nearest img").evaluate("image => image.naturalWidth") == 10 * 28
+    page.wait_for_timeout(500)
+    shot(page, "evidence")
+
+
+def test_nothing_was_fetched_from_elsewhere_and_nothing_broke(page):
+    assert page.problems == [] and page.foreign == []
+
+
+@pytest.mark.parametrize("theme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
+def test_every_tab_fits_a_phone(server, browser, theme):
+    page = browser.new_page(viewport={"width": 390, "height": 844})
+    page.set_default_timeout(PATIENCE)
+    page.goto(f"{server.url}/?__theme={theme}&steps=5")
+    finished(page)
+    for tab in ROOMS:
+        if not page.get_by_role("tab", name=tab).first.is_visible():
+            page.locator(".overflow-menu > button").first.click()
+            page.locator(".overflow-dropdown button", has_text=tab).click()
+        page.wait_for_timeout(300)
+        shot(page, f"phone-{theme}-{tab.split()[0].lower()}")
+        assert page.evaluate("document.documentElement.scrollWidth") <= 391, tab
+    page.close()

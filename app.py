@@ -11,6 +11,8 @@ import sys
 from pathlib import Path
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+if os.environ.get("SPACES_ZERO_GPU"):
+    import spaces  # noqa: F401 ZeroGPU's, which must come before torch
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -33,10 +35,10 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
 
     from ddpm_demo import UserError, load, ui
-    from ddpm_demo.ui.settings import Catalogue
+    from ddpm_demo.ui.catalogue import LENT, Catalogue, best_device
 
     try:
-        model = load(options.checkpoint, best_device())
+        model = load(options.checkpoint, "cpu" if LENT else best_device())
         folder = Path(options.checkpoint) if Path(options.checkpoint).is_dir() else None
         name = folder.resolve().name if folder else options.checkpoint
         catalogue = Catalogue(model, name, folder, Path(__file__).parent / "checkpoints")
@@ -44,13 +46,6 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(f"error: {error}")
     demo = ui.build(catalogue)
     demo.launch(server_name=options.host, server_port=options.port, share=options.share, **ui.launch_options())
-
-
-def best_device() -> str:
-    """cuda where there is one, the CPU otherwise."""
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 if __name__ == "__main__":

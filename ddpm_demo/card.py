@@ -31,7 +31,8 @@ def write_card(folder: Path) -> None:
     about = json.loads((folder / "demo.json").read_text())
     measured = folder / "metrics.json"
     metrics = json.loads(measured.read_text()) if measured.exists() else {}
-    (folder / "README.md").write_text(card(about, metrics))
+    animated = (folder / "denoising.webp").exists()
+    (folder / "README.md").write_text(card(about, metrics, animated))
 
 
 def training_command(training: dict) -> str:
@@ -95,8 +96,8 @@ def headline(metrics: dict) -> list[dict]:
     return [cell for cell in cells if cell["setting"]["samples"] == most]
 
 
-def card(about: dict, metrics: dict) -> str:
-    """The model card's text."""
+def card(about: dict, metrics: dict, animated: bool = False) -> str:
+    """The model card's text, with the animation where there is one."""
     training, patch, names = about["training"], about["codec"]["patch"], about["label_names"]
     kind = (
         f"class-conditional ({len(names)} classes), with classifier-free guidance (Ho & Salimans 2022)"
@@ -111,6 +112,11 @@ def card(about: dict, metrics: dict) -> str:
         f"{about['channels']}x{about['image_size']}x{about['image_size']} images, diffused as {patch}x{patch} patches "
         f"in {channels} channels. Predicts `{training['prediction']}`, trained on the {training['schedule']} schedule.\n",
         "![samples, one row per class](samples.png)\n",
+        *(
+            ["![noise becoming images: the noisy state on the left, the clean estimate on the right](denoising.webp)\n"]
+            if animated
+            else []
+        ),
         f"## Trained by\n\n```\n{training_command(training)}\n```\n\n"
         f"{training['steps']} steps in {training['seconds'] / 60:.0f} minutes (device: {training['device']}).\n",
     ]

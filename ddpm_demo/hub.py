@@ -203,13 +203,17 @@ def main(arguments: list[str] | None = None) -> int:
     host.add_argument(
         "--hardware", choices=space.HARDWARE, help="zero-a10g is ZeroGPU (default: as it is, or cpu-basic)"
     )
+    host.add_argument(
+        "--checkpoint", metavar="USER/NAME", help="the model on the Hub that it opens on (default: the shipped one)"
+    )
     host.add_argument("--private", action="store_true", help="only for you and those you invite")
     options = parser.parse_args(arguments)
     try:
         if options.command == "push":
             print(f"published: {push(options.folder, options.name, options.private)}")
         else:
-            print(f"published: {space.publish(options.name, options.hardware, options.private)}")
+            address = space.publish(options.name, options.hardware, options.private, options.checkpoint)
+            print(f"published: {address}")
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -12,7 +12,9 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from torchvision.utils import make_grid
 
+from ddpm_demo.checkpoint import Model, load
 from ddpm_demo.denoiser import alpha_sigma
+from ddpm_demo.generation import sample
 from ddpm_demo.samplers import Step
 
 
@@ -75,10 +77,17 @@ def save_animation(frames: Iterable[Image.Image], path: Path, milliseconds: int 
     first.save(path, save_all=True, append_images=rest, duration=durations, loop=0, lossless=True, method=6)
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Parse, sample one row of every class, save the animation."""
-    from ddpm_demo import load, sample
+def animate(model: Model, path: Path, weight: float = 1.0, steps: int = 30, rows: int = 2, seed: int = 0) -> None:
+    """Save the reverse process (DDPM) of ``rows`` images of up to ten classes as an animation."""
+    classes = min(10, len(model.label_names))
+    labels = torch.arange(classes).repeat(rows).tolist()
+    settings = {"labels": labels, "weight": weight} if classes else {"count": 10 * rows}
+    walk = sample(model, **settings, sampler="ddpm", steps=steps, seed=seed)
+    save_animation((side_by_side(step, classes or 10) for step in walk), path)
 
+
+def main(arguments: list[str] | None = None) -> None:
+    """Parse, load, animate."""
     parser = argparse.ArgumentParser(prog="python -m ddpm_demo.pictures", description="Animate a reverse process.")
     parser.add_argument("--checkpoint", default="checkpoints/mnist", help="a folder (default: %(default)s)")
     parser.add_argument("--output", type=Path, default="denoising.webp", help=".webp or .gif (default: %(default)s)")
@@ -87,12 +96,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--rows", type=int, default=2, help="images of every class (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
     options = parser.parse_args(arguments)
-    model = load(options.checkpoint)
-    classes = len(model.label_names)
-    labels = torch.arange(classes).repeat(options.rows).tolist()
-    settings = {"labels": labels, "weight": options.weight} if classes else {"count": 10 * options.rows}
-    walk = sample(model, **settings, sampler="ddpm", steps=options.steps, seed=options.seed)
-    save_animation((side_by_side(step, classes or 10) for step in walk), options.output)
+    animate(load(options.checkpoint), options.output, options.weight, options.steps, options.rows, options.seed)
     print(f"written to {options.output}")
 
 

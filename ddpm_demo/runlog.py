@@ -14,7 +14,7 @@ from ddpm_demo.card import write_card
 from ddpm_demo.data import Data
 from ddpm_demo.errors import UserError
 from ddpm_demo.networks import parameter_count
-from ddpm_demo.pictures import picture, strip
+from ddpm_demo.pictures import animate, picture, strip
 from ddpm_demo.settings import Settings
 from ddpm_demo.training import SAMPLE_COLUMNS, Progress
 
@@ -89,6 +89,7 @@ class RunLog:
         checkpoint.save(progress.model, self.folder)
         picture(progress.samples, SAMPLE_COLUMNS, height=640).save(self.folder / "samples.png")
         strip(held_out.one_of_each()).save(self.folder / "examples.png")
+        animate(progress.model, self.folder / "denoising.webp")
         write_card(self.folder)
         if self.board:
             self.board.close()

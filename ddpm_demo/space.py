@@ -6,7 +6,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from ddpm_demo.errors import UserError
-from ddpm_demo.hub import in_words, publishable, repeated
+from ddpm_demo.hub import in_words, is_repository, publishable, repeated
 
 ROOT = Path(__file__).parent.parent
 NEEDED = ("app.py", "requirements.txt", "README.md", "LICENSE", "ddpm_demo", "checkpoints", "docs")
@@ -14,10 +14,12 @@ LARGEST = 10 * 2**20  # bytes: what the Hub takes without Git LFS
 HARDWARE = ("cpu-basic", "zero-a10g")  # two CPU cores, free; ZeroGPU
 
 
-def stage(folder: Path, name: str, endpoint: str = "https://huggingface.co") -> list[Path]:
-    """Copy what the Space needs into an empty folder; its README names the Gradio it was tested with.
+def stage(
+    folder: Path, name: str, endpoint: str = "https://huggingface.co", checkpoint: str | None = None
+) -> list[Path]:
+    """Copy what the Space needs into an empty folder; its README names the Gradio it was tested with, and its model.
 
-    Returns the files, relative. UserError for one that is too large.
+    ``checkpoint`` is a Hub repository ``user/name[@revision]``, None for the shipped one, which is sent along. Returns the files, relative. UserError for one that is too large.
     """
     from huggingface_hub import RepoCard
 
@@ -30,6 +32,8 @@ def stage(folder: Path, name: str, endpoint: str = "https://huggingface.co") -> 
     card = RepoCard.load(folder / "README.md")
     card.data["sdk_version"] = version("gradio")
     card.data["thumbnail"] = f"{endpoint}/spaces/{name}/resolve/main/docs/app.png"
+    if checkpoint:
+        card.data["models"] = [checkpoint.partition("@")[0]]
     card.save(folder / "README.md")
     files = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
     for file in files:
@@ -39,21 +43,25 @@ def stage(folder: Path, name: str, endpoint: str = "https://huggingface.co") -> 
     return files
 
 
-def publish(name: str, hardware: str | None = None, private: bool = False) -> str:
+def publish(name: str, hardware: str | None = None, private: bool = False, checkpoint: str | None = None) -> str:
     """Create or update the Space ``user/name`` from the working tree, on ``hardware`` if given; returns its address.
 
-    Files that were there and are no longer needed go. UserError where the Hub refuses.
+    It opens on ``checkpoint``, a Hub repository ``user/name[@revision]``, or on the shipped one. Files that were there and are no longer needed go. UserError where the Hub refuses.
     """
     publishable(name)
+    if checkpoint and (Path(checkpoint).exists() or not is_repository(checkpoint.partition("@")[0])):
+        raise UserError(f"checkpoint is {checkpoint!r}; a Space needs one on the Hub, user/name or user/name@revision")
     from huggingface_hub import HfApi
 
     api = HfApi()
     with tempfile.TemporaryDirectory() as place, in_words(f"to publish the Space {name}", name):
-        stage(Path(place), name, api.endpoint)
+        stage(Path(place), name, api.endpoint, checkpoint)
         repeated(lambda: api.create_repo(name, repo_type="space", space_sdk="gradio", private=private, exist_ok=True))
         repeated(lambda: api.upload_folder(
             repo_id=name, repo_type="space", folder_path=place, delete_patterns="*", commit_message="Update the demo"
         ))  # fmt: skip
+        if checkpoint:
+            repeated(lambda: api.add_space_variable(name, "DDPM_CHECKPOINT", checkpoint))
         if hardware:
             repeated(lambda: api.request_space_hardware(name, hardware))
     return f"{api.endpoint}/spaces/{name}"

@@ -24,7 +24,7 @@ from ddpm_demo.codec import Codec
 from ddpm_demo.denoiser import Denoiser
 from ddpm_demo.networks import unet
 from ddpm_demo.schedule import Schedule
-from ddpm_demo.ui.settings import Catalogue
+from ddpm_demo.ui.catalogue import Catalogue
 
 ROOT = Path(__file__).parent.parent
 SHIPPED = ROOT / "checkpoints/mnist"
@@ -130,12 +130,12 @@ def last_picture(film: dict, panel: str = "x0") -> Image.Image:
 class Server:
     """The app as a process of its own."""
 
-    def __init__(self, folder: Path = ROOT, **environment: str):
+    def __init__(self, folder: Path = ROOT, *command: str | Path, **environment: str):
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+            self.port = 7860 if command else probe.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
-        command = [sys.executable, "app.py", "--port", str(self.port)]
+        command = command or (sys.executable, "app.py", "--port", str(self.port))
         began = time.monotonic()
         self.log = tempfile.TemporaryFile()  # noqa: SIM115 open as long as the server runs
         self.process = subprocess.Popen(

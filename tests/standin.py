@@ -23,6 +23,7 @@ class StandIn:
         self.objects: dict[str, bytes] = {}  # large files by sha256
         self.created: dict[str, dict] = {}  # what each repository was asked to be
         self.hardware: dict[str, str] = {}
+        self.variables: dict[str, dict[str, str]] = {}
         self.calls: list[str] = []
         self.ranges: list[str] = []  # of the downloads that asked for one
         self.answers: list[tuple[str, int, dict]] = []  # (pattern of "METHOD path", status, headers), each used once
@@ -136,6 +137,11 @@ class StandIn:
         self.hardware[name] = json.loads(body)["flavor"]
         return reply(request, 200, {"stage": "BUILDING", "hardware": {"requested": self.hardware[name]}})
 
+    def set(self, request, body, name) -> None:
+        told = json.loads(body)
+        self.variables.setdefault(name, {})[told["key"]] = told["value"]
+        return reply(request, 200, {told["key"]: {"value": told["value"]}})
+
     def at(self, name, revision) -> tuple[str, dict[str, bytes]] | None:
         """The commit that a revision names."""
         commits = self.repositories.get(name) or []
@@ -198,6 +204,7 @@ ROUTES = [
     (r"PUT /objects/(\w+)", StandIn.put),
     (f"POST /api/models/{NAME}/commit/{REVISION}", StandIn.receive),
     (f"POST /api/models/{NAME}/hardware", StandIn.host),
+    (f"POST /api/models/{NAME}/variables", StandIn.set),
     (f"GET /api/models/{NAME}", StandIn.info),
     (f"GET /api/models/{NAME}/revision/{REVISION}", StandIn.info),
     (f"GET /api/models/{NAME}/tree/{REVISION}", StandIn.tree),

@@ -86,7 +86,7 @@ def test_the_shipped_model_samples_in_stock_diffusers():
 
 def test_the_shipped_files_are_small_and_without_pickles():
     files = [p for p in SHIPPED.rglob("*") if p.is_file()]
-    assert {p.suffix for p in files} <= {".json", ".jsonl", ".safetensors", ".png", ".md"}
+    assert {p.suffix for p in files} <= {".json", ".jsonl", ".safetensors", ".png", ".md", ".webp"}
     assert max(p.stat().st_size for p in files) < 10e6
 
 

@@ -15,7 +15,8 @@ from PIL import Image
 from ddpm_demo import checkpoint, ui
 from ddpm_demo.pictures import picture
 from ddpm_demo.ui import charts, compare, draw, evidence, generate, player, small_steps
-from ddpm_demo.ui.settings import ALL, DEFAULTS, PRESETS, Catalogue, columns_for, prepare
+from ddpm_demo.ui.catalogue import Catalogue
+from ddpm_demo.ui.settings import ALL, DEFAULTS, PRESETS, columns_for, prepare
 
 CHOSEN = {"class_label": "b", "weight": 1.0, "sampler": "ddim", "steps": 5, "seed": 3, "count": 2}
 

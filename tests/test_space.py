@@ -1,12 +1,20 @@
 """The demo as a Space: what is sent, what its front matter says, and that it runs from there."""
 
+import os
 import re
+import socket
+import subprocess
+import venv
+from pathlib import Path
 
 import gradio
+import numpy as np
 import pytest
 from conftest import ROOT, Server
-from gradio_client import Client
+from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError
 from huggingface_hub import RepoCard, SpaceCardData
+from lender import NO_DEVICE, Lender
 from PIL import Image
 from test_hub import TOKEN, there  # noqa: F401 a fixture
 
@@ -63,6 +71,11 @@ def test_it_is_created_then_updated(there):  # noqa: F811
     there.commit(key, sent | {"old.py": b"no longer needed"})
     space.publish(NAME)
     assert there.files(key).keys() == sent.keys() and len(there.hardware) == 1
+    space.publish(NAME, checkpoint="user/ddpm-mnist@v1")
+    assert there.variables[key] == {"DDPM_CHECKPOINT": "user/ddpm-mnist@v1"}
+    assert b"user/ddpm-mnist\n" in there.files(key)["README.md"]
+    with pytest.raises(UserError, match="a Space needs one on the Hub"):
+        space.publish(NAME, checkpoint="checkpoints/mnist")
     there.answers = [("commit", 403, {})]
     with pytest.raises(UserError, match="your token may not do that"):
         space.publish(NAME)
@@ -77,20 +90,75 @@ def test_the_command(there, monkeypatch, capsys):  # noqa: F811
     assert hub.main(["space", NAME]) == 2 and TOKEN not in capsys.readouterr().err
 
 
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory) -> Path:
+    """The Python of a fresh virtual environment that holds requirements.txt alone; $BARE_PYTHON names one at hand."""
+    if at_hand := os.environ.get("BARE_PYTHON"):
+        return Path(at_hand)
+    place = tmp_path_factory.mktemp("venv")
+    venv.create(place, with_pip=True)
+    python = place / "bin/python"
+    subprocess.run([python, "-m", "pip", "install", "-q", "-r", ROOT / "requirements.txt"], check=True, timeout=900)
+    return python
+
+
 @pytest.mark.slow
-def test_it_runs_from_there(tmp_path):
-    """As Spaces start it: from the staged folder alone, with their environment, the folder read-only."""
+def test_it_runs_from_there(tmp_path, bare):
+    """As Spaces start it: the staged folder and what requirements.txt names, nothing else; it writes to caches alone."""
+    with socket.socket() as probe:
+        if probe.connect_ex(("127.0.0.1", 7860)) == 0:
+            pytest.skip("something else is served on port 7860, which a Space needs")
+    assert subprocess.run([bare, "-c", "import pytest"], capture_output=True).returncode == 1
     folder = tmp_path / "app"
     folder.mkdir()
-    space.stage(folder, NAME)
-    for path in sorted(folder.rglob("*")):
-        path.chmod(0o555 if path.is_dir() else 0o444)
+    sent = space.stage(folder, NAME)
     server = Server(
-        folder, SYSTEM="spaces", SPACE_ID=NAME, GRADIO_SERVER_NAME="0.0.0.0", DDPM_CHECKPOINT="checkpoints/mnist",
-        HF_HOME=str(tmp_path / "cache"), PYTHONDONTWRITEBYTECODE="1",
+        folder, bare, "app.py", SYSTEM="spaces", SPACE_ID=NAME, GRADIO_SERVER_NAME="0.0.0.0", PYTHONPATH="",
+        DDPM_CHECKPOINT="checkpoints/mnist", HOME=str(tmp_path / "home"), PYTHONDONTWRITEBYTECODE="1",
     )  # fmt: skip
     try:
         picture, settings = Client(server.url, verbose=False).predict(class_label="3", steps=5, api_name="/generate")
         assert settings["class_label"] == "3" and Image.open(picture).size[0] >= 28
     finally:
         server.stop()
+    assert sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file()) == sent
+
+
+@pytest.fixture
+def lender():
+    lender = Lender()
+    yield lender
+    lender.stop()
+
+
+@pytest.mark.slow
+def test_on_zero_gpu_a_run_is_computed_where_the_gpu_is(tmp_path, lender):
+    """The package of ZeroGPU itself, its scheduling, forked workers and pickling; the device alone is missing."""
+    (tmp_path / "sitecustomize.py").write_text(NO_DEVICE)
+    server = Server(
+        PYTHONPATH=str(tmp_path), SPACES_ZERO_GPU="true", SPACES_ZERO_DEVICE_API_URL=lender.url,
+        ZEROGPU_OFFLOAD_DIR=str(tmp_path / "tensors"), OMP_NUM_THREADS="1",
+    )  # fmt: skip
+    plain = Server(OMP_NUM_THREADS="1")
+    try:
+        assert lender.asked == [("/startup-report", {})]
+        there, here = (Client(one.url, verbose=False) for one in (server, plain))
+        asked = {"class_label": "3", "steps": 8, "weight": 2, "api_name": "/generate"}
+        digit, other = (client.predict(**asked)[0] for client in (there, here))
+        assert (np.asarray(Image.open(digit)) == np.asarray(Image.open(other))).all()
+        assert [path for path, _ in lender.asked[1:]] == ["/schedule", "/allow", "/release"]
+        there.predict(**asked | {"steps": 800, "class_label": "all", "weight": 0})
+        short, long = lender.seconds()
+        assert 3 < short < 8 < long < 60
+        # A checkpoint that the worker has not loaded, and a user's mistake.
+        there.predict(**asked | {"checkpoint": "mnist-linear"})
+        with pytest.raises(AppError, match="class_label is '11'"):
+            there.predict(**asked | {"class_label": "11"})
+        read = there.predict(handle_file(digit), draws=8, api_name="/classify")
+        assert read["draws"] == 8
+        lender.busy = True
+        with pytest.raises(AppError, match="No GPU was available"):
+            there.predict(**asked)
+    finally:
+        server.stop()
+        plain.stop()

@@ -14,7 +14,8 @@ from ddpm_demo import checkpoint
 from ddpm_demo.evaluation import APP
 from ddpm_demo.metrics import find
 from ddpm_demo.ui import compare, draw, evidence, forward, maps, pad, player, small_steps
-from ddpm_demo.ui.settings import DEFAULTS, Catalogue
+from ddpm_demo.ui.catalogue import Catalogue
+from ddpm_demo.ui.settings import DEFAULTS
 
 CHOSEN = {"class_label": "b", "weight": 1.0, "sampler": "ddim", "steps": 5, "seed": 3, "count": 2}
 

@@ -51,7 +51,17 @@ def test_a_training_leaves_all_that_is_promised(trained, mnist_dir):
     assert f"python -m ddpm_demo.evaluation --checkpoint {folder}" in finished.stdout
     assert "images/s" in finished.stderr and "left" in finished.stderr
     names = {path.name for path in folder.iterdir()}
-    assert {"unet", "scheduler", "demo.json", "samples.png", "README.md", "metrics.jsonl", "samples", "state"} <= names
+    assert {
+        "unet",
+        "scheduler",
+        "demo.json",
+        "samples.png",
+        "denoising.webp",
+        "README.md",
+        "metrics.jsonl",
+        "samples",
+        "state",
+    } <= names
     assert [p.name for p in sorted((folder / "samples").iterdir())] == [f"step-0000{n}0.png" for n in (1, 2, 3)]
     rows = [json.loads(row) for row in (folder / "metrics.jsonl").read_text().splitlines()]
     assert {"step", "loss", "validation_loss", "images_per_second"} <= rows[-1].keys()

@@ -3,7 +3,7 @@
 import gradio as gr
 
 from ddpm_demo.ui import charts, compare, draw, evidence, forward, generate, small_steps
-from ddpm_demo.ui.settings import Catalogue
+from ddpm_demo.ui.catalogue import Catalogue
 
 CSS = """
 .layout { display: grid !important; gap: 1rem 1.5rem; align-items: start;

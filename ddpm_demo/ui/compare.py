@@ -12,9 +12,10 @@ from ddpm_demo.generation import one_of, sample
 from ddpm_demo.pictures import picture
 from ddpm_demo.samplers import SAMPLERS, VARIANCES
 from ddpm_demo.schedule import SCHEDULES
+from ddpm_demo.ui.catalogue import Catalogue, in_words
 from ddpm_demo.ui.pad import small
 from ddpm_demo.ui.player import data_uri, film, new_run, player, templates
-from ddpm_demo.ui.settings import ALL, DEFAULTS, Catalogue, in_turn, in_words, prepare
+from ddpm_demo.ui.settings import ALL, DEFAULTS, prepare
 
 HINT = """Choose two settings to put against each other; everything else is as in **Generate**, and every cell starts from
 the same noise. Try *steps* against *sampler*: which one needs the fewest? Click a cell to watch how it came about."""
@@ -220,7 +221,8 @@ def together(catalogue: Catalogue, cells: list[dict]):
     runs = [prepare(catalogue, cell) for cell in cells]
     labels = [label for run in runs for label in run.labels] if runs[0].labels else None
     options = runs[0].options | {"seed": [run.used["seed"] for run in runs]}
-    *_, step = in_turn(sample(runs[0].model, labels, count=None if labels else len(runs), **options))
+    count = None if labels else len(runs)
+    *_, step = catalogue.compute(sample, runs[0].used["checkpoint"], labels, count=count, **options)
     return step.x0, step.nfe
 
 

@@ -9,18 +9,16 @@ from torch import Tensor
 from ddpm_demo.errors import UserError
 from ddpm_demo.generation import one_of, whole
 from ddpm_demo.pictures import fitted, picture
+from ddpm_demo.ui.catalogue import Catalogue, in_words
 from ddpm_demo.ui.charts import bars
 from ddpm_demo.ui.pad import drawn, pad, sheet
 from ddpm_demo.ui.player import film, player
 from ddpm_demo.ui.settings import (
     ALL,
     DEFAULTS,
-    Catalogue,
     as_int,
     class_choices,
     columns_for,
-    in_turn,
-    in_words,
     prepare,
     seed_of,
     timestep,
@@ -178,8 +176,7 @@ def readings(catalogue: Catalogue, image: Tensor, draws, seed, checkpoint: str) 
     """The reading as it firms up, each part computed while nobody else computes; gr.Error for a wrong setting."""
     with in_words():
         whole("draws", draws := as_int("draws", draws), 1, MAX_DRAWS)
-        parts = classify(catalogue.model(checkpoint), image, draws, seed_of(seed))
-        yield from in_turn(parts)
+        yield from catalogue.compute(classify, checkpoint, image, draws=draws, seed=seed_of(seed))
 
 
 def ten_bars(reading: Reading, names: tuple[str, ...]) -> str:

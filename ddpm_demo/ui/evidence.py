@@ -11,9 +11,10 @@ from ddpm_demo.checkpoint import Model
 from ddpm_demo.generation import one_of
 from ddpm_demo.networks import parameter_count
 from ddpm_demo.ui import maps
+from ddpm_demo.ui.catalogue import Catalogue, in_words
 from ddpm_demo.ui.charts import around, lines
 from ddpm_demo.ui.player import data_uri, leaves, player
-from ddpm_demo.ui.settings import DEFAULTS, Catalogue, in_words
+from ddpm_demo.ui.settings import DEFAULTS
 
 HINT = """Everything here was measured by the commands that stand beside it, and is read from the checkpoint's own files.
 Leaf through the samples to see what the model learned when; then look for the ring: it marks the settings you chose in

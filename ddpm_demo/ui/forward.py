@@ -12,10 +12,11 @@ from ddpm_demo.forward import agreement, correlation, noised
 from ddpm_demo.generation import noise_source, one_of
 from ddpm_demo.pictures import fitted, noisy_panel, picture
 from ddpm_demo.schedule import SCHEDULES, Schedule
+from ddpm_demo.ui.catalogue import Catalogue, in_words
 from ddpm_demo.ui.charts import Axis, around, lines
 from ddpm_demo.ui.pad import drawn, pad, sheet
 from ddpm_demo.ui.player import data_uri
-from ddpm_demo.ui.settings import LAST, Catalogue, in_words, seed_of, timestep
+from ddpm_demo.ui.settings import LAST, seed_of, timestep
 
 HINT = """Training never walks step by step into the noise: it jumps, since
 $q(x_t \\mid x_0) = \\mathcal{N}(\\sqrt{\\bar\\alpha_t}\\, x_0,\\ (1 - \\bar\\alpha_t) I)$ is known in closed form. Slide t

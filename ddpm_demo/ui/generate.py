@@ -10,19 +10,18 @@ from PIL import Image
 from ddpm_demo.errors import UserError
 from ddpm_demo.pictures import picture
 from ddpm_demo.samplers import SAMPLERS
+from ddpm_demo.ui.catalogue import Catalogue, in_words
 from ddpm_demo.ui.player import film, player
 from ddpm_demo.ui.settings import (
     ALL,
     ALWAYS,
     DEFAULTS,
     PRESETS,
-    Catalogue,
     Run,
     as_number,
     class_choices,
     columns_for,
     controls,
-    in_words,
     prepare,
 )
 

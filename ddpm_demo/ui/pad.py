@@ -8,8 +8,8 @@ from torch import Tensor
 from ddpm_demo.checkpoint import Model
 from ddpm_demo.errors import UserError
 from ddpm_demo.pictures import fitted, picture, unstrip
+from ddpm_demo.ui.catalogue import Catalogue, in_words
 from ddpm_demo.ui.player import data_uri, opened, templates
-from ddpm_demo.ui.settings import Catalogue, in_words
 
 MAX_SIDE = 512
 

@@ -1,22 +1,17 @@
-"""What a user may choose about a run: the checkpoints at hand, the controls, and their values checked again."""
+"""What a user may choose about a run: the controls, and their values checked again."""
 
-import sys
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from math import inf
-from pathlib import Path
-from typing import TypeVar
 
 import gradio as gr
 
-from ddpm_demo.checkpoint import Model, load
+from ddpm_demo.checkpoint import Model
 from ddpm_demo.errors import UserError
 from ddpm_demo.generation import log_snr_grid, one_of, sample, whole
-from ddpm_demo.networks import Recorded
 from ddpm_demo.samplers import SAMPLERS, VARIANCES, Step
 from ddpm_demo.schedule import SCHEDULES
+from ddpm_demo.ui.catalogue import Catalogue, in_words
 
 ALL = "all"
 MAX_COUNT = 8
@@ -45,65 +40,21 @@ PRESETS = {
     "Strong guidance: w = 4": {"weight": 4.0},
     "No class at all: w = -1": {"weight": -1.0},
 }
-T = TypeVar("T")
-# Runs of several people take turns step by step: two at once would fight over the same few cores.
-NETWORK = threading.Lock()
-
-
-class Catalogue:
-    """The checkpoints at hand by name, loaded when first chosen."""
-
-    def __init__(self, first: Model, name: str, folder: Path | None = None, others: Path | None = None):
-        self.folders = {name: folder}
-        self.loaded = {name: first}
-        self.hasten(name)
-        self.opened: dict[str, dict] = {}  # the film of the default run, once somebody has seen it
-        for path in sorted(others.iterdir()) if others and others.is_dir() else []:
-            if (path / "demo.json").is_file() and not (folder and path.resolve() == folder.resolve()):
-                self.folders.setdefault(path.name, path)
-
-    @property
-    def names(self) -> list[str]:
-        """The one that the app was started with, then the others."""
-        return list(self.folders)
-
-    def folder(self, name: str = "") -> Path | None:
-        """Where a checkpoint lies, None if nowhere on disk."""
-        self.model(name)
-        return self.folders[name or self.names[0]]
-
-    def model(self, name: str = "") -> Model:
-        """The checkpoint called name, "" for the first. UserError for an unknown one."""
-        name = self.names[0] if name == "" else name
-        one_of("checkpoint", name, self.folders)
-        if name not in self.loaded:
-            with NETWORK:
-                self.loaded[name] = load(self.folders[name], next(iter(self.loaded.values())).device)
-            self.hasten(name)
-        return self.loaded[name]
-
-    def hasten(self, name: str) -> None:
-        """Record a model's network beside the first requests, on a CPU, where that makes it faster."""
-
-        def record() -> None:
-            try:
-                self.loaded[name] = model.recorded()
-            except Exception as error:  # a torch that no longer records: everything works, at half the speed
-                print(f"note: {name} runs without its recording ({type(error).__name__}: {error})", file=sys.stderr)
-
-        model = self.loaded[name]
-        if model.device.type == "cpu" and not isinstance(model.denoiser.net, Recorded):
-            threading.Thread(target=record, daemon=True).start()
 
 
 @dataclass(frozen=True)
 class Run:
     """A run that was asked for: valid, complete, and ready to walk."""
 
-    model: Model
+    catalogue: Catalogue
     labels: list[int] | None
     used: dict  # the settings in full, as in DEFAULTS
     options: dict  # the same, as keywords of ``sample``
+
+    @property
+    def model(self) -> Model:
+        """The checkpoint that draws it."""
+        return self.catalogue.model(self.used["checkpoint"])
 
     @property
     def images(self) -> int:
@@ -118,16 +69,8 @@ class Run:
 
     def walk(self) -> Iterator[Step]:
         """The steps, each computed while nobody else computes."""
-        return in_turn(sample(self.model, self.labels, count=None if self.labels else self.images, **self.options))
-
-
-@contextmanager
-def in_words() -> Iterator[None]:
-    """A user's mistake as Gradio shows it: its sentence alone, and no traceback in the terminal."""
-    try:
-        yield
-    except (UserError, ValueError, TypeError, OverflowError) as error:
-        raise gr.Error(str(error), print_exception=False) from error
+        count = None if self.labels else self.images
+        return self.catalogue.compute(sample, self.used["checkpoint"], self.labels, count=count, **self.options)
 
 
 @in_words()
@@ -154,25 +97,15 @@ def prepare(catalogue: Catalogue, settings: dict, **more) -> Run:
     interval = (low if low > -ALWAYS else -inf, high if high < ALWAYS else inf)
     options = {name: used[name] for name in ("weight", "schedule", "sampler", "steps", "seed", "variance")}
     run = Run(
-        model,
+        catalogue,
         [label for label in classes for _ in range(used["count"])] or None,
         used,
         options | {"interval": interval} | more,
     )
     sample(
         model, run.labels, count=None if run.labels else run.images, **run.options
-    )  # checks all, before the network is asked
+    )  # checks all, and computes nothing
     return run
-
-
-def in_turn(parts: Iterator[T]) -> Iterator[T]:
-    """The same parts of a computation, each computed while nobody else computes."""
-    while True:
-        with NETWORK:
-            part = next(parts, None)
-        if part is None:
-            return
-        yield part
 
 
 def as_int(name: str, value) -> int:

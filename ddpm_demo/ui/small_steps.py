@@ -8,8 +8,9 @@ from ddpm_demo.errors import UserError
 from ddpm_demo.generation import whole
 from ddpm_demo.mixture import Mixture, forward_paths, reverse_paths, reverse_step
 from ddpm_demo.schedule import Schedule
+from ddpm_demo.ui.catalogue import in_words
 from ddpm_demo.ui.charts import COLOURS, LEFT, RIGHT, WIDTH, Axis, lines, paths
-from ddpm_demo.ui.settings import as_int, as_number, in_words, seed_of
+from ddpm_demo.ui.settings import as_int, as_number, seed_of
 
 HINT = """A network that predicts a Gaussian can undo one step of noise only if the true reverse step *is* nearly Gaussian.
 Here the data are a density on a line, so the truth is known. Make $\\beta$ small, then large, and drag $z_t$ (in the left

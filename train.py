@@ -19,7 +19,7 @@ from pathlib import Path
 from ddpm_demo.denoiser import PREDICTIONS, WEIGHTINGS
 from ddpm_demo.errors import UserError
 from ddpm_demo.recipes import RECIPES
-from ddpm_demo.schedule import SCHEDULES
+from ddpm_demo.schedule import SCHEDULES, TIMES
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -59,6 +59,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     )
     add("--label-dropout", type=unit, metavar="P", help="with --cfg, how often the label is hidden (default: 0.1)")
     add("--schedule", choices=SCHEDULES, help="noise schedule of the training (default: cosine); sampling may use any")
+    add("--time", choices=TIMES, help="continuous: the score SDE, the limit of the linear schedule (default: discrete)")
     add(
         "--prediction",
         choices=PREDICTIONS,

@@ -20,7 +20,7 @@ from ddpm_demo.codec import Codec
 from ddpm_demo.denoiser import Denoiser
 from ddpm_demo.errors import UserError
 from ddpm_demo.networks import Recorded
-from ddpm_demo.schedule import Schedule
+from ddpm_demo.schedule import ContinuousSchedule, Schedule
 
 MOST_LEVELS, MOST_CHANNELS = 16, 4096
 
@@ -115,6 +115,8 @@ def load_folder(folder: Path) -> Model:
     )
     embedded = net.config.num_class_embeds
     names = tuple(about["label_names"])
+    betas = torch.tensor(scheduler["trained_betas"], dtype=torch.float64)
+    continuous = (about["training"] or {}).get("time") == "continuous"
     if (embedded or 1) - 1 != len(names):
         raise UserError(
             f"{folder} is not a checkpoint: demo.json names {len(names)} labels, the network has {embedded}"
@@ -123,7 +125,7 @@ def load_folder(folder: Path) -> Model:
         denoiser=Denoiser(
             # channels_last: on a CPU the convolutions then skip a reordering, and sampling is about a tenth faster
             net.eval().requires_grad_(False).to(memory_format=torch.channels_last),
-            Schedule(torch.tensor(scheduler["trained_betas"], dtype=torch.float64)),
+            ContinuousSchedule() if continuous else Schedule(betas),
             scheduler["prediction_type"],
             len(names),
         ),

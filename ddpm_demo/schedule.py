@@ -68,6 +68,10 @@ class Schedule:
         """(noisiest, cleanest) log-SNR of the table."""
         return self.log_snrs[-1].item(), self.log_snrs[0].item()
 
+    def at(self, u: Tensor) -> Tensor:
+        """The log-SNR (float64, shape of u) to train on for u uniform in [0, 1): one of the table."""
+        return self.log_snrs[(u * len(self)).long().clamp(max=len(self) - 1)]
+
     def log_snr(self, t: Tensor | float) -> Tensor:
         """log-SNR (float64, shape of t) at timestep t in [0, T-1], fractional allowed, clamped outside."""
         t = torch.as_tensor(t, dtype=torch.float64).clamp(0, len(self) - 1)
@@ -96,3 +100,58 @@ class Schedule:
             last = torch.as_tensor(start, dtype=torch.float64).clamp(first, last)
         t = last - torch.arange(int(steps), dtype=torch.float64) * (last - first + 1) / steps
         return self.log_snr(t).clamp(lowest, highest)
+
+
+class ContinuousSchedule(Schedule):
+    """The limit of the linear schedule for endless steps: the variance-preserving SDE with beta from 0.1 to 20.
+
+    log alpha_bar = -(0.1 time + 19.9 time^2 / 2) for time in (0, 1] (Song et al. 2021, eq. 33). Timestep t stands for
+    time (t + 1) / 1000, so that the table, which other software reads, is of the same process; but the schedule goes on
+    below it, to time 1e-5, and every log-SNR on the way is trained.
+    """
+
+    LOW, HIGH, EARLIEST = 0.1, 20.0, 1e-5
+
+    def __init__(self, T: int = 1000):
+        edges = self.exponent(torch.arange(T + 1, dtype=torch.float64) / T)
+        super().__init__(-torch.expm1(edges[:-1] - edges[1:]))
+
+    @classmethod
+    def exponent(cls, time: Tensor) -> Tensor:
+        """-log alpha_bar, the integral of beta up to a time."""
+        return cls.LOW * time + (cls.HIGH - cls.LOW) * time**2 / 2
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """(noisiest, cleanest) log-SNR, at times 1 and 1e-5."""
+        return self.log_snr(len(self) - 1).item(), self.log_snr(-1).item()
+
+    def at(self, u: Tensor) -> Tensor:
+        """The log-SNR (float64, shape of u) to train on for u uniform in [0, 1): any."""
+        return self.log_snr(u.double() * len(self) - 1)
+
+    def log_snr(self, t: Tensor | float) -> Tensor:
+        """log-SNR (float64, shape of t) at timestep t in (-1, T-1], fractional allowed, clamped outside."""
+        time = ((torch.as_tensor(t, dtype=torch.float64) + 1) / len(self)).clamp(self.EARLIEST, 1)
+        return -torch.log(torch.expm1(self.exponent(time)))
+
+    def timestep(self, log_snr: Tensor | float) -> Tensor:
+        """Fractional timestep (float64, shape of log_snr) with that log-SNR: the inverse of ``log_snr``."""
+        exponent = torch.nn.functional.softplus(-torch.as_tensor(log_snr, dtype=torch.float64))
+        time = 2 * exponent / (self.LOW + (self.LOW**2 + 2 * (self.HIGH - self.LOW) * exponent).sqrt())
+        return time.clamp(self.EARLIEST, 1) * len(self) - 1
+
+
+TIMES = ("discrete", "continuous")
+
+
+def trained_schedule(name: str, time: str = "discrete") -> Schedule:
+    """The schedule of a training; ValueError unless continuous time is that of the linear schedule."""
+    if time == "discrete":
+        return Schedule.named(name)
+    if time != "continuous" or name != "linear":
+        raise ValueError(
+            f"time is {time!r} and schedule is {name!r}; time must be one of {', '.join(TIMES)}, and continuous time is "
+            "the limit of the linear schedule"
+        )
+    return ContinuousSchedule()

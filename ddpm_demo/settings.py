@@ -17,6 +17,7 @@ class Settings:
     cfg: bool
     label_dropout: float
     schedule: str
+    time: str
     prediction: str
     loss_weighting: str
     attention: bool
@@ -35,14 +36,15 @@ class Settings:
 
 
 def fresh(given: Namespace, device: str) -> Settings:
-    """What was asked for, completed from the dataset's recipe for this type of device."""
+    """What was asked for, completed from the dataset's recipe for this type of device; UserError if it cannot be."""
     dataset = given.dataset or "mnist"
     defaults = asdict(recipe_for(dataset, given.minutes, device)) | {
         "dataset": dataset,
         "classes": (),
         "cfg": False,
         "label_dropout": 0.1,
-        "schedule": "cosine",
+        "schedule": "linear" if given.time == "continuous" else "cosine",
+        "time": "discrete",
         "prediction": "v_prediction",
         "loss_weighting": "simple",
         "attention": True,
@@ -52,11 +54,15 @@ def fresh(given: Namespace, device: str) -> Settings:
     }
     if given.epochs:
         defaults["minutes"] = None
-    return Settings(**defaults | asked(given))
+    chosen = Settings(**defaults | asked(given))
+    if chosen.time == "continuous" and chosen.schedule != "linear":
+        raise UserError(f"continuous time is the limit of the linear schedule: leave out --schedule {chosen.schedule}")
+    return chosen
 
 
 def resumed(given: Namespace, saved: dict) -> Settings:
     """Those of the saved run, with another budget if one was asked for; UserError for any other change."""
+    saved = {"time": "discrete"} | saved  # states of before there was a choice
     settings = {name: tuple(value) if isinstance(value, list) else value for name, value in saved.items()}
     if given.minutes or given.epochs:
         settings |= {"minutes": given.minutes, "epochs": given.epochs}

@@ -24,7 +24,7 @@ from ddpm_demo.denoiser import Denoiser, loss
 from ddpm_demo.errors import UserError
 from ddpm_demo.generation import generate
 from ddpm_demo.networks import unet
-from ddpm_demo.schedule import Schedule
+from ddpm_demo.schedule import trained_schedule
 from ddpm_demo.settings import Settings
 from ddpm_demo.state import load_state, save_state
 
@@ -91,7 +91,7 @@ def train(
     step, seconds_before, mean_loss = progress["step"], progress["seconds"], progress["loss"]
     first_step = step
     prepared = accelerator.prepare(net)
-    denoiser = Denoiser(prepared, Schedule.named(settings.schedule), settings.prediction, classes)
+    denoiser = Denoiser(prepared, trained_schedule(settings.schedule, settings.time), settings.prediction, classes)
     codec, data = Codec(settings.patch), data.to(accelerator.device)
 
     def averaged() -> Model:
@@ -176,12 +176,12 @@ def train_step(accelerator, denoiser, codec, images, label, optimizer, rate: flo
         images = torch.where(torch.rand(count, 1, 1, 1, device=device) < 0.5, images.flip(-1), images)
     if denoiser.num_classes:
         label = torch.where(torch.rand(count, device=device) < settings.label_dropout, denoiser.num_classes, label)
-    # Stratified timesteps: image i of the batch draws from the i-th of B equal parts of 0 .. T-1 (less variance).
-    T, processes = len(denoiser.schedule), accelerator.num_processes
+    # Stratified timesteps: image i of the batch draws from the i-th of B equal parts of the time (less variance).
+    processes = accelerator.num_processes
     place = torch.arange(count) * processes + accelerator.process_index
-    t = ((place + torch.rand(count)) / (count * processes) * T).long().clamp(max=T - 1)
+    log_snr = denoiser.schedule.at((place + torch.rand(count)) / (count * processes))
     x0 = codec.encode(images)
-    losses = loss(denoiser, x0, denoiser.schedule.log_snr(t), torch.randn_like(x0), label, settings.loss_weighting)
+    losses = loss(denoiser, x0, log_snr, torch.randn_like(x0), label, settings.loss_weighting)
     optimizer.zero_grad()
     accelerator.backward(losses.mean())
     accelerator.clip_grad_norm_(denoiser.net.parameters(), 1.0)

@@ -2,7 +2,7 @@ import pytest
 import torch
 from diffusers import DDPMScheduler
 
-from ddpm_demo.schedule import SCHEDULES, Schedule
+from ddpm_demo.schedule import SCHEDULES, Schedule, trained_schedule
 
 DIFFUSERS = {"linear": "linear", "quadratic": "scaled_linear", "cosine": "squaredcos_cap_v2", "sigmoid": "sigmoid"}
 
@@ -63,3 +63,28 @@ def test_a_wrong_name_or_table_is_named():
         Schedule.named("cosin")
     with pytest.raises(ValueError, match="between 0 and 1"):
         Schedule(torch.tensor([0.1, 1.5]))
+
+
+def test_continuous_time_is_the_limit_of_the_linear_schedule():
+    continuous, linear = trained_schedule("linear", "continuous"), Schedule.named("linear")
+    assert (continuous.log_snrs - linear.log_snrs).abs().max() < 0.11
+    torch.testing.assert_close(continuous.log_snr(torch.arange(1000)), continuous.log_snrs)
+    # the integral of beta = 0.1 + 19.9 time, by quadrature
+    for time in (0.003, 0.2, 1.0):
+        points = torch.linspace(0, time, 10001, dtype=torch.float64)
+        alpha_bar = torch.exp(-torch.trapezoid(0.1 + 19.9 * points, points))
+        torch.testing.assert_close(continuous.log_snr(1000 * time - 1), torch.logit(alpha_bar), rtol=1e-9, atol=0)
+    t = torch.linspace(-0.99, 999, 4321, dtype=torch.float64)
+    torch.testing.assert_close(continuous.timestep(continuous.log_snr(t)), t, rtol=0, atol=1e-8)
+    assert continuous.range == pytest.approx((-10.05, 13.8), abs=0.02)
+    grid = continuous.grid(50)
+    assert grid[0] == continuous.range[0] and (grid.diff() > 0).all() and grid[-1] < continuous.range[1]
+
+
+def test_what_a_training_draws():
+    u = torch.linspace(0, 0.9999, 5000)
+    drawn = {time: trained_schedule("linear", time).at(u) for time in ("discrete", "continuous")}
+    assert len(drawn["discrete"].unique()) == 1000 and len(drawn["continuous"].unique()) == 5000
+    assert (drawn["discrete"] - drawn["continuous"])[100:].abs().max() < 0.1
+    with pytest.raises(ValueError, match="limit of the linear schedule"):
+        trained_schedule("cosine", "continuous")

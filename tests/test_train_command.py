@@ -116,6 +116,7 @@ def test_a_folder_of_colour_images(image_dir, tmp_path):
         (("--minutes", "1", "--epochs", "1"), "not allowed with argument"),
         (("--label-dropout", "1.5"), "1.5 is not at least 0 and below 1"),
         (("--schedule", "cosin"), "invalid choice: 'cosin'"),
+        (("--schedule", "cosine", "--time", "continuous"), "leave out --schedule cosine"),
     ],
 )
 def test_mistakes_are_sentences(options, message, tmp_path, capsys):

@@ -9,14 +9,17 @@ from accelerate import Accelerator
 from safetensors.torch import load_file
 
 from ddpm_demo import data, training
+from ddpm_demo.checkpoint import load, save
 from ddpm_demo.errors import UserError
+from ddpm_demo.generation import generate
+from ddpm_demo.schedule import ContinuousSchedule
 from ddpm_demo.settings import Settings
 from ddpm_demo.state import read_progress, saved_states
 from ddpm_demo.training import train
 
 SETTINGS = Settings(
     dataset="mnist", classes=(), image_size=28, cfg=True, label_dropout=0.2, schedule="cosine",
-    prediction="v_prediction", loss_weighting="min-snr", attention=True, widths=(8, 16), layers=1, patch=2,
+    time="discrete", prediction="v_prediction", loss_weighting="min-snr", attention=True, widths=(8, 16), layers=1, patch=2,
     dropout=0.1, flip=True, epochs=2.0, minutes=None, batch_size=32, lr=2e-3, ema_decay=0.99, mixed_precision="no",
     seed=0,
 )  # fmt: skip
@@ -129,3 +132,12 @@ def test_a_batch_that_cannot_be_shared(images, tmp_path):
 
     with pytest.raises(UserError, match="batch size 32 cannot be shared evenly by 3 processes"):
         next(train(SETTINGS, *images, tmp_path, Three()))
+
+
+def test_continuous_time_is_trained_saved_and_sampled(images, tmp_path):
+    settings = replace(SETTINGS, schedule="linear", time="continuous", epochs=0.3)
+    *_, last = go(images, tmp_path / "state", settings)
+    save(last.model, tmp_path)
+    model = load(tmp_path)
+    assert model.denoiser.schedule.range == ContinuousSchedule().range and model.training["time"] == "continuous"
+    assert generate(model, [3], steps=3, sampler="euler-maruyama").isfinite().all()

@@ -127,6 +127,9 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add("--hub-model-id", metavar="USER/NAME", help="as this repository, e.g. user/ddpm-mnist")
     add("--hub-private", action="store_true", help="visible only for you and those you invite")
     add("--classifier", action="store_true", help="train the classifier that ddpm_demo.evaluation judges with, instead")
+    add(
+        "--noise-aware", action="store_true", help="with --classifier: the one of noisy images, for classifier guidance"
+    )
     return parser.parse_args(arguments)
 
 
@@ -175,22 +178,15 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def train_classifier(options: argparse.Namespace, folder: Path) -> int:
-    """Train the judge and write it into the folder."""
-    from tqdm import tqdm
+    """Train the judge, or the noise-aware classifier, and write it into the folder."""
+    from ddpm_demo import classifier, data, noisy_classifier
 
-    from ddpm_demo import classifier, data
-
-    name = options.dataset or "mnist"
-    if (folder / classifier.FILE).exists() and not options.overwrite:
-        raise UserError(f"{folder} already holds a classifier: pass --overwrite, or another --output-dir")
+    kind, name = noisy_classifier if options.noise_aware else classifier, options.dataset or "mnist"
+    if (folder / kind.FILE).exists() and not options.overwrite:
+        raise UserError(f"{folder} already holds a {kind.FILE}: pass --overwrite, or another --output-dir")
     settings = {"classes": options.classes or (), "image_size": options.image_size or RECIPES[name].image_size}
-    train, test = (data.load(name, options.data_dir, split, **settings) for split in ("train", "test"))
-    with tqdm(total=100, bar_format="{percentage:3.0f}%|{bar}| {elapsed} < {remaining}") as bar:
-        for fraction, trained in classifier.train(train, seed=options.seed or 0):
-            bar.update(100 * fraction - bar.n)
-    correct = classifier.accuracy(trained, test)
-    path = classifier.save_classifier(trained, folder, train.label_names, correct)
-    print(f"{correct:.2%} of {len(test)} test images read correctly; written to {path}")
+    images, held_out = (data.load(name, options.data_dir, split, **settings) for split in ("train", "test"))
+    print(kind.learn(images, held_out, folder, options.seed or 0))
     return 0
 
 

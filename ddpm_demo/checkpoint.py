@@ -20,6 +20,7 @@ from ddpm_demo.codec import Codec
 from ddpm_demo.denoiser import Denoiser
 from ddpm_demo.errors import UserError
 from ddpm_demo.networks import Recorded
+from ddpm_demo.noisy_classifier import NoisyClassifier, load_noisy
 from ddpm_demo.schedule import ContinuousSchedule, Schedule
 
 MOST_LEVELS, MOST_CHANNELS = 16, 4096
@@ -36,6 +37,12 @@ class Model:
     image_size: int
     dataset: str = ""
     training: dict | None = None  # how it was trained, as in demo.json
+    noisy_classifier: NoisyClassifier | None = None  # for classifier guidance
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The classes that can be asked for: those it was trained with, or else those of its noise-aware classifier."""
+        return self.label_names or (self.noisy_classifier.label_names if self.noisy_classifier else ())
 
     @property
     def device(self) -> torch.device:
@@ -50,7 +57,8 @@ class Model:
 
     def to(self, device: str | torch.device) -> "Model":
         """The same model, its weights moved to ``device``."""
-        return replace(self, denoiser=replace(self.denoiser, net=self.denoiser.net.to(device)))
+        moved = replace(self, denoiser=replace(self.denoiser, net=self.denoiser.net.to(device)))
+        return replace(moved, noisy_classifier=self.noisy_classifier and self.noisy_classifier.to(device))
 
 
 def save(model: Model, folder: str | Path) -> None:
@@ -135,6 +143,7 @@ def load_folder(folder: Path) -> Model:
         image_size=about["image_size"],
         dataset=about["dataset"],
         training=about["training"],
+        noisy_classifier=load_noisy(folder),
     )
 
 

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from ddpm_demo.data import Data
 from ddpm_demo.errors import UserError
@@ -63,6 +64,22 @@ def train(data: Data, epochs: int = 8, batch_size: int = 128, seed: int = 0) -> 
         optimizer.step()
         schedule.step()
         yield (step + 1) / steps, classifier
+
+
+def learn(data: Data, held_out: Data, folder: Path, seed: int = 0) -> str:
+    """Train with a bar and write ``classifier.safetensors`` into the folder; returns a sentence."""
+    trained = shown(train(data, seed=seed))
+    correct = accuracy(trained, held_out)
+    path = save_classifier(trained, folder, data.label_names, correct)
+    return f"{correct:.2%} of {len(held_out)} test images read correctly; written to {path}"
+
+
+def shown(training: Iterator[tuple[float, nn.Module]]) -> nn.Module:
+    """What a training ends with, with a bar while it lasts."""
+    with tqdm(total=100, bar_format="{percentage:3.0f}%|{bar}| {elapsed} < {remaining}") as bar:
+        for fraction, trained in training:
+            bar.update(100 * fraction - bar.n)
+    return trained
 
 
 @torch.no_grad()

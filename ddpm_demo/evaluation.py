@@ -83,7 +83,7 @@ def planned(samples: int) -> Iterator[tuple[dict, int]]:
 
 def evaluations(setting: dict) -> int:
     """Network evaluations an image takes, about: what the map's progress is counted in."""
-    calls = 2 * setting["steps"] - 1 if SAMPLERS[setting["sampler"]].solver == "heun" else setting["steps"]
+    calls = setting["steps"] * SAMPLERS[setting["sampler"]].calls
     return calls if setting["weight"] in (0, -1) else 2 * calls
 
 

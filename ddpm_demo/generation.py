@@ -11,7 +11,7 @@ from ddpm_demo import samplers
 from ddpm_demo.checkpoint import Model
 from ddpm_demo.denoiser import alpha_sigma
 from ddpm_demo.errors import UserError
-from ddpm_demo.guidance import ClassifierFree, Completion
+from ddpm_demo.guidance import ByClassifier, ClassifierFree, Completion
 from ddpm_demo.samplers import SAMPLERS, VARIANCES, Step
 from ddpm_demo.schedule import SCHEDULES, Schedule
 
@@ -30,6 +30,9 @@ def sample(
     seed: int | Sequence[int] = 0,
     variance: str = "posterior",
     interval: tuple[float, float] = (-inf, inf),
+    scale: float = 0.0,
+    tolerance: float = 1e-3,
+    snr: float = 0.16,
     image: Tensor | None = None,
     start: float | None = None,
     keep: Tensor | None = None,
@@ -41,11 +44,17 @@ def sample(
     log-SNR lies in ``interval``. ``variance`` is DDPM's choice of reverse variance, "posterior" or "beta". Image k
     starts from the noise of ``seed + k``, or of the k-th of several seeds, whatever the other images or the device.
 
+    ``scale`` is that of classifier guidance (Dhariwal & Nichol 2021), on top of what ``weight`` gives, or on a model
+    without labels; it needs the checkpoint's noise-aware classifier. ``tolerance`` belongs to the sampler "ode", ``snr``
+    to the corrector of "pc".
+
     With ``image`` (C, H, W), [-1, 1], the walk begins at timestep ``start`` of the schedule from that image under
     noise (SDEdit, Meng et al. 2022), and what ``keep`` (H, W), bool, marks of it is kept: the rest is painted anew.
     UserError for a wrong setting.
     """
-    check(model, labels, count, weight, schedule, sampler, steps, seed, variance, interval)
+    check(model, labels, count, weight, schedule, sampler, steps, seed, variance, interval, scale)
+    between("tolerance", tolerance, 1e-6, 0.1)
+    between("snr", snr, 0, 1)
     check_image(model, image, start, keep)
     label = None if labels is None else torch.tensor(labels, dtype=torch.int64, device=model.device)
     number = len(labels) if labels is not None else count or 1
@@ -54,8 +63,10 @@ def sample(
     noise = noise_source(seeds, shape, model.device)
     grid = log_snr_grid(model, schedule, steps, start)
     denoise, x = model.denoiser, noise()
-    if label is not None:
+    if model.label_names and label is not None:
         denoise = ClassifierFree(denoise, weight, denoise.num_classes, interval)
+    if scale:
+        denoise = ByClassifier(denoise, on_images(model), scale, interval)
     if image is not None:
         known = model.codec.encode(image[None]).to(model.device)
         if keep is not None:
@@ -63,7 +74,18 @@ def sample(
             denoise = Completion(denoise, known, kept)
         alpha, sigma = (c.item() for c in alpha_sigma(grid[0]))
         x = alpha * known + sigma * x
-    walk = samplers.sample(denoise, x, grid, label, sampler=sampler, noise=noise, variance=variance, clip=True)
+    walk = samplers.sample(
+        denoise,
+        x,
+        grid,
+        label,
+        sampler=sampler,
+        noise=noise,
+        variance=variance,
+        clip=True,
+        tolerance=tolerance,
+        snr=snr,
+    )
     walked, decode = Schedule.named(schedule), model.codec.decode
     return (
         replace(
@@ -76,6 +98,11 @@ def sample(
         )
         for step in walk
     )
+
+
+def on_images(model: Model) -> Callable[[Tensor, float], Tensor]:
+    """The model's noise-aware classifier on what is diffused: patches are pixels in another order, noise stays noise."""
+    return lambda x, log_snr: model.noisy_classifier(model.codec.decode(x), log_snr)
 
 
 def generate(model: Model, labels: Sequence[int] | None = None, **settings) -> Tensor:
@@ -96,7 +123,7 @@ def noise_source(seeds: Sequence[int], shape: tuple[int, ...], device: torch.dev
     return lambda: torch.stack([torch.randn(shape, generator=g) for g in generators]).to(device)
 
 
-def check(model, labels, count, weight, schedule, sampler, steps, seed, variance, interval) -> None:
+def check(model, labels, count, weight, schedule, sampler, steps, seed, variance, interval, scale) -> None:
     """UserError that names the argument, what came and what is allowed."""
     one_of("schedule", schedule, SCHEDULES)
     one_of("sampler", sampler, SAMPLERS)
@@ -104,10 +131,13 @@ def check(model, labels, count, weight, schedule, sampler, steps, seed, variance
     whole("steps", steps, 1, 1000)
     for one in [seed] if isinstance(seed, (int, float, str, type(None))) else seed:
         whole("seed", one, 0, 2**32 - 1)
-    if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not isfinite(weight):
-        raise UserError(f"weight is {weight!r}; it must be a finite number")
-    if not -MAX_WEIGHT <= weight <= MAX_WEIGHT:
-        raise UserError(f"weight is {weight}; it must lie between -{MAX_WEIGHT:g} and {MAX_WEIGHT:g}")
+    between("weight", weight, -MAX_WEIGHT, MAX_WEIGHT)
+    between("scale", scale, -MAX_WEIGHT, MAX_WEIGHT)
+    if scale and model.noisy_classifier is None:
+        raise UserError(
+            f"scale is {scale}, but this checkpoint has no noise-aware classifier: train one with  python train.py "
+            "--classifier --noise-aware --dataset NAME --output-dir FOLDER"
+        )
     if not len(interval) == 2 or not interval[0] <= interval[1]:
         raise UserError(f"interval is {interval!r}; it must be (lowest, highest) log-SNR")
     number = len(labels) if labels is not None else 1 if count is None else count
@@ -115,17 +145,19 @@ def check(model, labels, count, weight, schedule, sampler, steps, seed, variance
         raise UserError(f"seed holds {len(seed)} numbers for {number} images; it must be one number, or one an image")
     if labels is None:
         whole("count", 1 if count is None else count, 1, 2**20)
-        if weight:
-            raise UserError(f"weight is {weight}, but guidance needs labels: pass labels, or weight 0")
+        if weight or scale:
+            raise UserError(f"weight is {weight}, scale {scale}, but guidance needs labels: pass labels, or 0 for both")
         return
-    if not model.label_names:
+    if not model.label_names and weight:
+        raise UserError(f"weight is {weight}, but this model was trained without classes: only scale can guide it")
+    if not model.label_names and not scale:
         raise UserError("labels were given, but this model was trained without classes: pass count instead")
     if count is not None and count != len(labels):
         raise UserError(f"count is {count}, but there are {len(labels)} labels: pass one of the two")
     if not len(labels):
         raise UserError("labels is empty; it must hold at least one class number")
     for label in labels:
-        whole("label", label, 0, len(model.label_names) - 1)
+        whole("label", label, 0, len(model.class_names) - 1)
 
 
 def check_image(model: Model, image: Tensor | None, start: float | None, keep: Tensor | None) -> None:
@@ -147,6 +179,14 @@ def one_of(name: str, value: str, allowed) -> None:
     """UserError unless value is one of the allowed names."""
     if not isinstance(value, str) or value not in allowed:
         raise UserError(f"{name} is {value!r}; it must be one of {', '.join(allowed)}")
+
+
+def between(name: str, value: float, lowest: float, highest: float) -> None:
+    """UserError unless value is a finite number (bool excluded) in range."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not isfinite(value):
+        raise UserError(f"{name} is {value!r}; it must be a finite number")
+    if not lowest <= value <= highest:
+        raise UserError(f"{name} is {value}; it must lie between {lowest:g} and {highest:g}")
 
 
 def whole(name: str, value: int, lowest: int, highest: int) -> None:

@@ -5,6 +5,9 @@ from math import inf
 
 import torch
 from torch import Tensor
+from torch.nn.functional import log_softmax
+
+from ddpm_demo.denoiser import alpha_sigma
 
 
 @dataclass
@@ -33,6 +36,34 @@ class ClassifierFree:
         conditional, unconditional = self.denoise(x.repeat(2, 1, 1, 1), log_snr, torch.cat([label, null])).chunk(2)
         self.direction = conditional - unconditional
         return conditional + self.weight * self.direction
+
+
+@dataclass
+class ByClassifier:
+    """Classifier guidance (Dhariwal & Nichol 2021, algorithm 1): ``D + s * sigma^2 / alpha * grad log p(label | x)``.
+
+    That is eps - s * sigma * grad: where slides write eps - lambda * grad, lambda is s * sigma. ``classify`` maps
+    (x, log_snr) to logits (N, K); ``scale`` is s, 0 guides nothing. The denoiser inside may be conditional or not.
+    """
+
+    denoise: object  # (x, log_snr, label) -> clean estimate
+    classify: object
+    scale: float
+    interval: tuple[float, float] = (-inf, inf)
+    direction: Tensor | None = None  # what s = 1 adds to D at the last call, None where nothing was guided
+
+    def __call__(self, x: Tensor, log_snr: float, label: Tensor) -> Tensor:
+        """The guided clean estimate (N, C, H, W) for x like it and label (N,)."""
+        self.direction, x0 = None, self.denoise(x, log_snr, label)
+        if self.scale == 0 or not self.interval[0] <= log_snr <= self.interval[1]:
+            return x0
+        with torch.enable_grad():
+            free = x.detach().requires_grad_()
+            log_p = log_softmax(self.classify(free, log_snr), -1)
+            (gradient,) = torch.autograd.grad(log_p.gather(1, label[:, None]).sum(), free)
+        alpha, sigma = (c.item() for c in alpha_sigma(log_snr))
+        self.direction = sigma**2 / alpha * gradient
+        return x0 + self.scale * self.direction
 
 
 @dataclass

@@ -1,11 +1,12 @@
-"""Six samplers, one step. Each walks a grid of log-SNRs from noise to image and yields every state on the way.
+"""Eight samplers, one step. Each walks a grid of log-SNRs from noise to image and yields every state on the way.
 
 |                                        | eta = 0          | eta = 1                             |
 |----------------------------------------|------------------|-------------------------------------|
 | clean estimate D at the current point  | DDIM             | DDPM (posterior variance)           |
 | D extrapolated from the previous point | DPM-Solver++(2M) | SDE-DPM-Solver++(2M)                |
 
-Heun and Euler-Maruyama solve the probability-flow ODE and the reverse SDE (Song et al. 2021) directly.
+The others solve the probability-flow ODE (Heun; Runge-Kutta to a tolerance) or the reverse SDE (Euler-Maruyama; with
+a Langevin corrector after every step) of Song et al. 2021 directly.
 """
 
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor
 
 from ddpm_demo.denoiser import alpha_sigma
+from ddpm_demo.ode import integrate, velocity
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,7 @@ class Sampler:
     eta: float = 0.0
     order: int = 1  # 2: extrapolate the clean estimate from the previous point
     solver: str = "step"
+    calls: int = 1  # of the denoiser, a step
 
 
 SAMPLERS = {
@@ -35,8 +38,12 @@ SAMPLERS = {
     "ddim": Sampler("DDIM, deterministic", "Song et al. 2021, eq. 12"),
     "dpm++2m": Sampler("DPM-Solver++(2M), deterministic", "Lu et al. 2022, algorithm 2", order=2),
     "sde-dpm++2m": Sampler("DPM-Solver++(2M), stochastic", "Lu et al. 2022, section 3.4", eta=1, order=2),
-    "heun": Sampler("Heun, probability-flow ODE", "Karras et al. 2022, algorithm 1", solver="heun"),
+    "heun": Sampler("Heun, probability-flow ODE", "Karras et al. 2022, algorithm 1", solver="heun", calls=2),
+    "ode": Sampler("Runge-Kutta to a tolerance, same ODE", "Song et al. 2021, Score SDE, eq. 13", solver="ode"),
     "euler-maruyama": Sampler("Euler-Maruyama, reverse SDE", "Song et al. 2021, Score SDE, eq. 6", eta=1, solver="sde"),
+    "pc": Sampler(
+        "Predictor-corrector, same SDE", "Song et al. 2021, Score SDE, algorithm 3", eta=1, solver="sde", calls=2
+    ),
 }
 VARIANCES = ("posterior", "beta")
 
@@ -88,6 +95,17 @@ def sde_step(x: Tensor, x0: Tensor, s: float, t: float, z: Tensor) -> Tensor:
     return x + (x / 2 + score) * B + sqrt(B) * z
 
 
+def langevin_step(x: Tensor, x0: Tensor, log_snr: float, snr: float, z: Tensor) -> Tensor:
+    """A step of Langevin dynamics at one log-SNR (Song et al. 2021, Score SDE, algorithm 5): x + e * score + sqrt(2e) * z.
+
+    e = 2 (snr * |z| / |score|)^2, with the ratio of the norms at its expected value sigma, so that no image depends on
+    the others of its batch.
+    """
+    sigma = alpha_sigma(log_snr)[1].item()
+    size = 2 * (snr * sigma) ** 2
+    return x - size / sigma * implied_noise(x, x0, log_snr) + sqrt(2 * size) * z
+
+
 @torch.no_grad()
 def sample(
     denoise: Callable[[Tensor, float, Tensor | None], Tensor],
@@ -99,10 +117,14 @@ def sample(
     noise: Callable[[], Tensor] | None = None,
     variance: str = "posterior",
     clip: bool = False,
+    tolerance: float = 1e-3,
+    snr: float = 0.16,
 ) -> Iterator[Step]:
     """Walk x (N, C, H, W), Gaussian noise, along the rising log_snrs and on to the clean image; yield each Step.
 
     ``noise()`` draws fresh noise like x for the stochastic samplers. ``clip`` keeps clean estimates in [-1, 1].
+    ``tolerance`` is the error that "ode" may make in a stride of its own choice: the grid is only where it is watched.
+    ``snr`` is the signal-to-noise ratio of the corrector of "pc".
     ValueError for an unknown sampler or variance.
     """
     check(sampler, variance)
@@ -116,15 +138,23 @@ def sample(
         x0 = denoise(x, log_snr, label)
         return x0.clamp(-1, 1) if clip else x0
 
+    if method.solver == "ode":
+        path = integrate(lambda x, s: velocity(x, estimate(x, s), s), x, grid[:-1], tolerance)
     for index, (s, t) in enumerate(pairwise(grid)):
+        if method.solver == "ode":
+            x = next(path)[0]
         x0 = estimate(x, s)
         direction = getattr(denoise, "direction", None)
         yield Step(index, len(grid) - 1, s, nan, x, x0, implied_noise(x, x0, s), direction, nfe)
         if t == inf:
             return  # the last step, to the clean image, would only return x0
         z = noise() if method.eta else None
+        if method.solver == "ode":
+            continue
         if method.solver == "sde":
             x = sde_step(x, x0, s, t, z)
+            if method.calls == 2:
+                x = langevin_step(x, estimate(x, t), t, snr, noise())
             continue
         towards = x0
         if method.solver == "heun":

@@ -1,5 +1,7 @@
 """Every sampler against diffusers' update rules in float64, and against the analytic optimum of a mixture."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler, HeunDiscreteScheduler
@@ -110,7 +112,7 @@ def test_every_sampler_draws_the_mixture(sampler, name):
     assert gap < (0.05 if name in ("linear", "sigmoid") else 0.035)  # 0.015 is what 8,000 true draws give
 
 
-@pytest.mark.parametrize("sampler", ["ddim", "dpm++2m", "heun"])
+@pytest.mark.parametrize("sampler", ["ddim", "dpm++2m", "heun", "ode"])
 def test_two_schedules_reach_the_same_end_of_the_ode(sampler):
     """The probability-flow ODE depends on the noise alone: the schedule only chooses where to stop on the way."""
     cosine, sigmoid = walk(sampler, 1000, "cosine", 2000), walk(sampler, 1000, "sigmoid", 2000)
@@ -159,8 +161,11 @@ def test_heun_agrees_with_diffusers_as_the_stride_shrinks():
 def test_what_a_step_says(sampler):
     steps = list(sample(mixture, X, Schedule.named("cosine").grid(5), sampler=sampler, clip=True, noise=drawn()))
     assert [step.index for step in steps] == [0, 1, 2, 3, 4] and {step.total for step in steps} == {5}
-    calls = [1, 3, 5, 7, 9] if sampler == "heun" else [1, 2, 3, 4, 5]
-    assert [step.nfe for step in steps] == calls
+    calls = [step.nfe for step in steps]
+    if sampler == "ode":  # as many as the tolerance takes
+        assert all(a < b for a, b in pairwise(calls)) and calls[0] == 1 and calls[-1] > 15
+    else:
+        assert calls == [1 + SAMPLERS[sampler].calls * k for k in range(5)]
     for step in steps:
         alpha, sigma = alpha_sigma(step.log_snr)
         torch.testing.assert_close(alpha * step.x0 + sigma * step.eps, step.x)

@@ -78,7 +78,11 @@ def test_continuous_time_is_the_limit_of_the_linear_schedule():
     torch.testing.assert_close(continuous.timestep(continuous.log_snr(t)), t, rtol=0, atol=1e-8)
     assert continuous.range == pytest.approx((-10.05, 13.8), abs=0.02)
     grid = continuous.grid(50)
-    assert grid[0] == continuous.range[0] and (grid.diff() > 0).all() and grid[-1] < continuous.range[1]
+    assert (
+        grid[0].item() == pytest.approx(continuous.range[0])
+        and (grid.diff() > 0).all()
+        and grid[-1] < continuous.range[1]
+    )
 
 
 def test_what_a_training_draws():

@@ -233,7 +233,7 @@ def completed(catalogue: Catalogue, live: bool, settings: dict, session: str) ->
 
 def kind(run: Run) -> tuple:
     """What decides how long a step takes."""
-    return run.used["checkpoint"], run.images, run.used["weight"] in (0, -1), run.used["sampler"] == "heun"
+    return run.used["checkpoint"], run.images, run.used["weight"] in (0, -1), SAMPLERS[run.used["sampler"]].calls
 
 
 def affordable(run: Run) -> int:
@@ -269,8 +269,10 @@ def remarks(settings: dict) -> str:
         said.append(f"Guided only where the log-SNR is between {low:g} and {high:g}.")
     if settings["variance"] != DEFAULTS["variance"] and method and not (method.eta and method.solver == "step"):
         said.append("The reverse variance matters to DDPM and stochastic DPM-Solver++ only.")
-    if method and method.solver == "heun":
-        said.append("Heun asks the network twice a step.")
-    if settings["sampler"] in ("ddpm", "euler-maruyama") and (settings["steps"] or 0) < 50:
+    if method and method.calls == 2:
+        said.append("This sampler asks the network twice a step.")
+    if method and method.solver == "ode":
+        said.append("It takes strides of its own, to the tolerance chosen below; the steps are where it is watched.")
+    if settings["sampler"] in ("ddpm", "euler-maruyama", "pc") and (settings["steps"] or 0) < 50:
         said.append("With so few steps this sampler stays noisy: try 100 or more.")
     return " ".join(said)

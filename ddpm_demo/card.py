@@ -122,6 +122,12 @@ def card(about: dict, metrics: dict, animated: bool = False) -> str:
     ]
     if metrics.get("quality"):
         parts.append(measured(metrics))
+    if told := metrics.get("bits_per_dim"):
+        parts.append(
+            f"## Likelihood\n\n```\npython -m ddpm_demo.evaluation --checkpoint FOLDER --data-dir DIR --bits-per-dim "
+            f"{told['images']}\n```\n\n{likelihood(told)}\n\n{told['images']} test images without their labels, +- the "
+            "standard error. A bound is of the stochastic samplers; the ODE is a model of its own.\n"
+        )
     label = ", torch.full((8,), 3)" if names else ""
     parts.append(
         "## With diffusers alone\n\n```python\nimport torch\nfrom diffusers import DDPMScheduler, UNet2DModel\n\n"
@@ -152,6 +158,22 @@ def card(about: dict, metrics: dict, animated: bool = False) -> str:
     )
     parts.append(LIMITS)
     return "\n".join(parts)
+
+
+def likelihood(told: dict) -> str:
+    """What the test images cost in bits per dimension, three ways, as Markdown."""
+
+    def cell(figure: dict) -> str:
+        return f"{figure['mean']:.3f} ± {figure['se']:.3f}"
+
+    names = {"posterior": "bound, posterior variance", "beta": "bound, variance beta", "continuous": "continuous bound"}
+    lines = ["| bits per dimension | L_T | L_t | L_0 | together |", "|---|---|---|---|---|"]
+    for name, title in names.items():
+        row = told[name]
+        lines.append(f"| {title} | " + " | ".join(cell(row[part]) for part in ("L_T", "L_t", "L_0", "total")) + " |")
+    if "ode" in told:
+        lines.append(f"| probability-flow ODE ({told['ode']['images']} images) | | | | {cell(told['ode'])} |")
+    return "\n".join(lines)
 
 
 def measured(metrics: dict) -> str:

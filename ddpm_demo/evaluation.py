@@ -7,14 +7,13 @@ Beside each figure stands what as many real images would get. What is measured a
 python -m ddpm_demo.evaluation --weight 0 1 --samples 8192      two settings
 python -m ddpm_demo.evaluation --map --samples 512              slices of the setting space, for the app's maps
 python -m ddpm_demo.evaluation --over-time --samples 1024       the snapshots of  train.py --snapshots
+python -m ddpm_demo.evaluation --bits-per-dim 10000             likelihood of so many test images, three ways
 accelerate launch --multi_gpu --num_processes 2 -m ddpm_demo.evaluation ...    shared by several GPUs or processes
 """
 
 import argparse
 import sys
 import time
-from collections.abc import Iterator
-from itertools import product
 from pathlib import Path
 
 import torch
@@ -22,6 +21,7 @@ from accelerate import PartialState
 from accelerate.utils import gather_object
 from tqdm import tqdm
 
+from ddpm_demo import card, likelihood
 from ddpm_demo import data as datasets
 from ddpm_demo.card import write_card
 from ddpm_demo.checkpoint import Model, load
@@ -33,58 +33,16 @@ from ddpm_demo.pictures import picture
 from ddpm_demo.quality import Judge, inception_fid, inception_metric, joined, nearest, read
 from ddpm_demo.samplers import SAMPLERS, VARIANCES
 from ddpm_demo.schedule import SCHEDULES
+from ddpm_demo.slices import FEWEST, as_arguments, cells_of, evaluations, planned
 
 CPU_BATCH, GPU_BATCH = 64, 512  # on a CPU, larger batches only leave the cache
 SHEET = 20  # samples shown beside their nearest training images
-APP = {
-    "schedule": "cosine",
-    "sampler": "dpm++2m",
-    "steps": 20,
-    "weight": 1.0,
-    "variance": "posterior",
-    "interval": None,
-}
-FEWEST = 2 * FEATURES  # samples that a covariance of the features can be estimated from
-# The slices of --map, cheapest first. The many steps of the last two are measured on the fewest samples.
-MAP = {
-    "schedule by steps": {"weight": [0.0], "schedule": list(SCHEDULES), "steps": [3, 5, 10, 20, 50]},
-    "sampler by steps": {"weight": [0.0], "sampler": list(SAMPLERS), "steps": [3, 5, 10, 20, 50]},
-    "weight by interval": {"weight": [0.5, 1.0, 2.0, 4.0], "interval": [None, [-20.0, 0.0], [-3.0, 3.0], [0.0, 20.0]]},
-    "weight by sampler": {"weight": [-1.0, 0.0, 1.0, 2.0, 4.0, 8.0], "sampler": list(SAMPLERS)},
-    "variance by steps": {
-        "weight": [0.0], "sampler": ["ddpm"], "variance": list(VARIANCES), "steps": [5, 10, 20, 50, 200],
-    },
-    "200 steps": {"weight": [0.0], "sampler": list(SAMPLERS), "steps": [200]},
-    "1000 steps": {"weight": [0.0], "sampler": ["ddpm", "ddim", "dpm++2m"], "steps": [1000]},
-}  # fmt: skip
-
 TABLES = (  # what of the map is printed, too
     ("FID, less that of as many real images, w = 0, dpm++2m:", "schedule", "steps",
      {"weight": 0.0, "sampler": "dpm++2m", "variance": "posterior", "interval": None, "seed": 0}),
     ("the same under DDPM's two reverse variances:", "variance", "steps",
      {"weight": 0.0, "sampler": "ddpm", "schedule": "cosine", "interval": None, "seed": 0}),
 )  # fmt: skip
-
-
-def cells_of(axes: dict) -> list[dict]:
-    """Every combination of some settings' values, the others as in the app."""
-    return [APP | dict(zip(axes, values)) for values in product(*axes.values())]
-
-
-def planned(samples: int) -> Iterator[tuple[dict, int]]:
-    """(setting, number of samples) of the map, no setting twice; of more than 50 steps, the fewest samples."""
-    seen = []
-    for axes in MAP.values():
-        for setting in cells_of(axes):
-            if setting not in seen:
-                seen.append(setting)
-                yield setting, samples if setting["steps"] <= 50 else min(samples, FEWEST)
-
-
-def evaluations(setting: dict) -> int:
-    """Network evaluations an image takes, about: what the map's progress is counted in."""
-    calls = setting["steps"] * SAMPLERS[setting["sampler"]].calls
-    return calls if setting["weight"] in (0, -1) else 2 * calls
 
 
 def draw(model: Model, judge: Judge, setting: dict, count: int, seed: int, bar: tqdm):
@@ -94,7 +52,7 @@ def draw(model: Model, judge: Judge, setting: dict, count: int, seed: int, bar: 
     returns them all. ``bar`` counts network evaluations.
     """
     state = PartialState()
-    labels = torch.arange(count) % len(model.label_names) if model.label_names else None
+    labels = torch.arange(count) % len(model.class_names) if model.label_names or setting["scale"] else None
     batches = torch.arange(count).split(CPU_BATCH if model.device.type == "cpu" else GPU_BATCH)
     mine = []
     for place in range(state.process_index, len(batches), state.num_processes):
@@ -129,9 +87,14 @@ def main(arguments: list[str] | None = None) -> int:
     add("--steps", type=int, nargs="+", default=[20], help="(default: 20)")
     add("--variance", choices=VARIANCES, nargs="+", default=["posterior"], help="of ddpm (default: posterior)")
     add("--interval", type=float, nargs=2, metavar=("LOW", "HIGH"), help="guide only at these log-SNRs")
+    add("--scale", type=float, nargs="+", default=[0.0], help="of classifier guidance (default: 0)")
     add("--seed", type=int, default=0, help="(default: %(default)s)")
     add("--map", action="store_true", help="measure slices of the setting space instead; Ctrl-C and run again: goes on")
     add("--over-time", action="store_true", help="measure the snapshots of the training instead (train.py --snapshots)")
+    add("--bits-per-dim", type=int, metavar="IMAGES", help="measure the likelihood of so many test images instead")
+    add("--draws", type=int, default=10, help="with it: noise levels an image (default: %(default)s)")
+    add("--ode-images", type=int, default=256, help="with it: so many of them by the ODE, too (default: %(default)s)")
+    add("--tolerance", type=float, default=1e-3, help="with it: of the ODE (default: %(default)s)")
     add("--again", action="store_true", help="measure anew what is in metrics.json already")
     add("--inception", action="store_true", help="also the standard FID, on Inception features (downloads its weights)")
     options = parser.parse_args(arguments)
@@ -153,6 +116,8 @@ def evaluate(options: argparse.Namespace) -> None:
     state = PartialState(cpu=not torch.accelerator.is_available())
     folder = Path(options.checkpoint)
     model = load(folder, state.device)
+    if options.bits_per_dim:
+        return bits_per_dim(options, model)
     plan = asked_for(options, model)
     inception = inception_metric() if options.inception else None
     judge, judged = judge_for(options, folder, model)
@@ -174,23 +139,18 @@ def evaluate(options: argparse.Namespace) -> None:
 def asked_for(options: argparse.Namespace, model: Model) -> list[tuple[dict, int]]:
     """(setting, number of samples) of all that is to be measured; UserError for a wrong setting."""
     if options.map:
-        plan = list(planned(options.samples))
+        plan = [cell for cell in planned(options.samples) if model.noisy_classifier or not cell[0]["scale"]]
     else:
-        names = ("weight", "schedule", "sampler", "steps", "variance")
+        names = ("weight", "schedule", "sampler", "steps", "variance", "scale")
         axes = {name: getattr(options, name) for name in names} | {"interval": [options.interval]}
         plan = [(setting, options.samples) for setting in cells_of(axes)]
-    if not model.label_names:  # nothing to guide
+    if not model.class_names:  # nothing to guide
         plan = [(setting | {"weight": 0.0, "interval": None}, count) for setting, count in plan]
         plan = [cell for k, cell in enumerate(plan) if cell not in plan[:k]]
     for setting, _ in plan:
-        labels = [0] if model.label_names else None
+        labels = [0] if model.class_names and (model.label_names or setting["scale"]) else None
         sample(model, labels, **as_arguments(setting, options.seed))  # checks, and draws nothing until it is walked
     return plan
-
-
-def as_arguments(setting: dict, seed: int) -> dict:
-    """A setting as the keywords of ``sample``."""
-    return setting | {"interval": tuple(setting["interval"] or (-torch.inf, torch.inf)), "seed": seed}
 
 
 def measure_all(options, model: Model, judge: Judge, metrics: Metrics, plan: list, inception) -> None:
@@ -241,14 +201,39 @@ def sentence(setting: dict, count: int, cell: dict) -> str:
     """A measured setting in a line."""
     asked = f"{cell['accuracy']:.2%} read as asked, " if "accuracy" in cell else ""
     variance = f" ({setting['variance']} variance)" if setting["variance"] != "posterior" else ""
+    scale = f", classifier guidance {setting['scale']:g}" if setting["scale"] else ""
     interval = f" within log-SNR {setting['interval']}" if setting["interval"] else ""
     inception = f", Inception FID {cell['inception_fid']:.2f}" if "inception_fid" in cell else ""
     return (
         f"{setting['sampler']}{variance}, {setting['steps']} steps, {setting['schedule']}, w = {setting['weight']:g}"
-        f"{interval}: {asked}FID {cell['fid_test']:.3f} to test ({cell['reference']['fid_test']:.3f} for as many real "
+        f"{scale}{interval}: {asked}FID {cell['fid_test']:.3f} to test ({cell['reference']['fid_test']:.3f} for as many real "
         f"images), {cell['fid_train']:.3f} to train, precision {cell['precision']:.3f}, recall {cell['recall']:.3f}; "
         f"{count} samples{inception}"
     )
+
+
+def bits_per_dim(options: argparse.Namespace, model: Model) -> None:
+    """Measure the likelihood of test images, write it into metrics.json and the card, and print it."""
+    size = {"classes": tuple(model.training["classes"]), "image_size": model.image_size}
+    test = datasets.load(model.dataset, options.data_dir, "test", **size)
+    count = min(options.bits_per_dim, len(test))
+    images = test.batch(torch.randperm(len(test), generator=torch.Generator().manual_seed(options.seed))[:count])[0]
+    metrics, began = Metrics(Path(options.checkpoint)), time.perf_counter()
+    with tqdm(unit=" evaluations", unit_scale=True, mininterval=0.2 if sys.stderr.isatty() else 30) as bar:
+        steps = likelihood.measure(
+            model,
+            images,
+            draws=options.draws,
+            ode_images=options.ode_images,
+            tolerance=options.tolerance,
+            seed=options.seed,
+        )
+        for evaluations, report in steps:
+            bar.update(evaluations)
+    metrics.told["bits_per_dim"] = report | {"seconds": time.perf_counter() - began}
+    metrics.write()
+    write_card(Path(options.checkpoint))
+    say(card.likelihood(metrics.told["bits_per_dim"]))
 
 
 def judge_for(options: argparse.Namespace, folder: Path, model: Model) -> tuple[Judge, float]:

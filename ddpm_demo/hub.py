@@ -29,7 +29,7 @@ NEEDED = (
 )
 # What of a checkpoint travels, in both directions: never training states, snapshots or pickles.
 PARTS = ["unet/*.json", "unet/*.safetensors", "scheduler/*.json", "demo.json", "model_index.json",
-         "pipeline.py", "classifier.safetensors", "metrics.json",
+         "pipeline.py", "classifier.safetensors", "noisy_classifier.safetensors", "metrics.json",
          "metrics.jsonl", "speed.json", "peer.json", "README.md", "samples.png", "examples.png", "nearest.png",
          "denoising.webp", "samples/step-*.png"]  # fmt: skip
 WAITS = (1, 2, 4)  # seconds before each further try, when the Hub itself is in trouble

@@ -5,7 +5,8 @@
   "classifier_test_accuracy": 0.9968,   of the judge
   "floor": 0.0047,                      FID of all real test images to all training images
   "quality": [{                         a cell for every measured setting
-    "setting": {"schedule", "sampler", "steps", "weight", "variance", "interval", "seed", "samples"},
+    "setting": {"schedule", "sampler", "steps", "weight", "variance", "interval", "scale", "seed",
+                "samples"},
     "fid_test", "fid_train",            Frechet distance on the judge's features
     "precision", "recall",              improved precision and recall, against the test images
     "accuracy",                         fraction read as the class asked for (not if unconditional)
@@ -15,7 +16,9 @@
     "seconds"
   }],
   "memorised": {"samples", "median", "median_of_test_images", "closer_than_99_percent_of_test_images", "setting"},
-  "over_time": [{"training": {"steps", "seconds", "batch_size"}, "setting", and figures as above}]
+  "over_time": [{"training": {"steps", "seconds", "batch_size"}, "setting", and figures as above}],
+  "bits_per_dim": {"images", "draws", "posterior", "beta", "continuous": {"L_T", "L_t", "L_0", "total": {"mean", "se"}},
+                   "curve": {"t", "posterior", "beta"}, "ode": {"mean", "se", "images", "tolerance", "calls"}}
 }
 """
 
@@ -64,7 +67,10 @@ def find(cells: list[dict], setting: dict, seed: int = 0) -> dict | None:
 def read_metrics(folder: Path) -> dict:
     """What was measured of a checkpoint, empty if nothing."""
     path = folder / "metrics.json"
-    return json.loads(path.read_text()) if path.is_file() else {}
+    told = json.loads(path.read_text()) if path.is_file() else {}
+    for cell in [*told.get("quality", []), *told.get("over_time", [])]:
+        cell["setting"].setdefault("scale", 0.0)  # files from before there was classifier guidance
+    return told
 
 
 def excess(cell: dict) -> float:

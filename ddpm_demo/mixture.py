@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ddpm_demo import samplers
-from ddpm_demo.denoiser import alpha_sigma
+from ddpm_demo.denoiser import alpha_sigma, per_image
 from ddpm_demo.schedule import Schedule
 
 
@@ -31,12 +31,12 @@ class Mixture:
         z = (x[..., None] - alpha * centres) / deviation
         return (shares * torch.exp(-(z**2) / 2) / (deviation * (2 * torch.pi) ** 0.5)).sum(-1)
 
-    def denoise(self, x: Tensor, log_snr: float, label: Tensor | None = None) -> Tensor:
-        """The optimal clean estimate E[x_0 | x], like x: a denoiser for every sampler."""
+    def denoise(self, x: Tensor, log_snr: Tensor | float, label: Tensor | None = None) -> Tensor:
+        """The optimal clean estimate E[x_0 | x], like x, at a log-SNR (a number, or one an x): a denoiser for everyone."""
         shares, centres, widths = self.parts()
-        alpha, sigma = alpha_sigma(log_snr)
-        variance = (alpha * widths) ** 2 + sigma**2
         x = x[..., None]
+        alpha, sigma = (per_image(c, x) for c in alpha_sigma(log_snr))
+        variance = (alpha * widths) ** 2 + sigma**2
         logits = shares.log() - variance.log() / 2 - (x - alpha * centres) ** 2 / (2 * variance)
         return (torch.softmax(logits, -1) * (centres + alpha * widths**2 / variance * (x - alpha * centres))).sum(-1)
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from conftest import run, tiny_model
 
-from ddpm_demo import checkpoint, classifier, data, evaluation, quality
+from ddpm_demo import checkpoint, classifier, data, evaluation, quality, slices
 from ddpm_demo.errors import UserError
 from ddpm_demo.generation import generate
 from ddpm_demo.metrics import Metrics, find
@@ -78,7 +78,7 @@ def test_the_command_measures_and_writes(folder, mnist_dir):
     for cell in cells(folder):
         assert cell["fid_test"] > 0 and 0 <= cell["accuracy"] <= 1 and 0 <= cell["recall"] <= 1
         assert cell["setting"] == {"schedule": "cosine", "sampler": "dpm++2m", "steps": 2, "variance": "posterior",
-                                   "interval": None, "seed": 0, "samples": 256, "weight": cell["setting"]["weight"]}  # fmt: skip
+                                   "interval": None, "scale": 0.0, "seed": 0, "samples": 256, "weight": cell["setting"]["weight"]}  # fmt: skip
     assert "read as asked" in finished.stdout + finished.stderr
     assert "## Measured by" in (folder / "README.md").read_text() and (folder / "nearest.png").is_file()
     refused = run(*command, "--samples", "20")
@@ -111,7 +111,7 @@ def test_other_weights_start_a_new_file(folder, mnist_dir, capsys):
 
 def test_a_map_that_was_interrupted_goes_on(folder, mnist_dir, monkeypatch, capsys):
     monkeypatch.setattr(
-        evaluation, "MAP", {"a": {"steps": [1, 2], "weight": [0.0]}, "b": {"weight": [0.0, 1.0], "steps": [2]}}
+        slices, "MAP", {"a": {"steps": [1, 2], "weight": [0.0]}, "b": {"weight": [0.0, 1.0], "steps": [2]}}
     )
     drawn, draw = [], evaluation.draw
 
@@ -130,10 +130,12 @@ def test_a_map_that_was_interrupted_goes_on(folder, mnist_dir, monkeypatch, caps
 
 
 def test_the_map_is_as_promised():
-    plan = list(evaluation.planned(512))
+    plan = list(slices.planned(512))
     settings = [setting for setting, _ in plan]
     assert all(settings.count(setting) == 1 for setting in settings)
-    assert {s["sampler"] for s in settings} == set(SAMPLERS) and {s["schedule"] for s in settings} == set(SCHEDULES)
+    assert {s["sampler"] for s in settings} == set(SAMPLERS) - {"ode"} and {s["schedule"] for s in settings} == set(
+        SCHEDULES
+    )
     assert {s["steps"] for s in settings} >= {3, 1000} and {s["weight"] for s in settings} >= {-1, 8}
     assert all(count == (512 if s["steps"] <= 50 else 256) for s, count in plan)
     assert len({str(s["interval"]) for s in settings}) == 4 and {s["variance"] for s in settings} == {
@@ -144,7 +146,7 @@ def test_the_map_is_as_promised():
 
 @pytest.mark.parametrize("sampler, weight, steps", [("heun", 1.0, 3), ("ddim", 0.0, 3), ("ddpm", -1.0, 2)])
 def test_progress_counts_the_evaluations_that_are_made(model, judge, images, sampler, weight, steps):
-    setting = evaluation.APP | {"sampler": sampler, "weight": weight, "steps": steps}
+    setting = slices.APP | {"sampler": sampler, "weight": weight, "steps": steps}
     model = replace(tiny_model(classes=10, size=28))
     measured = quality.Judge(judge, *images)
     with evaluation.bar_of([(setting, 70)]) as bar:
@@ -166,14 +168,14 @@ def test_a_mistake_is_a_sentence(folder, mnist_dir, capsys, wrong, said):
 
 def test_a_cell_is_found_by_its_setting(folder):
     metrics = Metrics(folder)
-    metrics.add(evaluation.APP, 500, 0, {"fid_test": 1})
-    metrics.add(evaluation.APP | {"interval": [-3.0, 3.0]}, 500, 0, {"fid_test": 2})
-    metrics.add(evaluation.APP, 900, 0, {"fid_test": 3})
+    metrics.add(slices.APP, 500, 0, {"fid_test": 1})
+    metrics.add(slices.APP | {"interval": [-3.0, 3.0]}, 500, 0, {"fid_test": 2})
+    metrics.add(slices.APP, 900, 0, {"fid_test": 3})
     metrics.write()
     again = Metrics(folder)
-    assert len(again.told["quality"]) == 2 and find(again.told["quality"], evaluation.APP)["fid_test"] == 3
-    assert again.has(evaluation.APP, 900, 0) and not again.has(evaluation.APP, 901, 0)
-    assert not again.has(evaluation.APP, 100, 1) and again.has(evaluation.APP | {"interval": [-3.0, 3.0]}, 100, 0)
+    assert len(again.told["quality"]) == 2 and find(again.told["quality"], slices.APP)["fid_test"] == 3
+    assert again.has(slices.APP, 900, 0) and not again.has(slices.APP, 901, 0)
+    assert not again.has(slices.APP, 100, 1) and again.has(slices.APP | {"interval": [-3.0, 3.0]}, 100, 0)
 
 
 @pytest.mark.slow
@@ -201,3 +203,14 @@ def test_snapshots_are_measured_over_time(judge, images, mnist_dir, tmp_path):
     rows = json.loads((folder / "metrics.json").read_text())["over_time"]
     assert [row["training"]["steps"] for row in rows] == [4, 8, 10] and all(row["fid_test"] > 0 for row in rows)
     assert rows[0]["training"]["seconds"] < rows[-1]["training"]["seconds"]
+
+
+def test_bits_per_dimension_are_measured_written_and_told(folder, mnist_dir, capsys):
+    command = ["--checkpoint", str(folder), "--data-dir", str(mnist_dir), "--bits-per-dim", "20", "--draws", "3"]
+    assert evaluation.main([*command, "--ode-images", "2", "--tolerance", "0.1"]) == 0
+    said = capsys.readouterr().out
+    told = Metrics(folder).told["bits_per_dim"]
+    assert told["images"] == 20 and told["ode"]["images"] == 2 and told["seconds"] > 0
+    card = (folder / "README.md").read_text()
+    figure = f"{told['beta']['total']['mean']:.3f} ± {told['beta']['total']['se']:.3f}"
+    assert figure in said and figure in card and "--bits-per-dim 20" in card

@@ -250,8 +250,9 @@ def test_another_checkpoint_is_loaded_when_chosen(tmp_path, model):
     (tmp_path / "no-checkpoint").mkdir()
     catalogue = Catalogue(model, "tiny", None, tmp_path)
     assert catalogue.names == ["tiny", "other"] and "other" not in catalogue.loaded
-    picker, weight = generate.class_picker(catalogue, "other")
+    picker, weight, scale = generate.class_picker(catalogue, "other")
     assert list(picker["choices"]) == ["a", "b", ("all 2", ALL)] and weight["visible"]
+    assert not scale["visible"]  # it has no noise-aware classifier
     assert films(catalogue, checkpoint="other", class_label="b")[-1]["done"]
 
 

@@ -11,8 +11,8 @@ from conftest import SHIPPED, frames, opened
 from PIL import Image
 
 from ddpm_demo import checkpoint
-from ddpm_demo.evaluation import APP
-from ddpm_demo.metrics import find
+from ddpm_demo.metrics import find, read_metrics
+from ddpm_demo.slices import APP
 from ddpm_demo.ui import compare, draw, evidence, forward, maps, pad, player, small_steps
 from ddpm_demo.ui.catalogue import Catalogue
 from ddpm_demo.ui.settings import DEFAULTS
@@ -190,7 +190,7 @@ def test_a_wrong_step_is_a_sentence(wrong):
 
 def test_evidence_shows_what_was_measured(shipped):
     summary, _, _, nearest, quality, rest = evidence.show(shipped, DEFAULTS)
-    metrics = json.loads((SHIPPED / "metrics.json").read_text())
+    metrics = read_metrics(SHIPPED)
     assert f"{metrics['classifier_test_accuracy']:.2%}" in summary and f"{metrics['floor']:.4f}" in summary
     here = find(metrics["quality"], maps.setting_of(DEFAULTS))
     assert "You are here" in quality and f"{here['fid_test']:.3f}" in quality and "class=here" in quality
@@ -214,7 +214,7 @@ def test_evidence_of_a_run_with_a_log(tmp_path, model):
     ]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows) + '{"torn')
     _, curves, pages, nearest, quality, rest = evidence.show(Catalogue(model, "run", folder), DEFAULTS)
-    assert nearest == rest == ""
+    assert nearest == "" and "--bits-per-dim" in rest and "<svg" not in rest
     assert "held out" in curves and curves.count("<polyline") == 2
     assert pages["value"]["count"] == 2 and pages["value"]["chunks"][0]["frames"][1]["numbers"]["after step"] == "250"
     assert "python -m ddpm_demo.evaluation --checkpoint" in quality and "/run</code>" in quality

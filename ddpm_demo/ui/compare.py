@@ -46,6 +46,7 @@ def an_example(catalogue: Catalogue) -> str:
 AXES = {
     "class": Axis(classes, classes, batched=True),
     "weight": Axis(lambda _: [-1, 0, 0.5, 1, 2, 4, 8], lambda _: [-1, 0, 1, 2, 4, 8], float),
+    "scale": Axis(lambda _: [0, 0.5, 1, 2, 4, 8, 16], lambda _: [0, 1, 2, 4, 8], float),
     "schedule": Axis(lambda _: list(SCHEDULES), lambda _: list(SCHEDULES)),
     "sampler": Axis(lambda _: list(SAMPLERS), lambda _: list(SAMPLERS)),
     "steps": Axis(lambda _: [2, 3, 4, 5, 8, 10, 20, 50, 100, 200], lambda _: [3, 5, 8, 12, 20, 50], int),

@@ -9,7 +9,10 @@ from PIL import Image
 
 from ddpm_demo.checkpoint import Model
 from ddpm_demo.generation import one_of
+from ddpm_demo.metrics import read_metrics
 from ddpm_demo.networks import parameter_count
+from ddpm_demo.noisy_classifier import accuracies
+from ddpm_demo.samplers import VARIANCES
 from ddpm_demo.ui import maps
 from ddpm_demo.ui.catalogue import Catalogue, in_words
 from ddpm_demo.ui.charts import around, lines
@@ -50,10 +53,15 @@ def show(catalogue: Catalogue, settings: dict, figure: str = "FID") -> tuple:
         model, folder = catalogue.model(settings["checkpoint"]), catalogue.folder(settings["checkpoint"])
         one_of("figure", figure, maps.FIGURES)
     there = folder or Path("nowhere")
-    metrics, rows = read_json(there / "metrics.json"), log_rows(there / "metrics.jsonl")
+    metrics, rows = read_metrics(there), log_rows(there / "metrics.jsonl")
     where = os.path.relpath(folder) if folder else settings["checkpoint"]
     peer = read_json(there / "peer.json") or []
-    rest = [maps.speed(read_json(there / "speed.json")), maps.ablation(read_json(there.parent / "ablation.json"))]
+    rest = [
+        likelihood(metrics.get("bits_per_dim"), where),
+        noisy(folder),
+        maps.speed(read_json(there / "speed.json")),
+        maps.ablation(read_json(there.parent / "ablation.json")),
+    ]
     return (
         summary_of(model, metrics, where),
         f'<div class="charts">{curves_of(rows, where)}{maps.over_time(metrics, peer)}</div>',
@@ -139,7 +147,12 @@ def quality(metrics: dict, settings: dict, where: str, figure: str = "FID") -> s
     said = ", ".join(f"{name} {maps.named(name, here[name])}" for name in maps.AXES[:4])
     exact = [cell for cell in cells if maps.same(cell, here)]
     flags = " ".join(f"--{name} {maps.named(name, here[name])}" for name in ("weight", "sampler", "steps", "schedule"))
-    drawn = [maps.tradeoff(cells, here), maps.by_steps(cells, here), *maps.maps(cells, here, figure)]
+    drawn = [
+        maps.tradeoff(cells, here),
+        maps.two_kinds(cells, here),
+        maps.by_steps(cells, here),
+        *maps.maps(cells, here, figure),
+    ]
     return "".join([
         figures(exact[0], said) if exact else missing(f"What you chose in Generate ({said})", f"{command} {flags}"),
         f'<div class="charts">{"".join(drawn)}</div>',
@@ -158,6 +171,52 @@ def figures(cell: dict, said: str) -> str:
         f"real images get {cell['reference']['fid_test']:.3f}; precision {cell['precision']:.3f} "
         f"({cell['reference']['precision']:.3f}), recall {cell['recall']:.3f} ({cell['reference']['recall']:.3f}); "
         f"{cell['setting']['samples']:,} samples.</p>"
+    )
+
+
+def likelihood(told: dict | None, where: str) -> str:
+    """What real test images cost in bits per dimension, and where along the way."""
+    command = f"python -m ddpm_demo.evaluation --checkpoint {where} --bits-per-dim"
+    if not told:
+        return missing("The likelihood of real images", f"{command} 10000")
+    t = told["curve"]["t"]
+    series = {f"variance {name}": (t, told["curve"][name]) for name in VARIANCES}
+    values = [value for _, ys in series.values() for value in ys if value > 0]
+    rows = [
+        ([name, *(f"{told[key][part]['mean']:.3f} ± {told[key][part]['se']:.3f}" for part in ("L_T", "L_t", "L_0", "total"))], False)
+        for key, name in (*((v, f"bound, variance {v}") for v in VARIANCES), ("continuous", "bound, endless steps"))
+    ]  # fmt: skip
+    if "ode" in told:
+        rows.append(
+            (["probability-flow ODE", "", "", "", f"{told['ode']['mean']:.3f} ± {told['ode']['se']:.3f}"], False)
+        )
+    chart = lines(
+        "What a step costs: Lₜ₋₁ in bits per dimension", series, around(t, "timestep t", log=True), around(values, log=True, legend_rows=1)
+    )  # fmt: skip
+    best = told["continuous"]["total"]
+    said = (
+        f'<p class="sentence"><b>Likelihood.</b> Sent with this model, a pixel of a real test image costs at most '
+        f"{best['mean']:.2f} of its 8 bits ({told['images']:,} images, without their labels). The first steps away from the "
+        f"clean image are the dear ones: there the last bits of every pixel are decided. Measured by <code>{command} "
+        f"{told['images']}</code></p>"
+    )
+    heads = ("bits per dimension", "L_T", "L_t", "L_0", "together")
+    return f'<div class="charts">{chart}</div>{said}' + maps.table("Likelihood by three routes", heads, rows)
+
+
+def noisy(folder: Path | None) -> str:
+    """How well the classifier of classifier guidance reads noisy images."""
+    shares = accuracies(folder) if folder else {}
+    if not shares:
+        return ""
+    series = {"noisy test images": (list(shares), list(shares.values()))}
+    chart = lines(
+        "The guiding classifier, by noise", series, around(list(shares), "log-SNR"), around([0, 1]), dots=True
+    )
+    return (
+        f'<div class="charts">{chart}</div><p class="sentence">The share of noisy test images that the noise-aware '
+        "classifier reads: where it is at chance, its gradient knows nothing. Trained and measured by <code>python train.py "
+        "--classifier --noise-aware</code></p>"
     )
 
 

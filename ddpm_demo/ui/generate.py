@@ -25,6 +25,7 @@ from ddpm_demo.ui.settings import (
     prepare,
 )
 
+PICKED = ("class_label", "weight", "scale")  # controls that differ between checkpoints
 LIVE_SECONDS, LEAST_STEPS = 0.09, 3  # of computing from a change to its picture, and the coarsest draft
 PACE: dict[tuple, float] = {}  # seconds a step took, by kind of run, on this machine
 NEWEST: dict[str, list] = {}  # by open page: what its user chose last, and how many steps were drawn of it
@@ -46,6 +47,10 @@ def build(demo: gr.Blocks, catalogue: Catalogue) -> dict[str, gr.components.Comp
             made["weight"] = gr.Slider(
                 -1, 8, DEFAULTS["weight"], step=0.1, label="Guidance weight w", visible=bool(model.label_names)
             )
+            made["scale"] = gr.Slider(
+                0, 16, DEFAULTS["scale"], step=0.5, label="Classifier guidance s", visible=bool(model.noisy_classifier),
+                info="by the gradient of a classifier of noisy images; alone at w = -1",
+            )  # fmt: skip
             with gr.Row():
                 go = gr.Button("Generate", variant="primary", min_width=110)
                 stop = gr.Button("Stop", interactive=False, min_width=80)
@@ -91,7 +96,7 @@ def build(demo: gr.Blocks, catalogue: Catalogue) -> dict[str, gr.components.Comp
         **now,
     ).then(changed, choice, [view, remark], **now).success(rest, choice, view, **network)
     made["checkpoint"].input(
-        lambda name: class_picker(catalogue, name), made["checkpoint"], [made["class_label"], made["weight"]], **quiet
+        lambda name: class_picker(catalogue, name), made["checkpoint"], [made[name] for name in PICKED], **quiet
     ).then(run, inputs, [view, go, stop], **network)
     api(catalogue)
     return made
@@ -111,10 +116,14 @@ def api(catalogue: Catalogue) -> None:
         variance: str = DEFAULTS["variance"],
         interval_from: float = -ALWAYS,
         interval_to: float = ALWAYS,
+        scale: float = DEFAULTS["scale"],
+        snr: float = DEFAULTS["snr"],
+        tolerance: float = DEFAULTS["tolerance"],
         checkpoint: str = "",
     ) -> tuple[Image.Image, dict]:
         values = (
-            class_label, weight, schedule, sampler, steps, seed, count, variance, interval_from, interval_to, checkpoint,
+            class_label, weight, schedule, sampler, steps, seed, count, variance, interval_from, interval_to, scale, snr,
+            tolerance, checkpoint,
         )  # fmt: skip
         return finished(catalogue, dict(zip(DEFAULTS, values)))
 
@@ -157,8 +166,8 @@ def opening(catalogue: Catalogue, settings: dict, query: Mapping[str, str]) -> I
         run = prepare(catalogue, settings)
     picker = class_picker(catalogue, run.used["checkpoint"])
     values = [gr.update(value=value) for value in run.used.values()]
-    values[0] = picker[0] | {"value": run.used["class_label"]}
-    values[1] = picker[1] | {"value": run.used["weight"]}
+    for name, update in zip(PICKED, picker):
+        values[list(DEFAULTS).index(name)] = update | {"value": run.used[name]}
     start = json.dumps(run.used)
     if start in catalogue.opened:
         yield catalogue.opened[start], *buttons_at_rest(), remarks(run.used), *values
@@ -186,11 +195,12 @@ def from_query(query: Mapping[str, str]) -> dict:
     return told
 
 
-def class_picker(catalogue: Catalogue, name: str) -> tuple[dict, dict]:
-    """The class picker and the weight as they fit a checkpoint."""
+def class_picker(catalogue: Catalogue, name: str) -> tuple[dict, ...]:
+    """What is PICKED, as it fits a checkpoint."""
     with in_words():
         model = catalogue.model(name)
-    return gr.update(choices=class_choices(model), value=ALL), gr.update(visible=bool(model.label_names))
+    free, classified = bool(model.label_names), bool(model.noisy_classifier)
+    return gr.update(choices=class_choices(model), value=ALL), gr.update(visible=free), gr.update(visible=classified)
 
 
 def forget(request: gr.Request) -> None:
@@ -233,7 +243,14 @@ def completed(catalogue: Catalogue, live: bool, settings: dict, session: str) ->
 
 def kind(run: Run) -> tuple:
     """What decides how long a step takes."""
-    return run.used["checkpoint"], run.images, run.used["weight"] in (0, -1), SAMPLERS[run.used["sampler"]].calls
+    used = run.used
+    return (
+        used["checkpoint"],
+        run.images,
+        used["weight"] in (0, -1),
+        bool(used["scale"]),
+        SAMPLERS[used["sampler"]].calls,
+    )
 
 
 def affordable(run: Run) -> int:
@@ -258,12 +275,13 @@ def remarks(settings: dict) -> str:
     except UserError as error:
         return str(error)
     method = SAMPLERS.get(settings["sampler"])
-    meaning = {-1: ", the class is ignored", 0: ", the class without guidance"}.get(weight, "")
+    ignored = ", the network ignores the class" if settings["scale"] else ", the class is ignored"
+    meaning = {-1: ignored, 0: ", the class without guidance"}.get(weight, "")
     said = [f"w = {weight:g}, called guidance_scale {weight + 1:g} in diffusers{meaning}."]
     narrowed = low > -ALWAYS or high < ALWAYS
     if low > high:
         said.append("The guidance interval ends before it begins.")
-    elif narrowed and weight in (0, -1):
+    elif narrowed and weight in (0, -1) and not settings["scale"]:
         said.append("The guidance interval has no effect at this weight.")
     elif narrowed:
         said.append(f"Guided only where the log-SNR is between {low:g} and {high:g}.")

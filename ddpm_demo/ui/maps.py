@@ -7,7 +7,7 @@ from ddpm_demo.schedule import SCHEDULES
 from ddpm_demo.ui.charts import around, heat, lines
 from ddpm_demo.ui.settings import ALWAYS
 
-AXES = ("schedule", "sampler", "steps", "weight", "variance", "interval")
+AXES = ("schedule", "sampler", "steps", "weight", "variance", "interval", "scale")
 # (down, across) of the maps; each is drawn where at least two by two of its cells were measured.
 PAIRS = (
     ("sampler", "steps"),
@@ -31,9 +31,9 @@ LEAST = 0.003  # a logarithmic axis ends there: chance can carry an FID below th
 def setting_of(settings: dict) -> dict:
     """What the page's settings are called where they were measured."""
     ends = settings["interval_from"], settings["interval_to"]
-    interval = None if not settings["weight"] or ends == (-ALWAYS, ALWAYS) else list(ends)
+    interval = None if not (settings["weight"] or settings["scale"]) or ends == (-ALWAYS, ALWAYS) else list(ends)
     variance = settings["variance"] if settings["sampler"] == "ddpm" else "posterior"
-    named = {name: settings[name] for name in ("schedule", "sampler", "steps", "weight")}
+    named = {name: settings[name] for name in ("schedule", "sampler", "steps", "weight", "scale")}
     return named | {"variance": variance, "interval": interval}
 
 
@@ -81,8 +81,8 @@ def one_map(cells: list[dict], down: str, across: str, here: dict, figure: str) 
         shades[place] = (1 - (abs(found - best) / (abs(worst - best) or 1)) ** 0.5, text.format(found))
     first = cells[0]["setting"]
     words = {"weight": f"w = {first['weight']:g}", "sampler": first["sampler"], "steps": f"{first['steps']} steps",
-             "schedule": first["schedule"]}  # fmt: skip
-    rest = ", ".join(word for name, word in words.items() if name not in (down, across))
+             "schedule": first["schedule"], "scale": f"s = {first['scale']:g}" if first["scale"] else ""}  # fmt: skip
+    rest = ", ".join(word for name, word in words.items() if word and name not in (down, across))
     ring = (named(down, here[down]), named(across, here[across])) if same(cells[0], here, down, across) else None
     title = f"{figure} by {down} and {across}"
     return heat(title, rest, names, [named(across, column) for column in columns], shades, ring)
@@ -102,6 +102,29 @@ def tradeoff(cells: list[dict], here: dict) -> str:
     return lines(
         "What guidance buys, and what it costs", series, around(weights, "guidance weight w"), around(values, legend_rows=1), dots=True,
         mark=here["weight"],
+    )  # fmt: skip
+
+
+def two_kinds(cells: list[dict], here: dict) -> str:
+    """What either kind of guidance buys (samples read as asked) and costs (recall), each a path of growing strength."""
+    free = [cell for cell in cells if same(cell, here | {"scale": 0.0}, "weight")]
+    series = {}
+    for name, found, axis in (
+        ("classifier-free, w", [cell for cell in free if cell["setting"]["weight"] >= 0], "weight"),
+        ("classifier, no label", [cell for cell in cells if same(cell, here | {"weight": -1.0}, "scale")], "scale"),
+        ("classifier, with label", [cell for cell in cells if same(cell, here | {"weight": 0.0}, "scale")], "scale"),
+    ):
+        points = sorted(
+            (cell["setting"][axis], cell["recall"], cell["accuracy"]) for cell in found if "accuracy" in cell
+        )
+        if len(points) > 2:
+            series[name] = [p[1] for p in points], [p[2] for p in points]
+    if len(series) < 2:
+        return ""
+    recalls, shares = ([v for pair in series.values() for v in pair[k]] for k in (0, 1))
+    return lines(
+        "Two kinds of guidance: read as asked, by recall", series, around(recalls, "recall"),
+        around(shares, legend_rows=2), dots=True,
     )  # fmt: skip
 
 
@@ -151,6 +174,7 @@ def measured(cells: list[dict], here: dict) -> str:
         values += [
             "beta" if setting["variance"] == "beta" else "",
             named("interval", setting["interval"]) if setting["interval"] else "",
+            f"{setting['scale']:g}" if setting["scale"] else "",
         ]
         values += [f"{setting['samples']:,}", f"{cell['accuracy']:.2%}" if "accuracy" in cell else "–"]
         values += [
@@ -159,7 +183,7 @@ def measured(cells: list[dict], here: dict) -> str:
         ]  # fmt: skip
         rows.append((values, same(cell, here)))
     heads = (
-        "sampler", "schedule", "steps", "w", "variance", "interval", "samples", "read as asked", "FID to test",
+        "sampler", "schedule", "steps", "w", "variance", "interval", "s", "samples", "read as asked", "FID to test",
         "of as many real", "FID to train", "precision", "recall",
     )  # fmt: skip
     return table(f"All {len(rows)} measured settings", heads, rows)

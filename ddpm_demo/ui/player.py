@@ -74,7 +74,7 @@ def film(
         last = step.index + 1 == total
         if kept is None:
             kept = spread(total, max(12, min(MAX_FRAMES, 600 // len(step.x0))))
-            shown = [key for key in PANELS if key != "guidance" or settings.get("weight", 0) not in (0, -1)]
+            shown = [key for key in PANELS if key != "guidance" or guided(settings)]
             growing |= {"panels": [{"key": k, "name": PANELS[k][0], "meaning": PANELS[k][1]} for k in shown]}
             growing |= {"count": len(kept)}
         if step.index not in kept:
@@ -86,6 +86,11 @@ def film(
         growing = growing | {"width": size[0], "height": size[1], "done": last, "chunks": [*growing["chunks"], made]}
         waiting, sent = [], time.perf_counter()
         yield growing
+
+
+def guided(settings: dict) -> bool:
+    """Whether a run is guided, either way."""
+    return settings.get("weight", 0) not in (0, -1) or bool(settings.get("scale"))
 
 
 def spread(total: int, most: int) -> set[int]:

@@ -29,6 +29,9 @@ DEFAULTS = {
     "variance": "posterior",
     "interval_from": -ALWAYS,
     "interval_to": ALWAYS,
+    "scale": 0.0,
+    "snr": 0.16,
+    "tolerance": 1e-3,
     "checkpoint": "",
 }
 PRESETS = {
@@ -82,20 +85,27 @@ def prepare(catalogue: Catalogue, settings: dict, **more) -> Run:
     used = DEFAULTS | settings
     used["checkpoint"] = used["checkpoint"] or catalogue.names[0]
     model = catalogue.model(used["checkpoint"])
-    names = model.label_names
+    names = model.class_names
     for name in ("steps", "seed", "count"):
         used[name] = as_int(name, used[name])
-    for name in ("interval_from", "interval_to"):
+    for name in ("interval_from", "interval_to", "scale", "snr", "tolerance"):
         used[name] = as_number(name, used[name])
     whole("count", used["count"], 1, MAX_COUNT)
     chosen = used["class_label"]
     one_of("class_label", chosen, (*names, ALL))
     classes = range(len(names)) if chosen == ALL else [names.index(chosen)]
-    if not names:
+    if not model.label_names:
         used["weight"] = 0.0
+    if not model.noisy_classifier:
+        used["scale"] = 0.0
+    if not model.label_names and not used["scale"]:
+        classes = []
     low, high = (used[f"interval_{end}"] for end in ("from", "to"))
     interval = (low if low > -ALWAYS else -inf, high if high < ALWAYS else inf)
-    options = {name: used[name] for name in ("weight", "schedule", "sampler", "steps", "seed", "variance")}
+    options = {
+        name: used[name]
+        for name in ("weight", "schedule", "sampler", "steps", "seed", "variance", "scale", "snr", "tolerance")
+    }
     run = Run(
         catalogue,
         [label for label in classes for _ in range(used["count"])] or None,
@@ -141,7 +151,7 @@ def columns_for(images: int) -> int:
 
 def class_choices(model: Model) -> list:
     """What a class picker offers for a model."""
-    names = model.label_names
+    names = model.class_names
     return [*names, (f"all {len(names)}", ALL)] if names else [("any", ALL)]
 
 
@@ -165,7 +175,7 @@ def controls() -> dict[str, gr.components.Component]:
         made["count"] = gr.Slider(
             1, MAX_COUNT, DEFAULTS["count"], step=1, label="Images", info="of each class", min_width=150
         )
-    with gr.Accordion("More: guidance interval, reverse variance", open=False):
+    with gr.Accordion("More: guidance interval, reverse variance, corrector, tolerance", open=False):
         made["interval_from"] = gr.Slider(
             -ALWAYS, ALWAYS, -ALWAYS, step=0.5, label="Guide from log-SNR", info="noisier than this, no guidance"
         )
@@ -177,5 +187,14 @@ def controls() -> dict[str, gr.components.Component]:
             value=VARIANCES[0],
             label="Reverse variance of DDPM",
             info="both choices of Ho et al. 2020, section 3.2",
+        )
+        made["snr"] = gr.Slider(
+            0, 1, DEFAULTS["snr"], step=0.02, label="Corrector's signal-to-noise ratio", info="of predictor-corrector"
+        )
+        made["tolerance"] = gr.Radio(
+            [(f"{value:g}", value) for value in (1e-1, 1e-2, 1e-3, 1e-4, 1e-5)],
+            value=DEFAULTS["tolerance"],
+            label="Tolerance of Runge-Kutta",
+            info="the error that a stride may make",
         )
     return made

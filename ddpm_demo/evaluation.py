@@ -94,7 +94,7 @@ def main(arguments: list[str] | None = None) -> int:
     add("--bits-per-dim", type=int, metavar="IMAGES", help="measure the likelihood of so many test images instead")
     add("--draws", type=int, default=10, help="with it: noise levels an image (default: %(default)s)")
     add("--ode-images", type=int, default=256, help="with it: so many of them by the ODE, too (default: %(default)s)")
-    add("--tolerance", type=float, default=1e-3, help="with it: of the ODE (default: %(default)s)")
+    add("--tolerance", type=float, default=1e-4, help="with it: of the ODE (default: %(default)s)")
     add("--again", action="store_true", help="measure anew what is in metrics.json already")
     add("--inception", action="store_true", help="also the standard FID, on Inception features (downloads its weights)")
     options = parser.parse_args(arguments)

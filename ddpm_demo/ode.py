@@ -62,7 +62,7 @@ def carry(
     return last
 
 
-def between(a: Tensor, b: Tensor, shares: Tensor) -> Tensor:
+def great_circle(a: Tensor, b: Tensor, shares: Tensor) -> Tensor:
     """Latents (S, C, H, W) on the great circle from a (C, H, W), share 0, to b, share 1: each as likely as its ends."""
     cosine = (a * b).sum() / (a.norm() * b.norm())
     angle = torch.acos(cosine.clamp(-1 + 1e-6, 1 - 1e-6))

@@ -40,7 +40,7 @@ def shot(page, name):
 
 
 ROOMS = {
-    "Generate": "generate", "Forward process": "forward", "Compare": "compare", "Draw": "draw",
+    "Generate": "generate", "Forward process": "forward", "Compare": "compare", "Draw": "draw", "Latent space": "latent",
     "Why small steps?": "small-steps", "Evidence": "evidence",
 }  # fmt: skip
 

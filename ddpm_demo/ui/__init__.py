@@ -2,7 +2,7 @@
 
 import gradio as gr
 
-from ddpm_demo.ui import charts, compare, draw, evidence, forward, generate, small_steps
+from ddpm_demo.ui import charts, compare, draw, evidence, forward, generate, latent, small_steps
 from ddpm_demo.ui.catalogue import Catalogue
 
 CSS = """
@@ -19,6 +19,7 @@ CSS = """
 .cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(8.5rem, 1fr)); gap: 1rem; }
 .cards figure { margin: 0; } .cards img { width: 100%; image-rendering: pixelated; border-radius: 4px; }
 .cards figcaption { font-size: .85rem; margin-top: .35rem; color: var(--body-text-color-subdued); line-height: 1.4; }
+.cards.pair { max-width: 20rem; margin-top: 1rem; }
 .cards b { color: var(--body-text-color); }
 .sentence { max-width: 46rem; } .reading .chart { max-width: 34rem; } .missing { color: var(--body-text-color-subdued); }
 .drag svg[data-low] { cursor: ew-resize; touch-action: none; user-select: none; }
@@ -51,6 +52,8 @@ def build(catalogue: Catalogue) -> gr.Blocks:
                 compare.build(catalogue, chosen)
             with gr.Tab("Draw", id="draw", elem_id="tab-draw"):
                 draw.build(catalogue, chosen["checkpoint"])
+            with gr.Tab("Latent space", id="latent", elem_id="tab-latent"):
+                latent.build(catalogue, chosen["checkpoint"])
             with gr.Tab("Why small steps?", id="small-steps", elem_id="tab-small-steps"):
                 small_steps.build()
             with gr.Tab("Evidence", id="evidence", elem_id="tab-evidence") as measured:

@@ -25,6 +25,7 @@ NETWORK = threading.Lock()
 LENT = os.environ.get("SPACES_ZERO_GPU", "").lower() in ("1", "t", "true")  # as its package `spaces` reads it
 # Upper estimates in seconds for one of ZeroGPU's H200: to get ready, and for a step with an image's share of it.
 READY, STEP, SHARE = 3.0, 0.02, 0.0005
+CALLS_A_FRAME = 20  # of an interpolation
 
 
 @contextmanager
@@ -107,10 +108,11 @@ def borrowing(task: Callable[..., Iterator], seconds: Callable[..., int]) -> Cal
     return spaces.GPU(task, duration=seconds)
 
 
-def gpu_seconds(work: Callable, name: str, given=None, *, steps: int = 0, draws: int = 0, count=None, **options) -> int:
-    """For how long ``compute`` asks for a GPU, at most: what is not used goes back. ``given`` are labels or an image."""
+def gpu_seconds(work: Callable, name: str, given=None, *, count: int | None = None, **options) -> int:
+    """For how long ``compute`` asks for a GPU, at most: what is not used goes back. ``given`` are labels or images."""
     images = count or (len(given) if isinstance(given, list) else 1)
-    return ceil(READY + (steps + draws) * (STEP + images * SHARE))
+    calls = options.get("steps", 0) + options.get("draws", 0) + CALLS_A_FRAME * options.get("total", 0)
+    return ceil(READY + calls * (STEP + images * SHARE))
 
 
 def best_device() -> str:

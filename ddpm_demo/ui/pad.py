@@ -14,9 +14,9 @@ from ddpm_demo.ui.player import data_uri, opened, templates
 MAX_SIDE = 512
 
 
-def pad(catalogue: Catalogue, marks: bool = False, **options) -> gr.HTML:
+def pad(catalogue: Catalogue, marks: bool = False, example: int = 3, **options) -> gr.HTML:
     """The component, with a real image on it to begin with; ``marks`` offers the pen that marks a region."""
-    return gr.HTML(sheet(catalogue, marks=marks), **templates("pad"), **options)
+    return gr.HTML(sheet(catalogue, marks=marks, example=example), **templates("pad"), **options)
 
 
 def sheet(catalogue: Catalogue, checkpoint: str = "", marks: bool = False, example: int = 3) -> dict:

@@ -42,9 +42,35 @@ def test_generate_draws_and_says_how(client):
 
 def test_the_endpoints_are_named_and_typed(client):
     endpoints = client.view_api(return_format="dict")["named_endpoints"]
-    assert sorted(endpoints) == ["/classify", "/compare", "/complete", "/forward", "/generate"]
+    assert sorted(endpoints) == ["/classify", "/compare", "/complete", "/forward", "/generate", "/interpolate"]
     parameters = {p["parameter_name"]: p["python_type"]["type"] for p in endpoints["/generate"]["parameters"]}
     assert parameters["weight"] == "float" and parameters["seed"] in ("int", "float") and "checkpoint" in parameters
+
+
+def test_a_classifier_guides_and_the_ode_is_solved_to_a_tolerance(client):
+    asked = {"class_label": "3", "weight": -1, "steps": 8, "seed": 2, "api_name": "/generate"}
+    free, guided = (client.predict(**asked, scale=scale)[0] for scale in (0, 8))
+    assert pixels(free) != pixels(guided)
+    reading = client.predict(handle_file(guided), draws=32, api_name="/classify")
+    assert reading["label"] == "3"
+    fine, coarse = (client.predict(**asked, sampler="ode", tolerance=t)[0] for t in (1e-4, 1e-1))
+    assert pixels(fine) != pixels(coarse)
+    for setting, words in (
+        ({"tolerance": 2}, "tolerance is 2"),
+        ({"snr": -1}, "snr is -1"),
+        ({"scale": 1e4}, "scale is"),
+    ):
+        with pytest.raises(AppError, match=words):
+            client.predict(**asked, **setting)
+
+
+def test_interpolate_goes_there_and_back(client, digit):
+    path, about = client.predict(
+        handle_file(digit), handle_file(digit), frames=3, tolerance=1e-3, api_name="/interpolate"
+    )
+    assert Image.open(path).width > 3 * 100 and len(about["round_trip_errors"]) == 2 and about["calls"] > 50
+    with pytest.raises(AppError, match="total is 1; it must be a whole number from 2 to 60"):
+        client.predict(handle_file(digit), handle_file(digit), frames=1, api_name="/interpolate")
 
 
 @pytest.fixture(scope="module")

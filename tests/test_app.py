@@ -119,6 +119,21 @@ def settled(page, name, value):
     )
 
 
+def test_a_classifier_guides_where_the_network_ignores_the_class(page):
+    page.get_by_label("7", exact=True).first.check()
+    number(page, "Guidance weight w", -1)
+    number(page, "Classifier guidance s", 6)
+    page.get_by_text("the network ignores the class").wait_for()
+    before = state(page)["run"]
+    page.get_by_role("button", name="Generate").click()
+    shown = finished(page, after=before)
+    assert json.loads(shown["settings"])["scale"] == 6
+    assert player(page).locator("canvas[data-panel=guidance]").is_visible()
+    shot(page, "classifier-guidance")
+    number(page, "Classifier guidance s", 0)
+    number(page, "Guidance weight w", 1)
+
+
 def test_live_redraws_as_the_slider_moves(page):
     number(page, "Steps", 6)
     page.get_by_label("Live").check()

@@ -88,6 +88,18 @@ def test_draw_with_the_mouse_and_ask_three_things(page):
     shot(page, "noise-and-denoise")
 
 
+def test_latent_space_between_two_digits(page):
+    open_tab(page, "Latent space")
+    panel = room(page, "Latent space")
+    number(page, "Images on the way", 7)
+    panel.get_by_role("button", name="Interpolate").click()
+    panel.locator(".sentence[data-done='True']").wait_for()
+    assert finished(page, "Latent space")["arrived"] == "7"
+    assert panel.locator(".pair img").count() == 2
+    page.wait_for_timeout(500)
+    shot(page, "latent")
+
+
 def test_why_small_steps(page):
     open_tab(page, "Why small steps?")
     panel = room(page, "Why small steps?")
@@ -118,6 +130,7 @@ def test_evidence(page):
     titles.get_by_text("FID by sampler and steps").wait_for()
     panel.get_by_label("precision").check()
     titles.get_by_text("precision by sampler and steps").wait_for()
+    titles.get_by_text("The guiding classifier, by noise").wait_for()
     assert panel.locator(".nearest img").evaluate("image => image.naturalWidth") == 10 * 28
     page.wait_for_timeout(500)
     shot(page, "evidence")

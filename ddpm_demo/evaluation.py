@@ -60,7 +60,7 @@ def draw(model: Model, judge: Judge, setting: dict, count: int, seed: int, bar: 
         asked = {"count": len(indices)} if labels is None else {"labels": labels[indices].tolist()}
         before = 0
         for step in sample(model, **asked, **as_arguments(setting, seed + indices[0].item())):
-            halves = 2 if step.guidance is not None else 1
+            halves = 2 if step.guidance is not None and setting["weight"] not in (0, -1) else 1
             bar.update((step.nfe - before) * halves * len(indices) * state.num_processes)
             before = step.nfe
         mine.append((place, read(judge.classifier, step.x0.cpu())))

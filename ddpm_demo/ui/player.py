@@ -30,7 +30,7 @@ PANELS = {
     "x": ("xₜ", "what the sampler holds: the image so far, under noise"),
     "x0": ("x̂₀", "what the network believes the clean image is"),
     "eps": ("ε̂", "the noise that it sees in xₜ"),
-    "guidance": ("guidance", "with the class minus without: orange adds ink, blue takes it away"),
+    "guidance": ("guidance", "where the class pulls the belief: orange adds ink, blue takes it away"),
 }
 
 
@@ -82,7 +82,7 @@ def film(
         waiting.append((step, computing))
         if not last and step.index and time.perf_counter() - sent < CHUNK_SECONDS:
             continue
-        made, size = chunk(waiting, columns, shown)
+        made, size = chunk(waiting, columns, shown, calls_of(settings))
         growing = growing | {"width": size[0], "height": size[1], "done": last, "chunks": [*growing["chunks"], made]}
         waiting, sent = [], time.perf_counter()
         yield growing
@@ -100,7 +100,15 @@ def spread(total: int, most: int) -> set[int]:
     return {round(k * (total - 1) / (most - 1)) for k in range(most)}
 
 
-def chunk(steps: list[tuple[Step, float]], columns: int, panels: list[str]) -> tuple[dict, tuple[int, int]]:
+def calls_of(settings: dict) -> str:
+    """What a guided call of the network comes with."""
+    both = " × 2 (with, without class)" if settings.get("weight", 0) not in (0, -1) else ""
+    return both + (", as many of the classifier" if settings.get("scale") else "")
+
+
+def chunk(
+    steps: list[tuple[Step, float]], columns: int, panels: list[str], guided_calls: str
+) -> tuple[dict, tuple[int, int]]:
     """Some frames as a chunk of a film, and the size of one."""
     sprites, size = {}, (0, 0)
     for key in panels:
@@ -120,7 +128,7 @@ def chunk(steps: list[tuple[Step, float]], columns: int, panels: list[str]) -> t
                 "t": f"{step.timestep:.0f}",
                 "log-SNR": f"{step.log_snr:+.2f}",
                 "computing": f"{seconds:.2f} s",
-                "network calls": f"{step.nfe}" + (" × 2 (with, without class)" if step.guidance is not None else ""),
+                "network calls": f"{step.nfe}" + (guided_calls if step.guidance is not None else ""),
             },
         }
         for step, seconds in steps

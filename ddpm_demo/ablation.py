@@ -1,7 +1,7 @@
 """What each choice is worth, at equal training: ``python -m ddpm_demo.ablation --data-dir DIR``.
 
-Trains a small network six times, alike but for one choice (train.py), measures each (ddpm_demo.evaluation), prints the
-table, and writes ``ablation.json``. What is trained or measured already is not done again: Ctrl-C, and the same command
+Trains a small network seven times, alike but for one choice (train.py), measures each (ddpm_demo.evaluation), prints the
+tables, and writes ``ablation.json``. What is trained or measured already is not done again: Ctrl-C, and the same command
 goes on. The first four rows are those of the course project "Learning the noise", with its printed FIDs beside ours.
 """
 
@@ -11,7 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from ddpm_demo.metrics import Metrics, find
+from ddpm_demo.metrics import Metrics, find, read_metrics
 from ddpm_demo.networks import parameter_count
 from ddpm_demo.state import write_atomically
 
@@ -21,10 +21,16 @@ RUNS = {  # name -> flags of train.py, and the course project's FID to train and
     "linear-attention": ("--schedule linear", (2.849, 3.490)),
     "cosine": ("--schedule cosine --no-attention", (2.105, 2.724)),
     "cosine-attention": ("--schedule cosine --snapshots", (1.766, 2.385)),
+    "continuous": ("--time continuous --no-attention", None),
     "epsilon": ("--prediction epsilon", None),
     "min-snr": ("--loss-weighting min-snr", None),
 }
 WEIGHT = 0.0
+SDE = (
+    "linear",
+    "continuous",
+)  # the same process in steps and in continuous time: these two are compared by likelihood, too
+LIKELIHOOD = ["--bits-per-dim", "2000", "--ode-images", "128"]
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -49,14 +55,14 @@ def main(arguments: list[str] | None = None) -> int:
     rows = [row(name, options.output_dir / name) for name in options.runs]
     told = {"epochs": options.epochs, "common": COMMON, "rows": rows}
     write_atomically(options.output_dir / "ablation.json", (json.dumps(told, indent=1) + "\n").encode())
-    print(table(told))
+    print(f"{table(told)}\n\n{sde_table(told)}")
     return 0
 
 
 def commands(name: str, options: argparse.Namespace) -> list[list[str]]:
     """What is still to be run for a row: its training unless it is finished, and its measurement."""
     folder, data = options.output_dir / name, ["--data-dir", options.data_dir]
-    schedule = "linear" if name.startswith("linear") else "cosine"
+    schedule = "linear" if name.startswith("linear") or name == "continuous" else "cosine"
     todo = []
     if not (folder / "demo.json").is_file() or unfinished(folder, options.epochs):
         if any((folder / "state").glob("step-*.safetensors")):
@@ -66,7 +72,10 @@ def commands(name: str, options: argparse.Namespace) -> list[list[str]]:
         todo[0] += ["--output-dir", str(folder), *data]
     measured = ["-m", "ddpm_demo.evaluation", "--checkpoint", str(folder), "--schedule", schedule]
     measured += ["--weight", str(WEIGHT), "--samples", str(options.samples), "--classifier", options.classifier]
-    return [[sys.executable, *command] for command in (*todo, measured + data)]
+    todo.append(measured + data)
+    if name in SDE and "bits_per_dim" not in read_metrics(folder):
+        todo.append(["-m", "ddpm_demo.evaluation", "--checkpoint", str(folder), *LIKELIHOOD, *data])
+    return [[sys.executable, *command] for command in todo]
 
 
 def unfinished(folder: Path, epochs: float) -> bool:
@@ -81,11 +90,16 @@ def row(name: str, folder: Path) -> dict:
 
     model, metrics = load(folder), Metrics(folder).told
     setting = {"weight": WEIGHT, "schedule": model.training["schedule"], "steps": 20}
+    log = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    bits = metrics.get("bits_per_dim", {})
     return {
         "name": name,
         "parameters": parameter_count(model.denoiser.net),
         "training": {k: model.training[k] for k in (
             "schedule", "attention", "prediction", "loss_weighting", "steps", "batch_size", "seconds")},
+        "time": model.training.get("time", "discrete"),
+        "held_out_loss": log[-1]["validation_loss"],
+        "bits_per_dim": {part: bits[part] for part in ("continuous", "ode") if part in bits},
         "quality": find(metrics["quality"], setting),
         "slides": RUNS[name][1],
     }  # fmt: skip
@@ -98,15 +112,36 @@ def table(told: dict) -> str:
         "|---|---|---|---|---|---|---|---|",
     ]
     for row in told["rows"]:
-        cells = [*choices(row["training"]), *figures(row)]
+        cells = [*choices(row), *figures(row)]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
-def choices(training: dict) -> list[str]:
+def sde_table(told: dict) -> str:
+    """The basic model beside the SDE, as the course project "CHR_Diffusion" compares them, as Markdown."""
+    lines = [
+        "| time | held-out loss | minutes | FID to train | FID to test | bits per dimension: bound | by the ODE |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in told["rows"]:
+        if row["bits_per_dim"]:
+            bound, flow = row["bits_per_dim"]["continuous"]["total"], row["bits_per_dim"]["ode"]
+            bits = [f"{figure['mean']:.3f} ± {figure['se']:.3f}" for figure in (bound, flow)]
+            cells = [
+                row["time"],
+                f"{row['held_out_loss']:.4f}",
+                f"{row['training']['seconds'] / 60:.1f}",
+                *figures(row)[:2],
+            ]
+            lines.append("| " + " | ".join([*cells, *bits]) + " |")
+    return "\n".join(lines)
+
+
+def choices(row: dict) -> list[str]:
     """What was chosen, in words."""
+    training, endless = row["training"], ", continuous" if row["time"] == "continuous" else ""
     attention = "yes" if training["attention"] else "no"
-    return [training["schedule"], attention, training["prediction"], training["loss_weighting"]]
+    return [training["schedule"] + endless, attention, training["prediction"], training["loss_weighting"]]
 
 
 def figures(row: dict) -> list[str]:

@@ -28,15 +28,17 @@ from ddpm_demo.checkpoint import Model, load
 from ddpm_demo.classifier import FEATURES, FILE, load_classifier
 from ddpm_demo.errors import UserError
 from ddpm_demo.generation import sample
-from ddpm_demo.metrics import Metrics, table
+from ddpm_demo.metrics import Metrics, kinds_of_guidance, table
 from ddpm_demo.pictures import picture
 from ddpm_demo.quality import Judge, inception_fid, inception_metric, joined, nearest, read
 from ddpm_demo.samplers import SAMPLERS, VARIANCES
 from ddpm_demo.schedule import SCHEDULES
-from ddpm_demo.slices import FEWEST, as_arguments, cells_of, evaluations, planned
+from ddpm_demo.slices import APP, FEWEST, as_arguments, cells_of, evaluations, planned
 
 CPU_BATCH, GPU_BATCH = 64, 512  # on a CPU, larger batches only leave the cache
+ODE_EVALUATIONS = 300  # an image, about, its gradients included
 SHEET = 20  # samples shown beside their nearest training images
+GUIDED = {**APP, "seed": 0}  # but for the strength: the third table
 TABLES = (  # what of the map is printed, too
     ("FID, less that of as many real images, w = 0, dpm++2m:", "schedule", "steps",
      {"weight": 0.0, "sampler": "dpm++2m", "variance": "posterior", "interval": None, "seed": 0}),
@@ -130,6 +132,8 @@ def evaluate(options: argparse.Namespace) -> None:
         measure_all(options, quick(model), judge, metrics, plan, inception)
         for title, *axes in TABLES if options.map else ():
             say(f"\n{title}\n\n{table(metrics.told['quality'], *axes)}")
+        if options.map and model.noisy_classifier:
+            say(f"\n{kinds_of_guidance(metrics.told['quality'], GUIDED)}")
     if state.is_main_process:
         metrics.write()
         write_card(folder)
@@ -189,7 +193,11 @@ def say(text: str) -> None:
 
 def bar_of(plan: list[tuple[dict, int]]) -> tqdm:
     """Progress over all that is to be measured, in network evaluations, so that its ETA is true from the start."""
-    total = sum(evaluations(setting) * count for setting, count in plan)
+    return progress_bar(sum(evaluations(setting) * count for setting, count in plan))
+
+
+def progress_bar(total: int) -> tqdm:
+    """A bar of network evaluations with the time that is left, on the main process."""
     style = "{percentage:3.0f}%|{bar}| {elapsed} < {remaining}, {rate_fmt}"
     return tqdm(
         total=total, unit=" evaluations", unit_scale=True, bar_format=style, smoothing=0.1,
@@ -214,12 +222,18 @@ def sentence(setting: dict, count: int, cell: dict) -> str:
 
 def bits_per_dim(options: argparse.Namespace, model: Model) -> None:
     """Measure the likelihood of test images, write it into metrics.json and the card, and print it."""
+    if options.bits_per_dim < 2 or options.draws < 1 or options.ode_images < 0 or not 1e-6 <= options.tolerance <= 0.1:
+        raise UserError(
+            f"--bits-per-dim is {options.bits_per_dim}, --draws {options.draws}, --ode-images {options.ode_images}, "
+            f"--tolerance {options.tolerance:g}; at least 2, 1 and 0 are needed, and a tolerance from 1e-6 to 0.1"
+        )
     size = {"classes": tuple(model.training["classes"]), "image_size": model.image_size}
     test = datasets.load(model.dataset, options.data_dir, "test", **size)
     count = min(options.bits_per_dim, len(test))
     images = test.batch(torch.randperm(len(test), generator=torch.Generator().manual_seed(options.seed))[:count])[0]
     metrics, began = Metrics(Path(options.checkpoint)), time.perf_counter()
-    with tqdm(unit=" evaluations", unit_scale=True, mininterval=0.2 if sys.stderr.isatty() else 30) as bar:
+    expected = 2 * count * (options.draws + 1) + ODE_EVALUATIONS * min(options.ode_images, count)
+    with progress_bar(expected) as bar:
         steps = likelihood.measure(
             model,
             images,

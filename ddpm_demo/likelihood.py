@@ -193,7 +193,7 @@ def measure(
         report[name] = {field: told(values) for field, values in split.items()}
     report["curve"] = by_timestep(torch.cat(ts), {v: torch.cat(curves[v]) for v in VARIANCES})
     found, calls = [], []
-    for part in x0[:ode_images].split(batch):
+    for part in x0[:ode_images].split(batch) if ode_images else ():
         nats, taken = ode(model.denoiser, schedule.range, part, tolerance, generator)
         found.append(nats)
         calls.append(taken)

@@ -78,6 +78,25 @@ def excess(cell: dict) -> float:
     return cell["fid_test"] - cell["reference"]["fid_test"]
 
 
+def kinds_of_guidance(cells: list[dict], fixed: dict) -> str:
+    """What classifier-free and classifier guidance buy and cost as they grow, as Markdown; the rest as ``fixed``."""
+    lines = ["| guidance | strength | read as asked | FID | precision | recall |", "|---|---|---|---|---|---|"]
+    for title, axis, other in (
+        ("classifier-free", "weight", {"scale": 0.0}),
+        ("classifier, on the model without label", "scale", {"weight": -1.0}),
+        ("classifier, on the model with label", "scale", {"weight": 0.0}),
+    ):
+        wanted = (fixed | other).items()
+        found = [
+            cell for cell in cells if all(cell["setting"][name] == value for name, value in wanted if name != axis)
+        ]
+        for cell in sorted(found, key=lambda cell: cell["setting"][axis]):
+            figures = f"{cell['accuracy']:.1%} | {excess(cell):.2f} | {cell['precision']:.2f} | {cell['recall']:.2f}"
+            letter = "w" if axis == "weight" else "s"
+            lines.append(f"| {title} | {letter} = {cell['setting'][axis]:g} | {figures} |")
+    return "\n".join(lines)
+
+
 def table(cells: list[dict], down: str, across: str, fixed: dict) -> str:
     """``excess`` of the cells with the ``fixed`` settings as Markdown, empty where there are none."""
     found = [cell for cell in cells if all(cell["setting"][name] == value for name, value in fixed.items())]

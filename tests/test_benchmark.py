@@ -60,7 +60,8 @@ def test_the_course_network_trains_and_is_measured(mnist_dir, tmp_path, monkeypa
 
 def test_the_ablation_goes_on_where_it_stopped(tmp_path):
     options = Namespace(output_dir=tmp_path, data_dir="x", epochs=2.0, samples=300, classifier="c")
-    train, measure = ablation.commands("linear", options)
+    train, measure, likelihood = ablation.commands("linear", options)
+    assert "--bits-per-dim" in likelihood and len(ablation.commands("cosine", options)) == 2
     assert train[1] == "train.py" and train[-4:] == ["--output-dir", str(tmp_path / "linear"), "--data-dir", "x"]
     assert "--no-attention" in train and "--resume" not in train
     assert measure[measure.index("--schedule") + 1] == "linear" and "300" in measure
@@ -71,4 +72,4 @@ def test_the_ablation_goes_on_where_it_stopped(tmp_path):
     (tmp_path / "linear/demo.json").write_text(json.dumps({"training": training}))
     assert "--resume" in ablation.commands("linear", options)[0]  # it was interrupted a step before the end
     (tmp_path / "linear/demo.json").write_text(json.dumps({"training": training | {"steps": 3750}}))
-    assert [command[1] for command in ablation.commands("linear", options)] == ["-m"]
+    assert [command[1] for command in ablation.commands("linear", options)] == ["-m", "-m"]

@@ -5,7 +5,7 @@ import json
 import re
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, SHIPPED
 
 from ddpm_demo import ablation, benchmark, card, evaluation, metrics
 from ddpm_demo.card import training_command
@@ -86,6 +86,9 @@ def measured_tables():
     yield card.measured(quality)
     yield from (metrics.table(quality["quality"], *axes) for _, *axes in evaluation.TABLES)
     yield ablation.table(committed("ablation.json"))
+    yield ablation.sde_table(committed("ablation.json"))
+    yield card.likelihood(quality["bits_per_dim"])
+    yield metrics.kinds_of_guidance(metrics.read_metrics(SHIPPED)["quality"], evaluation.GUIDED)
     yield benchmark.table(speed)
 
 

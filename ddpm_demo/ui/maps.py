@@ -193,12 +193,12 @@ def ablation(told: dict) -> str:
     """What each choice is worth, at equal training."""
     if not told:
         return ""
-    rows = [([*choices(row["training"]), *figures(row)], False) for row in told["rows"]]
+    rows = [([*choices(row), *figures(row)], False) for row in told["rows"]]
     heads = (
         "schedule", "attention", "prediction", "weighting", "FID to train", "FID to test", "read as asked",
         "slides: train / test",
     )  # fmt: skip
-    title = f"What each choice is worth: six small networks, {told['epochs']:g} epochs each"
+    title = f"What each choice is worth: {len(rows)} small networks, {told['epochs']:g} epochs each"
     note = "Another classifier stands behind the slides' figures, so only their order compares. Measured by <code>python -m ddpm_demo.ablation</code>"
     return table(title, heads, rows, note)
 

@@ -231,7 +231,7 @@ def bits_per_dim(options: argparse.Namespace, model: Model) -> None:
     test = datasets.load(model.dataset, options.data_dir, "test", **size)
     count = min(options.bits_per_dim, len(test))
     images = test.batch(torch.randperm(len(test), generator=torch.Generator().manual_seed(options.seed))[:count])[0]
-    metrics, began = Metrics(Path(options.checkpoint)), time.perf_counter()
+    began = time.perf_counter()
     expected = 2 * count * (options.draws + 1) + ODE_EVALUATIONS * min(options.ode_images, count)
     with progress_bar(expected) as bar:
         steps = likelihood.measure(
@@ -244,6 +244,7 @@ def bits_per_dim(options: argparse.Namespace, model: Model) -> None:
         )
         for evaluations, report in steps:
             bar.update(evaluations)
+    metrics = Metrics(Path(options.checkpoint))  # only now: another measurement may have ended meanwhile
     metrics.told["bits_per_dim"] = report | {"seconds": time.perf_counter() - began}
     metrics.write()
     write_card(Path(options.checkpoint))

@@ -25,7 +25,11 @@ UNIT = 10.0  # the log-SNR enters in this unit, so that it is of the size of a p
 
 
 class NoisyClassifier(nn.Module):
-    """The judge's five convolutions on a noisy image, with the log-SNR as one more, constant channel."""
+    """The judge's five convolutions on a noisy image, with the log-SNR as one more, constant channel.
+
+    The logits are multiplied by alpha, with which the evidence fades: to first order, log p(label | x_t) is linear in
+    alpha * x. So the gradient dies out in pure noise, where guidance multiplies it by sigma^2 / alpha.
+    """
 
     def __init__(self, channels: int, label_names: tuple[str, ...]):
         super().__init__()
@@ -35,7 +39,8 @@ class NoisyClassifier(nn.Module):
     def forward(self, x: Tensor, log_snr: Tensor | float) -> Tensor:
         """Noisy images (N, C, H, W), x_t, at a log-SNR (a number or (N,)), to logits (N, K)."""
         level = per_image(torch.as_tensor(log_snr, dtype=torch.float64) / UNIT, x)
-        return self.body(torch.cat([x, level.expand(len(x), 1, *x.shape[2:])], 1))
+        alpha = alpha_sigma(log_snr)[0].reshape(-1, 1).to(x.dtype).to(x.device)
+        return alpha * self.body(torch.cat([x, level.expand(len(x), 1, *x.shape[2:])], 1))
 
 
 def noised(images: Tensor, log_snr: Tensor | float, generator: torch.Generator | None = None) -> Tensor:

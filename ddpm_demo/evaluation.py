@@ -173,7 +173,7 @@ def measure_all(options, model: Model, judge: Judge, metrics: Metrics, plan: lis
             if inception:
                 cell["inception_fid"] = inception_fid(inception, judge.images, samples.images)
             metrics.add(setting, count, options.seed, cell)
-            if not options.map:
+            if not options.map and (setting == APP or "memorised" not in metrics.told):
                 metrics.told["memorised"] = judge.memorised(samples.images[:1024]) | {"setting": setting}
                 sheet(metrics.path.parent, judge, samples.images)
             metrics.write()

@@ -40,8 +40,8 @@ def gaps_of_a_gaussian(schedule, width):
 def test_three_routes_lead_to_the_truth(world):
     x0, truth = drawn(world)
     denoise, generator, schedule = WORLDS[world].denoise, torch.Generator().manual_seed(1), Schedule.named("cosine")
-    bounds, _ = likelihood.discrete(denoise, schedule, x0, 80, generator)
-    continuous = likelihood.continuous(denoise, schedule.range, x0, 80, generator)
+    bounds, _ = likelihood.discrete(denoise, schedule, x0, 40, generator)
+    continuous = likelihood.continuous(denoise, schedule.range, x0, 40, generator)
     ode, _ = likelihood.ode(denoise, schedule.range, x0, 1e-5, generator)
     above = {name: (bound.total - truth).mean().item() for name, bound in bounds.items()}
     assert abs((continuous.total - truth).mean()) < 0.01 and abs((ode - truth).mean()) < 0.01

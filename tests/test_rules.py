@@ -74,7 +74,7 @@ def test_the_shipped_ablation_is_of_the_shipped_networks():
     rows = {row["name"]: row for row in told["rows"]}
     assert rows.keys() == ablation.RUNS.keys()
     assert len({row["training"]["steps"] for row in rows.values()}) == 1  # equal training
-    for name in ("linear", "linear-attention", "cosine", "cosine-attention"):
+    for name in ("linear", "linear-attention", "cosine", "cosine-attention", "continuous"):
         about = json.loads((ROOT / f"checkpoints/mnist-{name}/demo.json").read_text())
         assert about["training"] | rows[name]["training"] == about["training"]
         assert ablation.COMMON.split("--batch-size")[1].split()[0] in training_command(about["training"])

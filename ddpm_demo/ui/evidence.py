@@ -180,7 +180,7 @@ def likelihood(told: dict | None, where: str) -> str:
     if not told:
         return missing("The likelihood of real images", f"{command} 10000")
     t = told["curve"]["t"]
-    series = {f"variance {name}": (t, told["curve"][name]) for name in VARIANCES}
+    series = {name: (t, told["curve"][name]) for name in VARIANCES}
     values = [value for _, ys in series.values() for value in ys if value > 0]
     rows = [
         ([name, *(f"{told[key][part]['mean']:.3f} ± {told[key][part]['se']:.3f}" for part in ("L_T", "L_t", "L_0", "total"))], False)
@@ -191,7 +191,7 @@ def likelihood(told: dict | None, where: str) -> str:
             (["probability-flow ODE", "", "", "", f"{told['ode']['mean']:.3f} ± {told['ode']['se']:.3f}"], False)
         )
     chart = lines(
-        "What a step costs: Lₜ₋₁ in bits per dimension", series, around(t, "timestep t", log=True), around(values, log=True, legend_rows=1)
+        "What a step costs in bits per dimension, by variance", series, around(t, "timestep t", log=True), around(values, log=True, legend_rows=1)
     )  # fmt: skip
     best = told["continuous"]["total"]
     said = (

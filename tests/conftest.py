@@ -1,9 +1,11 @@
 """What the tests share: small real networks, and datasets written in their real file layouts."""
 
 import base64
+import contextlib
 import io
 import os
 import re
+import signal
 import socket
 import struct
 import subprocess
@@ -139,7 +141,7 @@ class Server:
         began = time.monotonic()
         self.log = tempfile.TemporaryFile()  # noqa: SIM115 open as long as the server runs
         self.process = subprocess.Popen(
-            command, cwd=folder, stdout=self.log, stderr=self.log, env=os.environ | environment
+            command, cwd=folder, stdout=self.log, stderr=self.log, env=os.environ | environment, start_new_session=True
         )
         while True:
             assert self.process.poll() is None, self.said()
@@ -168,6 +170,8 @@ class Server:
     def stop(self) -> None:
         self.process.terminate()
         self.process.wait(20)
+        with contextlib.suppress(ProcessLookupError):  # ZeroGPU's workers outlive the app
+            os.killpg(self.process.pid, signal.SIGKILL)
 
 
 @pytest.fixture(scope="session")

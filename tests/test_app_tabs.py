@@ -130,7 +130,14 @@ def test_evidence(page):
     titles.get_by_text("FID by sampler and steps").wait_for()
     panel.get_by_label("precision").check()
     titles.get_by_text("precision by sampler and steps").wait_for()
-    titles.get_by_text("The guiding classifier, by noise").wait_for()
+    for title in (
+        "Two kinds of guidance",
+        "What a step costs in bits per dimension",
+        "The guiding classifier, by noise",
+    ):
+        titles.get_by_text(title).wait_for()
+    panel.locator(".measured summary", has_text="Likelihood by three routes").click()
+    assert panel.get_by_text("probability-flow ODE").is_visible()
     assert panel.locator(".nearest img").evaluate("image => image.naturalWidth") == 10 * 28
     page.wait_for_timeout(500)
     shot(page, "evidence")

@@ -41,9 +41,9 @@ SHEET = 20  # samples shown beside their nearest training images
 GUIDED = {**APP, "seed": 0}  # but for the strength: the third table
 TABLES = (  # what of the map is printed, too
     ("FID, less that of as many real images, w = 0, dpm++2m:", "schedule", "steps",
-     {"weight": 0.0, "sampler": "dpm++2m", "variance": "posterior", "interval": None, "seed": 0}),
+     {"weight": 0.0, "sampler": "dpm++2m", "variance": "posterior", "interval": None, "scale": 0.0, "seed": 0}),
     ("the same under DDPM's two reverse variances:", "variance", "steps",
-     {"weight": 0.0, "sampler": "ddpm", "schedule": "cosine", "interval": None, "seed": 0}),
+     {"weight": 0.0, "sampler": "ddpm", "schedule": "cosine", "interval": None, "scale": 0.0, "seed": 0}),
 )  # fmt: skip
 
 

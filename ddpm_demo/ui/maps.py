@@ -110,9 +110,9 @@ def two_kinds(cells: list[dict], here: dict) -> str:
     free = [cell for cell in cells if same(cell, here | {"scale": 0.0}, "weight")]
     series = {}
     for name, found, axis in (
-        ("classifier-free, w", [cell for cell in free if cell["setting"]["weight"] >= 0], "weight"),
-        ("classifier, no label", [cell for cell in cells if same(cell, here | {"weight": -1.0}, "scale")], "scale"),
-        ("classifier, with label", [cell for cell in cells if same(cell, here | {"weight": 0.0}, "scale")], "scale"),
+        ("classifier-free", [cell for cell in free if cell["setting"]["weight"] >= 0], "weight"),
+        ("classifier", [cell for cell in cells if same(cell, here | {"weight": -1.0}, "scale")], "scale"),
+        ("classifier+label", [cell for cell in cells if same(cell, here | {"weight": 0.0}, "scale")], "scale"),
     ):
         points = sorted(
             (cell["setting"][axis], cell["recall"], cell["accuracy"]) for cell in found if "accuracy" in cell

@@ -140,7 +140,7 @@ def call(server, endpoint: str, data: list, patience: float = 60) -> str:
         return f"http {error.code} {error.read().decode()}"
 
 
-GOOD = ["3", 1.0, "cosine", "dpm++2m", 2, 0, 1, "posterior", -20.0, 20.0, ""]
+GOOD = ["3", 1.0, "cosine", "dpm++2m", 2, 0, 1, "posterior", -20.0, 20.0, 0.0, 0.16, 1e-3, ""]
 
 
 @pytest.mark.slow

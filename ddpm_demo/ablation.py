@@ -26,10 +26,7 @@ RUNS = {  # name -> flags of train.py, and the course project's FID to train and
     "min-snr": ("--loss-weighting min-snr", None),
 }
 WEIGHT = 0.0
-SDE = (
-    "linear",
-    "continuous",
-)  # the same process in steps and in continuous time: these two are compared by likelihood, too
+SDE = ("linear", "continuous")  # the same process in steps and without: compared by likelihood, too
 LIKELIHOOD = ["--bits-per-dim", "2000", "--ode-images", "128"]
 
 

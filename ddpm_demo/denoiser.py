@@ -17,6 +17,12 @@ def alpha_sigma(log_snr: Tensor | float) -> tuple[Tensor, Tensor]:
     return torch.sigmoid(log_snr).sqrt(), torch.sigmoid(-log_snr).sqrt()
 
 
+def noised(x0: Tensor, log_snr: Tensor | float, noise: Tensor) -> Tensor:
+    """x_t = alpha * x0 + sigma * noise (N, C, H, W) at a log-SNR (a number or (N,))."""
+    alpha, sigma = (per_image(c, x0) for c in alpha_sigma(log_snr))
+    return alpha * x0 + sigma * noise
+
+
 def target_weights(prediction: str, alpha: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
     """(a, b) of what the network learns to predict, a*x0 + b*eps (Salimans & Ho 2022, appendix D)."""
     zero, one = torch.zeros_like(alpha), torch.ones_like(alpha)

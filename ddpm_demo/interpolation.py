@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ddpm_demo.checkpoint import Model
-from ddpm_demo.denoiser import alpha_sigma
+from ddpm_demo.denoiser import noised
 from ddpm_demo.generation import between, check_image, whole
 from ddpm_demo.ode import carry, great_circle
 
@@ -39,11 +39,10 @@ def interpolate(model: Model, images: Tensor, total: int = 24, tolerance: float 
 def walk(model: Model, images: Tensor, total: int, tolerance: float) -> Iterator[Between]:
     """The parts of ``interpolate``."""
     noisiest, cleanest = model.denoiser.schedule.range
-    alpha, sigma = (c.item() for c in alpha_sigma(cleanest))
     x0 = model.codec.encode(images)
     # The noise of the cleanest state belongs to it: without, an image begins where no sample ever was, and so it ends.
     noise = torch.randn(x0.shape, generator=torch.Generator().manual_seed(0))
-    x = (alpha * x0 + sigma * noise).to(model.device)
+    x = noised(x0, cleanest, noise).to(model.device)
     latents, calls = carry(model.denoiser, x, cleanest, noisiest, tolerance=tolerance)
     shown = model.codec.decode(latents)
     frames = images.new_empty(0, *images.shape[1:])

@@ -15,7 +15,7 @@ from math import log, pi
 import torch
 from torch import Tensor
 
-from ddpm_demo.denoiser import alpha_sigma, per_image
+from ddpm_demo.denoiser import alpha_sigma, noised
 from ddpm_demo.ode import integrate, velocity
 from ddpm_demo.samplers import VARIANCES
 from ddpm_demo.schedule import Schedule
@@ -44,15 +44,14 @@ def bits(nats: Tensor, x: Tensor) -> Tensor:
     return nats.double() / (x[0].numel() * log(2))
 
 
-def noised(x0: Tensor, log_snr: Tensor | float, generator: torch.Generator) -> Tensor:
+def drowned(x0: Tensor, log_snr: Tensor | float, generator: torch.Generator) -> Tensor:
     """x0 (N, C, H, W) under fresh noise at log_snr."""
-    alpha, sigma = (per_image(c, x0) for c in alpha_sigma(log_snr))
-    return alpha * x0 + sigma * torch.randn(x0.shape, generator=generator, dtype=x0.dtype).to(x0.device)
+    return noised(x0, log_snr, torch.randn(x0.shape, generator=generator, dtype=x0.dtype).to(x0.device))
 
 
 def squared_error(denoise: Denoise, x0: Tensor, log_snr: Tensor, generator: torch.Generator) -> Tensor:
     """|| x0 - D ||^2 (N,), float64, from one noisy state of every image, D within [-1, 1] as when sampling."""
-    estimate = denoise(noised(x0, log_snr, generator), log_snr).clamp(-1, 1)
+    estimate = denoise(drowned(x0, log_snr, generator), log_snr).clamp(-1, 1)
     return (x0 - estimate).double().square().flatten(1).sum(1).cpu()
 
 
@@ -69,7 +68,7 @@ def decoder_bits(denoise: Denoise, x0: Tensor, log_snr: float, generator: torch.
     Its variance is sigma^2 of x_1, beta_1, under either choice of reverse variance: the posterior's would be zero here.
     """
     sigma = alpha_sigma(log_snr)[1].item()
-    mean = denoise(noised(x0, log_snr, generator), log_snr).clamp(-1, 1).double()
+    mean = denoise(drowned(x0, log_snr, generator), log_snr).clamp(-1, 1).double()
     x0 = x0.double()
     below, above = ((x0 - mean + side * BIN / 2) / sigma for side in (-1, 1))
     # The tails belong to the outermost levels. Where both ends lie above the mean, their mirror images are more exact.

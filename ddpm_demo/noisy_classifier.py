@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ddpm_demo.classifier import Classifier, shown
 from ddpm_demo.data import Data
-from ddpm_demo.denoiser import alpha_sigma, per_image
+from ddpm_demo.denoiser import alpha_sigma, noised, per_image
 from ddpm_demo.schedule import Schedule
 from ddpm_demo.state import write_atomically
 
@@ -43,12 +43,6 @@ class NoisyClassifier(nn.Module):
         return alpha * self.body(torch.cat([x, level.expand(len(x), 1, *x.shape[2:])], 1))
 
 
-def noised(images: Tensor, log_snr: Tensor | float, generator: torch.Generator | None = None) -> Tensor:
-    """x_t = alpha * x_0 + sigma * eps, like images (N, C, H, W), at a log-SNR (a number or (N,))."""
-    alpha, sigma = (per_image(c, images) for c in alpha_sigma(log_snr))
-    return alpha * images + sigma * torch.randn(images.shape, generator=generator)
-
-
 def train(data: Data, epochs: int = 8, batch_size: int = 128, seed: int = 0) -> Iterator[tuple[float, NoisyClassifier]]:
     """Train at the noise levels of the cosine schedule; yields (fraction done, classifier) every step."""
     torch.manual_seed(seed)
@@ -63,7 +57,9 @@ def train(data: Data, epochs: int = 8, batch_size: int = 128, seed: int = 0) -> 
         images, labels = data.batch(order[place : place + batch_size])
         log_snr = schedule.at((torch.arange(len(images)) + torch.rand(len(images))) / len(images))
         optimizer.zero_grad()
-        F.cross_entropy(classifier.train()(noised(images, log_snr), log_snr), labels).backward()
+        F.cross_entropy(
+            classifier.train()(noised(images, log_snr, torch.randn_like(images)), log_snr), labels
+        ).backward()
         optimizer.step()
         rate.step()
         yield (step + 1) / steps, classifier
@@ -86,7 +82,8 @@ def accuracy_by_log_snr(classifier: NoisyClassifier, data: Data, seed: int = 0) 
     for indices in torch.arange(len(data)).split(500):
         images, labels = data.batch(indices)
         for log_snr in LOG_SNRS:
-            logits = classifier.eval()(noised(images, log_snr, generator), log_snr)
+            noise = torch.randn(images.shape, generator=generator)
+            logits = classifier.eval()(noised(images, log_snr, noise), log_snr)
             right[log_snr] += (logits.argmax(1) == labels).sum().item()
     return {log_snr: count / len(data) for log_snr, count in right.items()}
 

@@ -16,162 +16,21 @@ import signal
 import sys
 from pathlib import Path
 
-from ddpm_demo.denoiser import PREDICTIONS, WEIGHTINGS
 from ddpm_demo.errors import UserError
+from ddpm_demo.options import parse
 from ddpm_demo.recipes import RECIPES
-from ddpm_demo.schedule import SCHEDULES, TIMES
 
-
-def parse(arguments: list[str] | None) -> argparse.Namespace:
-    """The command line; what is not given stays None, to be filled from the dataset's recipe or the resumed run."""
-    formatter = argparse.RawDescriptionHelpFormatter
-    rows = [
-        f"  {name:14} {row.image_size:4}  {' '.join(map(str, row.widths)):12} {row.batch_size:6} {row.lr:8g} {row.minutes:8g}"
-        for name, row in RECIPES.items()
-    ]
-    recipes = "defaults on a CPU:  size  widths        batch       lr  minutes\n" + "\n".join(rows)
-    parser = argparse.ArgumentParser(description=__doc__, epilog=recipes, formatter_class=formatter, allow_abbrev=False)
-
-    group = parser.add_argument_group("data")
-    add = group.add_argument
-    add("--dataset", choices=RECIPES, help="what to learn (default: mnist)")
-    add("--data-dir", default="data", help="where it is, or is downloaded to (default: ./data)")
-    add(
-        "--classes",
-        nargs="+",
-        metavar="NAME",
-        help="only these classes, e.g. --dataset oxford-pets --classes Bombay Pug",
-    )
-    add(
-        "--image-size",
-        type=positive_int,
-        help="resize the shorter side to this and centre-crop (default: the set's own)",
-    )
-    add("--flip", **on_off, help="mirror images at random (default: where left and right mean the same)")
-
-    group = parser.add_argument_group("model")
-    add = group.add_argument
-    add(
-        "--cfg",
-        action="store_true",
-        default=None,
-        help="learn p(image | class) for classifier-free guidance; without it, an unconditional DDPM",
-    )
-    add("--label-dropout", type=unit, metavar="P", help="with --cfg, how often the label is hidden (default: 0.1)")
-    add("--schedule", choices=SCHEDULES, help="noise schedule of the training (default: cosine); sampling may use any")
-    add("--time", choices=TIMES, help="continuous: the score SDE, the limit of the linear schedule (default: discrete)")
-    add(
-        "--prediction",
-        choices=PREDICTIONS,
-        help="what the network outputs (default: v_prediction); Ho et al. 2020 used epsilon",
-    )
-    add("--attention", **on_off, help="self-attention at the lower resolutions (default: on)")
-    add(
-        "--widths",
-        type=positive_int,
-        nargs="+",
-        metavar="N",
-        help="channels of each U-Net level, each half the size of the last",
-    )
-    add("--layers", type=positive_int, help="ResNet blocks a level (default: 2)")
-    add("--patch", type=positive_int, help="fold PxP pixels into channels: about P*P times faster (default: 2)")
-    add("--dropout", type=unit, metavar="P", help="dropout inside the network, against memorising small sets")
-
-    group = parser.add_argument_group("training")
-    add = group.add_argument
-    budget = group.add_mutually_exclusive_group()
-    budget.add_argument("--minutes", type=positive, help="budget by the clock; the learning rate decays with it")
-    budget.add_argument("--epochs", type=positive, help="budget in passes over the data")
-    add("--batch-size", type=positive_int, help="images a step, over all processes together")
-    add("--lr", type=positive, help="peak learning rate, after 200 steps of warm-up; decays to 0 along a cosine")
-    add(
-        "--loss-weighting",
-        choices=WEIGHTINGS,
-        help="simple (default): the mean squared error of what the network predicts, L_simple where that is epsilon; min-snr: Hang et al. 2023",
-    )
-    add("--ema-decay", type=unit, help="of the moving average of the weights, which is what is kept")
-    add("--mixed-precision", choices=("no", "bf16"), help="bf16 is faster on GPUs (default: bf16 there, no on CPUs)")
-    add("--seed", type=seed, help="same seed, same machine, same --epochs: same weights (default: 0)")
-
-    group = parser.add_argument_group("output")
-    add = group.add_argument
-    add("--output-dir", type=Path, help="the checkpoint, samples and logs (default: runs/DATASET)")
-    add(
-        "--resume",
-        action="store_true",
-        help="go on from the last saved state in --output-dir, with its settings; --epochs or --minutes may extend it",
-    )
-    add("--overwrite", action="store_true", help="start anew in an --output-dir that already holds a model")
-    add(
-        "--sample-every",
-        type=positive_int,
-        metavar="STEPS",
-        help="draw samples and the held-out loss (default: after 125, 250, 500, ... steps)",
-    )
-    add(
-        "--snapshots",
-        action="store_true",
-        help="keep the weights beside every sheet of samples, for  python -m ddpm_demo.evaluation --over-time",
-    )
-    add(
-        "--save-every",
-        type=positive,
-        metavar="SECONDS",
-        default=60.0,
-        help="save the whole training state (default: 60)",
-    )
-    add(
-        "--log-with", choices=("none", "tensorboard"), default="none", help="tensorboard needs: pip install tensorboard"
-    )
-    add("--push-to-hub", action="store_true", help="publish the finished model on the Hugging Face Hub")
-    add("--hub-model-id", metavar="USER/NAME", help="as this repository, e.g. user/ddpm-mnist")
-    add("--hub-private", action="store_true", help="visible only for you and those you invite")
-    add("--classifier", action="store_true", help="train the classifier that ddpm_demo.evaluation judges with, instead")
-    add(
-        "--noise-aware", action="store_true", help="with --classifier: the one of noisy images, for classifier guidance"
-    )
-    return parser.parse_args(arguments)
-
-
-on_off = {"action": argparse.BooleanOptionalAction, "default": None}
-
-
-def positive(text: str) -> float:
-    """A finite number above 0."""
-    value = float(text)
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is not a number above 0")
-    return value
-
-
-def positive_int(text: str) -> int:
-    """A whole number above 0."""
-    if not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"{text} is not a whole number above 0")
-    return int(text)
-
-
-def unit(text: str) -> float:
-    """A fraction from 0 up to, not including, 1."""
-    value = float(text)
-    if not 0 <= value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not at least 0 and below 1")
-    return value
-
-
-def seed(text: str) -> int:
-    """A whole number from 0 to 2^20."""
-    if not text.isdecimal() or int(text) > 2**20:
-        raise argparse.ArgumentTypeError(f"{text} is not a whole number from 0 to {2**20}")
-    return int(text)
+EPOCHS_OF_A_CLASSIFIER, MINUTES_OF_AN_AUTOENCODER = 8, 20.0
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Parse, train, save. Returns the exit status."""
-    options = parse(arguments)
-    folder = options.output_dir or Path("runs") / (options.dataset or "mnist")
+    options = parse(arguments, __doc__)
+    name = (options.dataset or "mnist") + ("" if options.latent is None else "-latent")
+    folder = options.output_dir or Path("runs") / name
+    work = train_classifier if options.classifier else train_autoencoder if options.autoencoder else train_model
     try:
-        return train_classifier(options, folder) if options.classifier else train_model(options, folder)
+        return work(options, folder)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -186,7 +45,32 @@ def train_classifier(options: argparse.Namespace, folder: Path) -> int:
         raise UserError(f"{folder} already holds a {kind.FILE}: pass --overwrite, or another --output-dir")
     settings = {"classes": options.classes or (), "image_size": options.image_size or RECIPES[name].image_size}
     images, held_out = (data.load(name, options.data_dir, split, **settings) for split in ("train", "test"))
-    print(kind.learn(images, held_out, folder, options.seed or 0))
+    flip = RECIPES[name].flip if options.flip is None else options.flip
+    print(kind.learn(
+        images, held_out, folder, flip=flip, epochs=round(options.epochs or EPOCHS_OF_A_CLASSIFIER),
+        seed=options.seed or 0, low_precision=options.mixed_precision == "bf16",
+    ))  # fmt: skip
+    return 0
+
+
+def train_autoencoder(options: argparse.Namespace, folder: Path) -> int:
+    """Train the autoencoder of latent diffusion and write it into the folder."""
+    from ddpm_demo import autoencoder, data
+    from ddpm_demo.codec import VAE
+
+    name, folder_of_it = options.dataset or "mnist", folder / VAE
+    if folder_of_it.exists() and not (options.overwrite or options.resume):
+        raise UserError(
+            f"{folder_of_it} is there already: pass --resume to go on with it, --overwrite, or another --output-dir"
+        )
+    size = {"classes": options.classes or (), "image_size": options.image_size or RECIPES[name].image_size}
+    images, held_out = (data.load(name, options.data_dir, split, **size) for split in ("train", "test"))
+    said = autoencoder.learn(
+        images, held_out, folder, minutes=options.minutes or MINUTES_OF_AN_AUTOENCODER,
+        flip=RECIPES[name].flip if options.flip is None else options.flip, seed=options.seed or 0,
+        resume=options.resume, low_precision=options.mixed_precision == "bf16", stop=catch_signals().is_set,
+    )  # fmt: skip
+    print(f"{said}. Next:\n  python train.py --dataset {name} --cfg --latent {shlex.quote(str(folder))}")
     return 0
 
 

@@ -75,10 +75,10 @@ def commands(name: str, options: argparse.Namespace) -> list[list[str]]:
     return [[sys.executable, *command] for command in todo]
 
 
-def unfinished(folder: Path, epochs: float) -> bool:
+def unfinished(folder: Path, epochs: float, images: int = 60000) -> bool:
     """Whether the last training of a folder was interrupted before its budget."""
     told = json.loads((folder / "demo.json").read_text())["training"]
-    return told["epochs"] != epochs or told["steps"] < round(epochs * (60000 // told["batch_size"]))
+    return told["epochs"] != epochs or told["steps"] < round(epochs * (images // told["batch_size"]))
 
 
 def row(name: str, folder: Path) -> dict:

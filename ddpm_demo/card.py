@@ -23,6 +23,10 @@ For learning and teaching how diffusion models work, and for experiments on a sm
 training set and nothing else, has its biases and mistakes, and guidance narrows what it draws (see recall above). It is
 not meant for producing training data, nor for any decision about people.
 """
+CONDITIONED = {
+    "cross-attention": " The network attends to four tokens of the class.",
+    "image": " The network can be given an image to complete or to enlarge, in further channels.",
+}
 TASK = "unconditional-image-generation"  # the Hub's nearest, for a class label is no text
 
 
@@ -32,7 +36,9 @@ def write_card(folder: Path) -> None:
     measured = folder / "metrics.json"
     metrics = json.loads(measured.read_text()) if measured.exists() else {}
     animated = (folder / "denoising.webp").exists()
-    (folder / "README.md").write_text(card(about, metrics, animated))
+    encoded = folder / "autoencoder.json"
+    autoencoder = None if about["codec"] else json.loads(encoded.read_text())
+    (folder / "README.md").write_text(card(about, metrics, animated, autoencoder))
 
 
 def training_command(training: dict) -> str:
@@ -96,21 +102,21 @@ def headline(metrics: dict) -> list[dict]:
     return [cell for cell in cells if cell["setting"]["samples"] == most]
 
 
-def card(about: dict, metrics: dict, animated: bool = False) -> str:
-    """The model card's text, with the animation where there is one."""
-    training, patch, names = about["training"], about["codec"]["patch"], about["label_names"]
+def card(about: dict, metrics: dict, animated: bool = False, autoencoder: dict | None = None) -> str:
+    """The model card's text, with the animation and the autoencoder's figures where there are any."""
+    training, names = about["training"], about["label_names"]
     kind = (
         f"class-conditional ({len(names)} classes), with classifier-free guidance (Ho & Salimans 2022)"
         if names
         else "unconditional"
     )
-    channels, size = about["channels"] * patch**2, about["image_size"] // patch
+    told = CONDITIONED.get(about.get("condition"), "")
     parts = [
         f"---\n{metadata(about, metrics).to_yaml()}\n---\n",
-        f"# DDPM on {about['dataset']}\n",
+        f"# {'Latent diffusion' if autoencoder else 'DDPM'} on {about['dataset']}\n",
         f"A diffusion model (DDPM, Ho et al. 2020), {kind}, of "
-        f"{about['channels']}x{about['image_size']}x{about['image_size']} images, diffused as {patch}x{patch} patches "
-        f"in {channels} channels. Predicts `{training['prediction']}`, trained on the {training['schedule']} schedule.\n",
+        f"{about['channels']}x{about['image_size']}x{about['image_size']} images, diffused as {diffused(about, autoencoder)}."
+        f"{told} Predicts `{training['prediction']}`, trained on the {training['schedule']} schedule.\n",
         "![samples, one row per class](samples.png)\n",
         *(
             ["![noise becoming images: the noisy state on the left, the clean estimate on the right](denoising.webp)\n"]
@@ -128,19 +134,7 @@ def card(about: dict, metrics: dict, animated: bool = False) -> str:
             f"{told['images']}\n```\n\n{likelihood(told)}\n\n{told['images']} test images without their labels, +- the "
             "standard error. A bound is of the stochastic samplers; the ODE is a model of its own.\n"
         )
-    label = ", torch.full((8,), 3)" if names else ""
-    parts.append(
-        "## With diffusers alone\n\n```python\nimport torch\nfrom diffusers import DDPMScheduler, UNet2DModel\n\n"
-        'folder = "."  # where this file is, or the Hub id\n'
-        'unet = UNet2DModel.from_pretrained(folder, subfolder="unet")\n'
-        'scheduler = DDPMScheduler.from_pretrained(folder, subfolder="scheduler")\n'
-        "scheduler.set_timesteps(100)\n"
-        f"x = torch.randn(8, {channels}, {size}, {size})\n"
-        "with torch.no_grad():\n    for t in scheduler.timesteps:\n"
-        f"        x = scheduler.step(unet(x, t{label}).sample, t, x).prev_sample\n"
-        f"images = torch.nn.functional.pixel_shuffle(x, {patch})  # (8, {about['channels']}, {about['image_size']}, "
-        f"{about['image_size']}), [-1, 1]\n```\n"
-    )
+    parts.append(f"## With diffusers alone\n\n```python\n{diffusers_loop(about, autoencoder)}```\n")
     asked = "class_labels=[3], guidance_scale=3.0" if names else "batch_size=1"
     parts.append(
         "## As a diffusers pipeline\n\n```python\nfrom diffusers import DiffusionPipeline\n\n"
@@ -158,6 +152,56 @@ def card(about: dict, metrics: dict, animated: bool = False) -> str:
     )
     parts.append(LIMITS)
     return "\n".join(parts)
+
+
+def diffused(about: dict, autoencoder: dict | None) -> str:
+    """What of the images is diffused, in words."""
+    if autoencoder:
+        return (
+            f"{'x'.join(map(str, autoencoder['latents']))} latents of the autoencoder in `vae/` (Rombach et al. 2022), which "
+            f"gives {autoencoder['test_images']} test images back at {autoencoder['psnr']:.1f} dB (PSNR)"
+        )
+    patch = about["codec"]["patch"]
+    return f"{patch}x{patch} patches in {about['channels'] * patch**2} channels"
+
+
+def diffusers_loop(about: dict, autoencoder: dict | None) -> str:
+    """Sampling eight images, of class 3 where there are classes, without this project."""
+    classes, condition = len(about["label_names"]), about.get("condition", "add")
+    attends = condition == "cross-attention"
+    unet, vae = "UNet2DConditionModel" if attends else "UNet2DModel", "AutoencoderKL, " if autoencoder else ""
+    shape = about["channels"], about["image_size"], about["image_size"]
+    if autoencoder:
+        channels, height, width = autoencoder["latents"]
+        image = "vae.decode(x).sample"
+    else:
+        patch = about["codec"]["patch"]
+        channels, height, width = shape[0] * patch**2, shape[1] // patch, shape[2] // patch
+        image = f"torch.nn.functional.pixel_shuffle(x, {patch})"
+    x = "torch.cat([x, nothing], 1)" if condition == "image" else "x"
+    asked = ", tokens" if attends else ", torch.full((8,), 3)" if classes else ""
+    lines = [
+        "import torch",
+        f"from diffusers import {vae}DDPMScheduler, {unet}",
+        "",
+        'folder = "."  # where this file is, or the Hub id',
+        *(['vae = AutoencoderKL.from_pretrained(folder, subfolder="vae")'] if autoencoder else []),
+        f'unet = {unet}.from_pretrained(folder, subfolder="unet")',
+        'scheduler = DDPMScheduler.from_pretrained(folder, subfolder="scheduler")',
+        "scheduler.set_timesteps(100)",
+        f"x = torch.randn(8, {channels}, {height}, {width})",
+        *(
+            [f"tokens = torch.eye({4 * (classes + 1)})[12:16].expand(8, -1, -1)  # class 3: rows 12 to 15"]
+            if attends
+            else []
+        ),
+        *([f"nothing = torch.zeros(8, {channels + 1}, {height}, {width})  # no image beside x"] if x != "x" else []),
+        "with torch.no_grad():",
+        "    for t in scheduler.timesteps:",
+        f"        x = scheduler.step(unet({x}, t{asked}).sample, t, x).prev_sample",
+        f"    images = {image}  # {(8, *shape)}, [-1, 1]",
+    ]
+    return "\n".join(lines) + "\n"
 
 
 def likelihood(told: dict) -> str:

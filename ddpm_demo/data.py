@@ -43,6 +43,11 @@ class Data:
         return Data(self.images.to(device), self.labels.to(device), self.label_names)
 
 
+def mirrored(images: Tensor) -> Tensor:
+    """Images (N, C, H, W), about half of them, at random, left to right."""
+    return torch.where(torch.rand(len(images), 1, 1, 1, device=images.device) < 0.5, images.flip(-1), images)
+
+
 def load(
     name: str,
     data_dir: str | Path = "data",
@@ -54,8 +59,9 @@ def load(
     """The ``train`` or ``test`` split of mnist, fashion-mnist, cifar10, oxford-pets or folder.
 
     The named sets are torchvision's and are downloaded to ``data_dir`` unless they are there. ``folder`` reads
-    ``data_dir/<class>/*.png|jpg|webp`` and holds out every 20th image of a class as its test split. ``classes``
-    keeps a subset, by name. ``image_size`` resizes the shorter side and centre-crops. UserError says what is wrong.
+    ``data_dir/<class>/*.png|jpg|webp`` and holds out every 20th image of a class as its test split, or reads
+    ``data_dir/train/<class>`` and ``data_dir/test/<class>`` where there are these two; ``cifar10`` takes that, too.
+    ``classes`` keeps a subset, by name. ``image_size`` resizes the shorter side and centre-crops. UserError says what is wrong.
     """
     if name not in LOADERS:
         raise UserError(f"dataset is {name!r}; it must be one of {', '.join(LOADERS)}")
@@ -66,6 +72,8 @@ def load_arrays(kind: str) -> Callable[..., Data]:
     """A loader for the torchvision sets that are arrays already: MNIST, FashionMNIST, CIFAR10."""
 
     def load_split(root: Path, train: bool, classes: tuple[str, ...], image_size: int | None) -> Data:
+        if are_splits(root):
+            return load_folder(root, train, classes, image_size)
         found = from_torchvision(kind, root, train=train)
         images = torch.as_tensor(found.data)
         images = images[:, None] if images.ndim == 3 else images.permute(0, 3, 1, 2)
@@ -94,6 +102,8 @@ def load_folder(root: Path, train: bool, classes: tuple[str, ...], image_size: i
     """Anyone's own images, one folder a class; gray if every one of a first few is gray, colour otherwise."""
     if not root.is_dir():
         raise UserError(f"{root} is not a folder: point --data-dir at a folder that holds one folder of images a class")
+    split = are_splits(root)
+    root = root / ("train" if train else "test") if split else root
     names = sorted(d.name for d in root.iterdir() if d.is_dir() and not d.name.startswith("."))
     if not names:
         raise UserError(f"{root} holds no folders: put the images of each class into {root}/<class>/")
@@ -102,10 +112,15 @@ def load_folder(root: Path, train: bool, classes: tuple[str, ...], image_size: i
         (path, label)
         for label, name in enumerate(names)
         for number, path in enumerate(images_in(root / name))
-        if (number % HOLD_OUT_EVERY == HOLD_OUT_EVERY - 1) != train
+        if split or (number % HOLD_OUT_EVERY == HOLD_OUT_EVERY - 1) != train
     ]
     probe = [open_image(path).mode for path, _ in files[:: max(1, len(files) // 16)]]
     return decode(files, names, image_size or 32, "L" if set(probe) <= {"L", "1", "I;16"} else "RGB")
+
+
+def are_splits(root: Path) -> bool:
+    """Whether a folder holds a train and a test folder rather than classes."""
+    return (root / "train").is_dir() and (root / "test").is_dir()
 
 
 LOADERS = {

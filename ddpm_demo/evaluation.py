@@ -8,6 +8,7 @@ python -m ddpm_demo.evaluation --weight 0 1 --samples 8192      two settings
 python -m ddpm_demo.evaluation --map --samples 512              slices of the setting space, for the app's maps
 python -m ddpm_demo.evaluation --over-time --samples 1024       the snapshots of  train.py --snapshots
 python -m ddpm_demo.evaluation --bits-per-dim 10000             likelihood of so many test images, three ways
+python -m ddpm_demo.evaluation --restore 512                    what it makes of images that are known in part
 accelerate launch --multi_gpu --num_processes 2 -m ddpm_demo.evaluation ...    shared by several GPUs or processes
 """
 
@@ -21,14 +22,15 @@ from accelerate import PartialState
 from accelerate.utils import gather_object
 from tqdm import tqdm
 
-from ddpm_demo import card, likelihood
+from ddpm_demo import card, likelihood, restoration
 from ddpm_demo import data as datasets
+from ddpm_demo.autoencoder import psnr, reconstructed
 from ddpm_demo.card import write_card
 from ddpm_demo.checkpoint import Model, load
 from ddpm_demo.classifier import FEATURES, FILE, load_classifier
 from ddpm_demo.errors import UserError
 from ddpm_demo.generation import sample
-from ddpm_demo.metrics import Metrics, kinds_of_guidance, table
+from ddpm_demo.metrics import Metrics, kinds_of_guidance, sentence, table
 from ddpm_demo.pictures import picture
 from ddpm_demo.quality import Judge, inception_fid, inception_metric, joined, nearest, read
 from ddpm_demo.samplers import SAMPLERS, VARIANCES
@@ -97,6 +99,7 @@ def main(arguments: list[str] | None = None) -> int:
     add("--draws", type=int, default=10, help="with it: noise levels an image (default: %(default)s)")
     add("--ode-images", type=int, default=256, help="with it: so many of them by the ODE, too (default: %(default)s)")
     add("--tolerance", type=float, default=1e-4, help="with it: of the ODE (default: %(default)s)")
+    add("--restore", type=int, metavar="IMAGES", help="complete (and enlarge) so many test images instead")
     add("--again", action="store_true", help="measure anew what is in metrics.json already")
     add("--inception", action="store_true", help="also the standard FID, on Inception features (downloads its weights)")
     options = parser.parse_args(arguments)
@@ -126,10 +129,16 @@ def evaluate(options: argparse.Namespace) -> None:
     metrics = Metrics(folder)
     metrics.told |= {"classifier_test_accuracy": judged, "floor": judge.floor}
     say(f"the judge reads {judged:.2%} of the real test images; test against train images: FID {judge.floor:.4f}")
-    if options.over_time:
+    if not model.codec.bounded and "autoencoder" not in metrics.told:
+        back = reconstructed(model.codec, judge.tested)
+        originals = judge.tested.batch(torch.arange(len(back)))[0]
+        metrics.told["autoencoder"] = {"psnr": psnr(back, originals).item()} | judge.through(back)
+    if options.restore:
+        restore(options, model.recorded(), judge, metrics)
+    elif options.over_time:
         over_time(options, judge, metrics, plan[-1][0])
     else:
-        measure_all(options, quick(model), judge, metrics, plan, inception)
+        measure_all(options, model.recorded(), judge, metrics, plan, inception)
         for title, *axes in TABLES if options.map else ():
             say(f"\n{title}\n\n{table(metrics.told['quality'], *axes)}")
         if options.map and model.noisy_classifier:
@@ -180,11 +189,6 @@ def measure_all(options, model: Model, judge: Judge, metrics: Metrics, plan: lis
             bar.write(sentence(setting, count, cell))
 
 
-def quick(model: Model) -> Model:
-    """The model, its network recorded where that is faster."""
-    return model.recorded() if model.device.type == "cpu" else model
-
-
 def say(text: str) -> None:
     """Print once, however many processes."""
     if PartialState().is_main_process:
@@ -205,23 +209,10 @@ def progress_bar(total: int) -> tqdm:
     )  # fmt: skip
 
 
-def sentence(setting: dict, count: int, cell: dict) -> str:
-    """A measured setting in a line."""
-    asked = f"{cell['accuracy']:.2%} read as asked, " if "accuracy" in cell else ""
-    variance = f" ({setting['variance']} variance)" if setting["variance"] != "posterior" else ""
-    scale = f", classifier guidance {setting['scale']:g}" if setting["scale"] else ""
-    interval = f" within log-SNR {setting['interval']}" if setting["interval"] else ""
-    inception = f", Inception FID {cell['inception_fid']:.2f}" if "inception_fid" in cell else ""
-    return (
-        f"{setting['sampler']}{variance}, {setting['steps']} steps, {setting['schedule']}, w = {setting['weight']:g}"
-        f"{scale}{interval}: {asked}FID {cell['fid_test']:.3f} to test ({cell['reference']['fid_test']:.3f} for as many real "
-        f"images), {cell['fid_train']:.3f} to train, precision {cell['precision']:.3f}, recall {cell['recall']:.3f}; "
-        f"{count} samples{inception}"
-    )
-
-
 def bits_per_dim(options: argparse.Namespace, model: Model) -> None:
     """Measure the likelihood of test images, write it into metrics.json and the card, and print it."""
+    if not model.codec.bounded:
+        raise UserError("this checkpoint diffuses latents: what an image itself would cost in bits, it cannot tell")
     if options.bits_per_dim < 2 or options.draws < 1 or options.ode_images < 0 or not 1e-6 <= options.tolerance <= 0.1:
         raise UserError(
             f"--bits-per-dim is {options.bits_per_dim}, --draws {options.draws}, --ode-images {options.ode_images}, "
@@ -249,6 +240,16 @@ def bits_per_dim(options: argparse.Namespace, model: Model) -> None:
     metrics.write()
     write_card(Path(options.checkpoint))
     say(card.likelihood(metrics.told["bits_per_dim"]))
+
+
+def restore(options: argparse.Namespace, model: Model, judge: Judge, metrics: Metrics) -> None:
+    """Measure what the model makes of images that are known in part, and print it."""
+    count = min(options.restore, len(judge.tested))
+    with progress_bar(2 * restoration.STEPS * count * len(restoration.tasks_of(model))) as bar:
+        for evaluations, report in restoration.measure(model, judge, count, options.seed):
+            bar.update(evaluations)
+    metrics.told["restored"] = report
+    say(restoration.table(report))
 
 
 def judge_for(options: argparse.Namespace, folder: Path, model: Model) -> tuple[Judge, float]:
@@ -284,7 +285,7 @@ def over_time(options: argparse.Namespace, judge: Judge, metrics: Metrics, setti
     missing = [model for model in models if model.training["steps"] not in [row["training"]["steps"] for row in rows]]
     with bar_of([(setting, options.samples)] * len(missing)) as bar:
         for model in missing:
-            samples, labels = draw(quick(model), judge, setting, options.samples, options.seed, bar)
+            samples, labels = draw(model.recorded(), judge, setting, options.samples, options.seed, bar)
             if not PartialState().is_main_process:
                 continue
             told = {name: model.training[name] for name in ("steps", "seconds", "batch_size")}

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ddpm_demo import samplers
 from ddpm_demo.checkpoint import Model
+from ddpm_demo.conditioning import Beside, beside, to_complete
 from ddpm_demo.denoiser import alpha_sigma
 from ddpm_demo.errors import UserError
 from ddpm_demo.guidance import ByClassifier, ClassifierFree, Completion
@@ -48,30 +49,36 @@ def sample(
     without labels; it needs the checkpoint's noise-aware classifier. ``tolerance`` belongs to the sampler "ode", ``snr``
     to the corrector of "pc".
 
-    With ``image`` (C, H, W), [-1, 1], the walk begins at timestep ``start`` of the schedule from that image under
-    noise (SDEdit, Meng et al. 2022), and what ``keep`` (H, W), bool, marks of it is kept: the rest is painted anew.
-    UserError for a wrong setting.
+    With ``image`` (C, H, W) or one for each (N, C, H, W), [-1, 1], the walk begins at timestep ``start`` of the schedule from that image under
+    noise (SDEdit, Meng et al. 2022), and what ``keep`` (H, W), bool, marks of it is kept: the rest is painted anew. A
+    network that takes an image beside x completes it by itself then, and with neither ``start`` nor ``keep`` it enlarges
+    ``image``, which is a small one blown up. Where latents are diffused, so are x, eps and guidance of a step; x0 is the
+    image. UserError for a wrong setting.
     """
     check(model, labels, count, weight, schedule, sampler, steps, seed, variance, interval, scale)
     between("tolerance", tolerance, 1e-6, 0.1)
     between("snr", snr, 0, 1)
-    check_image(model, image, start, keep)
-    label = None if labels is None else torch.tensor(labels, dtype=torch.int64, device=model.device)
     number = len(labels) if labels is not None else count or 1
+    check_image(model, image, start, keep, number)
+    label = None if labels is None else torch.tensor(labels, dtype=torch.int64, device=model.device)
     seeds = [seed + k for k in range(number)] if isinstance(seed, int) else seed
     shape = model.codec.shape(model.channels, model.image_size)
     noise = noise_source(seeds, shape, model.device)
     grid = log_snr_grid(model, schedule, steps, start)
     denoise, x = model.denoiser, noise()
+    beside_x = denoise.condition == "image"
+    images = image[None] if image is not None and image.ndim == 3 else image
+    if beside_x and image is not None and start is None:
+        task = to_complete(images, keep) if keep is not None else (images, torch.zeros_like(images[:, :1]))
+        denoise = Beside(denoise, beside(model.codec, *task).to(model.device).expand(number, -1, -1, -1))
     if model.label_names and label is not None:
-        denoise = ClassifierFree(denoise, weight, denoise.num_classes, interval)
+        denoise = ClassifierFree(denoise, weight, model.denoiser.num_classes, interval)
     if scale:
         denoise = ByClassifier(denoise, on_images(model), scale, interval)
-    if image is not None:
-        known = model.codec.encode(image[None]).to(model.device)
+    if image is not None and not (beside_x and start is None):
+        known = model.codec.encode(images).to(model.device)
         if keep is not None:
-            kept = model.codec.encode(keep.expand(1, *image.shape).float()).to(model.device) > 0
-            denoise = Completion(denoise, known, kept)
+            denoise = Completion(denoise, known, model.codec.known(keep, model.channels).to(model.device))
         alpha, sigma = (c.item() for c in alpha_sigma(grid[0]))
         x = alpha * known + sigma * x
     walk = samplers.sample(
@@ -82,22 +89,21 @@ def sample(
         sampler=sampler,
         noise=noise,
         variance=variance,
-        clip=True,
+        clip=model.codec.bounded,
         tolerance=tolerance,
         snr=snr,
     )
-    walked, decode = Schedule.named(schedule), model.codec.decode
-    return (
-        replace(
-            step,
-            timestep=walked.timestep(step.log_snr).item(),
-            x=decode(step.x),
-            x0=decode(step.x0),
-            eps=decode(step.eps),
-            guidance=None if step.guidance is None else decode(step.guidance),
-        )
-        for step in walk
-    )
+    walked = Schedule.named(schedule)
+    return (replace(shown(step, model), timestep=walked.timestep(step.log_snr).item()) for step in walk)
+
+
+def shown(step: Step, model: Model) -> Step:
+    """A step of what is diffused as one of images: patches unfolded, or the clean estimate alone decoded."""
+    decode = model.codec.decode
+    if not model.codec.bounded:
+        return replace(step, x0=decode(step.x0), latents=step.x0)
+    guidance = None if step.guidance is None else decode(step.guidance)
+    return replace(step, x=decode(step.x), x0=decode(step.x0), eps=decode(step.eps), guidance=guidance)
 
 
 def on_images(model: Model) -> Callable[[Tensor, float], Tensor]:
@@ -160,14 +166,14 @@ def check(model, labels, count, weight, schedule, sampler, steps, seed, variance
         whole("label", label, 0, len(model.class_names) - 1)
 
 
-def check_image(model: Model, image: Tensor | None, start: float | None, keep: Tensor | None) -> None:
-    """UserError unless the image to begin from fits the model."""
+def check_image(model: Model, image: Tensor | None, start: float | None, keep: Tensor | None, number: int = 1) -> None:
+    """UserError unless the image to begin from, or one for each of a ``number``, fits the model."""
     size = (model.channels, model.image_size, model.image_size)
     if image is None:
         if start is not None or keep is not None:
             raise UserError("start and keep need an image to begin from")
         return
-    if tuple(image.shape) != size or not bool(image.isfinite().all()):
+    if tuple(image.shape) not in (size, (number, *size)) or not bool(image.isfinite().all()):
         raise UserError(f"image has shape {tuple(image.shape)}; it must be finite numbers of shape {size}")
     if keep is not None and (keep.dtype != torch.bool or tuple(keep.shape) != size[1:]):
         raise UserError(f"keep is {keep.dtype} of shape {tuple(keep.shape)}; it must be bool of shape {size[1:]}")

@@ -28,7 +28,8 @@ NEEDED = (
     "scheduler/scheduler_config.json",
 )
 # What of a checkpoint travels, in both directions: never training states, snapshots or pickles.
-PARTS = ["unet/*.json", "unet/*.safetensors", "scheduler/*.json", "demo.json", "model_index.json",
+PARTS = ["unet/*.json", "unet/*.safetensors", "vae/*.json", "vae/*.safetensors", "scheduler/*.json", "demo.json",
+         "model_index.json", "autoencoder.json", "reconstructions.png",
          "pipeline.py", "classifier.safetensors", "noisy_classifier.safetensors", "metrics.json",
          "metrics.jsonl", "speed.json", "peer.json", "README.md", "samples.png", "examples.png", "nearest.png",
          "denoising.webp", "samples/step-*.png"]  # fmt: skip
@@ -78,14 +79,18 @@ def push(folder: Path, name: str, private: bool = False) -> str:
 
 def stage(folder: Path, place: Path) -> Path:
     """Copy what travels of a checkpoint to ``place``, and make it a diffusers pipeline there; returns ``place``."""
-    for part in sorted(path for pattern in PARTS for path in folder.glob(pattern)):
+    about = json.loads((folder / "demo.json").read_text())
+    latent = not about["codec"]
+    parts = PARTS if latent else [part for part in PARTS if not part.startswith("vae/")]
+    for part in sorted(path for pattern in parts for path in folder.glob(pattern)):
         (place / part.relative_to(folder)).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(part, place / part.relative_to(folder))
     index = {
         "_class_name": ["pipeline", "ClassConditionalPipeline"],
         "scheduler": ["diffusers", "DDPMScheduler"],
-        "unet": ["diffusers", "UNet2DModel"],
-        "patch": json.loads((folder / "demo.json").read_text())["codec"]["patch"],
+        "unet": ["diffusers", json.loads((folder / "unet/config.json").read_text())["_class_name"]],
+        "vae": ["diffusers", "AutoencoderKL"] if latent else [None, None],
+        "patch": about["codec"].get("patch", 1),
     }
     (place / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
     shutil.copyfile(Path(__file__).with_name("pipeline.py"), place / "pipeline.py")

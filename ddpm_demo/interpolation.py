@@ -19,7 +19,7 @@ class Between:
     """How far an interpolation has come."""
 
     total: int
-    latents: Tensor  # (2, C, H, W) the noise that the two images are encoded as
+    latents: Tensor  # (2, C, H, W) the noise that the two images are encoded as; of an autoencoder's latents, like them
     frames: Tensor  # (S, C, H, W), [-1, 1], from the first image on; the first and last of all are the round trips
     calls: int  # of the denoiser, for an image and its way
 
@@ -42,9 +42,9 @@ def walk(model: Model, images: Tensor, total: int, tolerance: float) -> Iterator
     x0 = model.codec.encode(images)
     # The noise of the cleanest state belongs to it: without, an image begins where no sample ever was, and so it ends.
     noise = torch.randn(x0.shape, generator=torch.Generator().manual_seed(0))
-    x = noised(x0, cleanest, noise).to(model.device)
+    x = noised(x0.to(model.device), cleanest, noise.to(model.device))
     latents, calls = carry(model.denoiser, x, cleanest, noisiest, tolerance=tolerance)
-    shown = model.codec.decode(latents)
+    shown = model.codec.decode(latents) if model.codec.bounded else latents
     frames = images.new_empty(0, *images.shape[1:])
     yield Between(total, shown, frames, calls)
     for shares in torch.linspace(0, 1, total).split(CHUNK):

@@ -16,6 +16,8 @@
     "seconds"
   }],
   "memorised": {"samples", "median", "median_of_test_images", "closer_than_99_percent_of_test_images", "setting"},
+  "autoencoder": {"psnr", "fid_train", "accuracy"},     of all test images, encoded and decoded, where latents are diffused
+  "restored": {"images", "seed", "steps", "complete", "enlarge": {"psnr", "psnr_of_another", "psnr_plain", "accuracy"}},
   "over_time": [{"training": {"steps", "seconds", "batch_size"}, "setting", and figures as above}],
   "bits_per_dim": {"images", "draws", "posterior", "beta", "continuous": {"L_T", "L_t", "L_0", "total": {"mean", "se"}},
                    "curve": {"t", "posterior", "beta"}, "ode": {"mean", "se", "images", "tolerance", "calls"}}
@@ -109,3 +111,18 @@ def table(cells: list[dict], down: str, across: str, fixed: dict) -> str:
             f"| {row} | " + " | ".join(f"{excess(by[c]):.2f}" if c in by else "" for c in sorted(columns)) + " |"
         )
     return "\n".join(lines) if found else ""
+
+
+def sentence(setting: dict, count: int, cell: dict) -> str:
+    """A measured setting in a line."""
+    asked = f"{cell['accuracy']:.2%} read as asked, " if "accuracy" in cell else ""
+    variance = f" ({setting['variance']} variance)" if setting["variance"] != "posterior" else ""
+    scale = f", classifier guidance {setting['scale']:g}" if setting["scale"] else ""
+    interval = f" within log-SNR {setting['interval']}" if setting["interval"] else ""
+    inception = f", Inception FID {cell['inception_fid']:.2f}" if "inception_fid" in cell else ""
+    return (
+        f"{setting['sampler']}{variance}, {setting['steps']} steps, {setting['schedule']}, w = {setting['weight']:g}"
+        f"{scale}{interval}: {asked}FID {cell['fid_test']:.3f} to test ({cell['reference']['fid_test']:.3f} for as many real "
+        f"images), {cell['fid_train']:.3f} to train, precision {cell['precision']:.3f}, recall {cell['recall']:.3f}; "
+        f"{count} samples{inception}"
+    )

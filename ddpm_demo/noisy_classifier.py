@@ -13,8 +13,8 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from ddpm_demo.classifier import Classifier, shown
-from ddpm_demo.data import Data
+from ddpm_demo.classifier import GRAY, Classifier, shown, widths_for, widths_of
+from ddpm_demo.data import Data, mirrored
 from ddpm_demo.denoiser import alpha_sigma, noised, per_image
 from ddpm_demo.schedule import Schedule
 from ddpm_demo.state import write_atomically
@@ -31,9 +31,9 @@ class NoisyClassifier(nn.Module):
     alpha * x. So the gradient dies out in pure noise, where guidance multiplies it by sigma^2 / alpha.
     """
 
-    def __init__(self, channels: int, label_names: tuple[str, ...]):
+    def __init__(self, channels: int, label_names: tuple[str, ...], widths: tuple[int, ...] = GRAY):
         super().__init__()
-        self.body = Classifier(channels + 1, len(label_names))
+        self.body = Classifier(channels + 1, len(label_names), widths)
         self.label_names = label_names
 
     def forward(self, x: Tensor, log_snr: Tensor | float) -> Tensor:
@@ -43,10 +43,14 @@ class NoisyClassifier(nn.Module):
         return alpha * self.body(torch.cat([x, level.expand(len(x), 1, *x.shape[2:])], 1))
 
 
-def train(data: Data, epochs: int = 8, batch_size: int = 128, seed: int = 0) -> Iterator[tuple[float, NoisyClassifier]]:
+def train(
+    data: Data, flip: bool = False, epochs: int = 8, batch_size: int = 128, seed: int = 0, low_precision: bool = False
+) -> Iterator[tuple[float, NoisyClassifier]]:
     """Train at the noise levels of the cosine schedule; yields (fraction done, classifier) every step."""
     torch.manual_seed(seed)
-    classifier, schedule = NoisyClassifier(data.images.shape[1], data.label_names), Schedule.named("cosine")
+    channels, schedule = data.images.shape[1], Schedule.named("cosine")
+    classifier = NoisyClassifier(channels, data.label_names, widths_for(channels)).to(memory_format=torch.channels_last)
+    batch_size = min(batch_size, len(data))
     steps = epochs * (len(data) // batch_size)
     optimizer = torch.optim.AdamW(classifier.parameters(), 5e-3, weight_decay=0.05)
     rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, 5e-3, total_steps=steps, pct_start=0.2)
@@ -55,19 +59,21 @@ def train(data: Data, epochs: int = 8, batch_size: int = 128, seed: int = 0) -> 
         if place == 0:
             order = torch.randperm(len(data))
         images, labels = data.batch(order[place : place + batch_size])
+        images = mirrored(images) if flip else images
         log_snr = schedule.at((torch.arange(len(images)) + torch.rand(len(images))) / len(images))
         optimizer.zero_grad()
-        F.cross_entropy(
-            classifier.train()(noised(images, log_snr, torch.randn_like(images)), log_snr), labels
-        ).backward()
+        with torch.autocast("cpu", torch.bfloat16, enabled=low_precision):
+            noisy = noised(images, log_snr, torch.randn_like(images))
+            loss = F.cross_entropy(classifier.train()(noisy, log_snr), labels)
+        loss.backward()
         optimizer.step()
         rate.step()
         yield (step + 1) / steps, classifier
 
 
-def learn(data: Data, held_out: Data, folder: Path, seed: int = 0) -> str:
-    """Train with a bar and write ``noisy_classifier.safetensors`` into the folder; returns a sentence."""
-    trained = shown(train(data, seed=seed))
+def learn(data: Data, held_out: Data, folder: Path, **options) -> str:
+    """Train with a bar and write ``noisy_classifier.safetensors`` into the folder; returns a sentence. ``options`` are those of ``train``."""
+    trained = shown(train(data, **options))
     correct = accuracy_by_log_snr(trained, held_out)
     path = save_noisy(trained, folder, correct)
     said = ", ".join(f"{share:.1%} at {log_snr:+d}" for log_snr, share in correct.items())
@@ -107,7 +113,7 @@ def load_noisy(folder: Path) -> NoisyClassifier | None:
     with safe_open(folder / FILE, "pt") as file:
         about, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}
     channels = tensors["body.convolutions.0.weight"].shape[1] - 1
-    classifier = NoisyClassifier(channels, tuple(json.loads(about["label_names"])))
+    classifier = NoisyClassifier(channels, tuple(json.loads(about["label_names"])), widths_of(tensors))
     classifier.load_state_dict(tensors)
     return classifier.eval().requires_grad_(False).to(memory_format=torch.channels_last)
 

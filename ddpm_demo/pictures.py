@@ -5,9 +5,11 @@
 
 import argparse
 from collections.abc import Iterable
+from math import ceil, log2
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from PIL import Image, ImageOps
 from torch import Tensor
 from torchvision.utils import make_grid
@@ -53,6 +55,31 @@ def noisy_panel(x: Tensor, log_snr: float) -> Tensor:
     return x / (1 + alpha_sigma(log_snr)[1].item())
 
 
+def tiled(latents: Tensor, size: int) -> Tensor:
+    """Latents (N, c, h, w) as gray images (N, 1, size, size): the channels as tiles, three deviations from black to white."""
+    count, channels, height, width = latents.shape
+    columns = 2 ** ceil(log2(channels) / 2)
+    rows = ceil(channels / columns)
+    tiles = F.pad(latents / 3, (0, 0, 0, 0, 0, rows * columns - channels))
+    sheet = tiles.reshape(count, rows, columns, height, width).transpose(2, 3)
+    sheet = sheet.reshape(count, 1, rows * height, columns * width)
+    scale = size / max(sheet.shape[2:])
+    sheet = F.interpolate(sheet, size=[round(n * scale) for n in sheet.shape[2:]])
+    top, left = ((size - n) // 2 for n in sheet.shape[2:])
+    return F.pad(sheet, (left, size - sheet.shape[3] - left, top, size - sheet.shape[2] - top), value=-1.0)
+
+
+def as_large(images: Tensor, size: int) -> Tensor:
+    """Images (N, C, h, w) with every pixel repeated, (N, C, size, size)."""
+    return F.interpolate(images, size=(size, size))
+
+
+def noisy_image(step: Step) -> Tensor:
+    """The noisy state of a step, to be looked at: an image under noise, or the tiles of its latents."""
+    seen = noisy_panel(step.x, step.log_snr)
+    return seen if step.latents is None else tiled(step.x, step.x0.shape[-1])
+
+
 def diverging(difference: Tensor) -> Tensor:
     """Signed (N, C, H, W) as colours (N, 3, H, W), [-1, 1]: dark for 0, orange above, blue below, both full at 1."""
     signed = difference.detach().float().cpu().mean(1, keepdim=True).clamp(-1, 1)
@@ -63,8 +90,8 @@ def diverging(difference: Tensor) -> Tensor:
 
 def side_by_side(step: Step, columns: int, height: int | None = None) -> Image.Image:
     """The noisy state on the left, the clean estimate on the right, of all images of a step."""
-    panels = [picture(panel, columns, height) for panel in (noisy_panel(step.x, step.log_snr), step.x0)]
-    both = Image.new(panels[0].mode, (panels[0].width * 2 + 12, panels[0].height), "white")
+    panels = [picture(panel, columns, height) for panel in (noisy_image(step), step.x0)]
+    both = Image.new(panels[1].mode, (panels[0].width * 2 + 12, panels[0].height), "white")
     for place, panel in enumerate(panels):
         both.paste(panel, (place * (panel.width + 12), 0))
     return both

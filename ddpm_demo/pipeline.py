@@ -5,15 +5,32 @@ pipeline(class_labels=[3], guidance_scale=3.0).images[0]
 """
 
 import torch
-from diffusers import DDPMScheduler, DiffusionPipeline, ImagePipelineOutput, UNet2DModel
+from diffusers import (
+    AutoencoderKL,
+    DDPMScheduler,
+    DiffusionPipeline,
+    ImagePipelineOutput,
+    UNet2DConditionModel,
+    UNet2DModel,
+)
+
+TOKENS = 4  # of a class, where the network attends to them
 
 
 class ClassConditionalPipeline(DiffusionPipeline):
-    """DDPM with classifier-free guidance on images folded into ``patch`` x ``patch`` channels."""
+    """DDPM with classifier-free guidance on images folded into ``patch`` x ``patch`` channels, or on the ``vae``'s latents."""
 
-    def __init__(self, unet: UNet2DModel, scheduler: DDPMScheduler, patch: int = 1):
+    _optional_components = ("vae",)
+
+    def __init__(
+        self,
+        unet: UNet2DModel | UNet2DConditionModel,
+        scheduler: DDPMScheduler,
+        vae: AutoencoderKL | None = None,
+        patch: int = 1,
+    ):
         super().__init__()
-        self.register_modules(unet=unet, scheduler=scheduler)
+        self.register_modules(unet=unet, scheduler=scheduler, vae=vae)
         self.register_to_config(patch=patch)
 
     @torch.no_grad()
@@ -31,7 +48,9 @@ class ClassConditionalPipeline(DiffusionPipeline):
         ``guidance_scale`` is 1 + w of Ho & Salimans 2022: 1 does not guide. ``output_type`` "pil" gives PIL images,
         anything else an array (N, H, W, C), [0, 1].
         """
-        classes = self.unet.config.num_class_embeds
+        config = self.unet.config
+        attends = config.get("encoder_hid_dim")
+        classes = attends // TOKENS if attends else config.num_class_embeds
         if class_labels is None:
             label = torch.full((batch_size,), classes - 1) if classes else None  # the last one means: any
         elif not classes or not all(0 <= k < classes - 1 for k in class_labels):
@@ -41,19 +60,27 @@ class ClassConditionalPipeline(DiffusionPipeline):
             label = torch.tensor(class_labels)
         guided = class_labels is not None and guidance_scale != 1
         number = batch_size if label is None else len(label)
-        size = self.unet.config.sample_size
-        shape = (number, self.unet.config.in_channels, *((size, size) if isinstance(size, int) else size))
+        size = config.sample_size
+        shape = (number, config.out_channels, *((size, size) if isinstance(size, int) else size))
         x = torch.randn(shape, generator=generator).to(self.device, self.unet.dtype)
         if guided:
             label = torch.cat([label, torch.full_like(label, classes - 1)])
+        if attends:
+            label = torch.eye(attends)[label[:, None] * TOKENS + torch.arange(TOKENS)]
         label = None if label is None else label.to(self.device)
+        # A network that takes an image beside x is told that nothing of one is known.
+        nothing = x.new_zeros(number * (1 + guided), config.in_channels - config.out_channels, *shape[2:])
         self.scheduler.set_timesteps(num_inference_steps)
         for t in self.progress_bar(self.scheduler.timesteps):
-            output = self.unet(torch.cat([x, x]) if guided else x, t, label).sample
+            given = torch.cat([torch.cat([x, x]) if guided else x, nothing], 1)
+            output = self.unet(given, t, label).sample
             if guided:
                 conditional, unconditional = output.chunk(2)
                 output = unconditional + guidance_scale * (conditional - unconditional)
             x = self.scheduler.step(output, t, x, generator=generator).prev_sample
-        images = torch.nn.functional.pixel_shuffle(x.float(), self.config.patch)
+        folded = self.vae is None
+        images = (
+            torch.nn.functional.pixel_shuffle(x.float(), self.config.patch) if folded else self.vae.decode(x).sample
+        )
         array = ((images + 1) / 2).clamp(0, 1).permute(0, 2, 3, 1).cpu().numpy()
         return ImagePipelineOutput(images=self.numpy_to_pil(array) if output_type == "pil" else array)

@@ -116,7 +116,7 @@ class Judge:
     """The real images of a dataset, as the classifier reads them, and figures of others beside them."""
 
     def __init__(self, classifier: Classifier, train: Data, test: Data):
-        self.classifier, self.images = classifier, train
+        self.classifier, self.images, self.tested = classifier, train, test
         self.train = read_all(classifier, train, "reading the training images")
         self.test = read_all(classifier, test, "reading the test images")
         self.to_train, self.to_test = distance_to(self.train.features), distance_to(self.test.features)
@@ -151,6 +151,16 @@ class Judge:
     def floor(self) -> float:
         """FID of all test images to all training images."""
         return frechet(self.to_train, self.test.features)
+
+    def through(self, back: Tensor) -> dict[str, float]:
+        """What an autoencoder costs: figures of all test images as it gives them ``back`` (N, C, H, W).
+
+        FID to the training images, whose floor is that of the test images themselves, and the share read correctly: no
+        sample of a diffusion on its latents can be expected to be better.
+        """
+        seen = joined([read(self.classifier, part) for part in back.split(CHUNK)])
+        right = (seen.named == self.tested.labels).double().mean().item()
+        return {"fid_train": frechet(self.to_train, seen.features), "accuracy": right}
 
     def memorised(self, samples: Tensor) -> dict[str, float]:
         """How near samples (N, C, H, W) come to training images, beside how near real test images come.

@@ -52,9 +52,10 @@ class RunLog:
         chosen = self.settings
         budget = f"{chosen.epochs:g} epochs" if chosen.epochs else f"{chosen.minutes:g} minutes"
         kind = f"{len(images.label_names)} classes with guidance" if chosen.cfg else "unconditional"
+        rim = f"latents of {chosen.latent}" if chosen.latent else f"{chosen.patch}x{chosen.patch} patches"
         self.bar.write(
-            f"{chosen.dataset}: {len(images)} images, {kind}; U-Net {chosen.widths} on {chosen.patch}x{chosen.patch} "
-            f"patches, {chosen.schedule} schedule, {chosen.prediction}; {budget} on {processes} x {device}"
+            f"{chosen.dataset}: {len(images)} images, {kind}; U-Net {chosen.widths} on {rim}, "
+            f"{chosen.schedule} schedule, {chosen.prediction}; {budget} on {processes} x {device}"
         )
 
     def record(self, progress: Progress) -> None:
@@ -90,6 +91,9 @@ class RunLog:
         picture(progress.samples, SAMPLE_COLUMNS, height=640).save(self.folder / "samples.png")
         strip(held_out.one_of_each()).save(self.folder / "examples.png")
         animate(progress.model, self.folder / "denoising.webp")
+        for name in ("autoencoder.json", "reconstructions.png"):
+            if self.settings.latent:
+                shutil.copyfile(Path(self.settings.latent) / name, self.folder / name)
         write_card(self.folder)
         if self.board:
             self.board.close()

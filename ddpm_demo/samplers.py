@@ -61,6 +61,9 @@ class Step:
     eps: Tensor  # (N, C, H, W) the noise that x and x0 imply
     guidance: Tensor | None  # (N, C, H, W) conditional minus unconditional estimate, None where unguided
     nfe: int  # denoiser calls so far
+    latents: Tensor | None = (
+        None  # x0 before it was decoded, where latents are diffused: then x, eps, guidance are, too
+    )
 
 
 def implied_noise(x: Tensor, x0: Tensor, log_snr: float) -> Tensor:

@@ -14,6 +14,8 @@ class Settings:
     dataset: str
     classes: tuple[str, ...]
     image_size: int
+    latent: str | None  # the folder of the autoencoder
+    condition: str
     cfg: bool
     label_dropout: float
     schedule: str
@@ -38,9 +40,13 @@ class Settings:
 def fresh(given: Namespace, device: str) -> Settings:
     """What was asked for, completed from the dataset's recipe for this type of device; UserError if it cannot be."""
     dataset = given.dataset or "mnist"
-    defaults = asdict(recipe_for(dataset, given.minutes, device)) | {
+    if given.latent == "":  # the flag alone
+        given.latent = f"runs/{dataset}"
+    defaults = asdict(recipe_for(dataset, given.minutes, device, given.latent is not None)) | {
         "dataset": dataset,
         "classes": (),
+        "latent": None,
+        "condition": "add",
         "cfg": False,
         "label_dropout": 0.1,
         "schedule": "linear" if given.time == "continuous" else "cosine",
@@ -57,17 +63,19 @@ def fresh(given: Namespace, device: str) -> Settings:
     chosen = Settings(**defaults | asked(given))
     if chosen.time == "continuous" and chosen.schedule != "linear":
         raise UserError(f"continuous time is the limit of the linear schedule: leave out --schedule {chosen.schedule}")
+    if chosen.latent and chosen.patch != 1:
+        raise UserError(f"--patch is {chosen.patch}, but latents are not folded: leave it out with --latent")
     return chosen
 
 
 def resumed(given: Namespace, saved: dict) -> Settings:
     """Those of the saved run, with another budget if one was asked for; UserError for any other change."""
-    saved = {"time": "discrete"} | saved  # states of before there was a choice
+    saved = {"time": "discrete", "latent": None, "condition": "add"} | saved  # states of before there was a choice
     settings = {name: tuple(value) if isinstance(value, list) else value for name, value in saved.items()}
     if given.minutes or given.epochs:
         settings |= {"minutes": given.minutes, "epochs": given.epochs}
     for name, value in asked(given).items():
-        if value != settings[name]:
+        if value != settings[name] and value != "":
             flag = "--" + name.replace("_", "-")
             raise UserError(
                 f"{flag} is {value}, but the run to resume was started with {settings[name]}: leave {flag} out, or "

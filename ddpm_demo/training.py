@@ -16,10 +16,12 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast
 from diffusers.training_utils import EMAModel
 from torch import Tensor
+from tqdm import tqdm
 
 from ddpm_demo.checkpoint import Model
-from ddpm_demo.codec import Codec
-from ddpm_demo.data import Data
+from ddpm_demo.codec import CHUNK, Codec, LatentCodec, load_vae
+from ddpm_demo.conditioning import beside, random_tasks
+from ddpm_demo.data import Data, mirrored
 from ddpm_demo.denoiser import Denoiser, loss
 from ddpm_demo.errors import UserError
 from ddpm_demo.generation import generate
@@ -71,7 +73,9 @@ def train(
     batch_size = min(settings.batch_size, len(data))
     if batch_size % processes:
         raise UserError(f"batch size {batch_size} cannot be shared evenly by {processes} processes")
-    shape = Codec(settings.patch).shape(data.images.shape[1], settings.image_size)
+    codec = LatentCodec(load_vae(Path(settings.latent))) if settings.latent else Codec(settings.patch)
+    codec = codec.to(accelerator.device)
+    shape = codec.shape(data.images.shape[1], settings.image_size)
     steps_per_epoch = len(data) // batch_size
     total_steps = round(settings.epochs * steps_per_epoch) if settings.epochs else None
 
@@ -84,6 +88,7 @@ def train(
         attention=settings.attention,
         layers=settings.layers,
         dropout=settings.dropout,
+        condition=settings.condition,
     ).to(accelerator.device, memory_format=torch.channels_last)  # on a CPU a step is then a fifth faster
     ema = EMAModel(net.parameters(), decay=settings.ema_decay, foreach=True)
     optimizer = torch.optim.AdamW(net.parameters(), settings.lr, betas=(0.9, 0.99), fused=True)
@@ -91,8 +96,12 @@ def train(
     step, seconds_before, mean_loss = progress["step"], progress["seconds"], progress["loss"]
     first_step = step
     prepared = accelerator.prepare(net)
-    denoiser = Denoiser(prepared, trained_schedule(settings.schedule, settings.time), settings.prediction, classes)
-    codec, data = Codec(settings.patch), data.to(accelerator.device)
+    schedule = trained_schedule(settings.schedule, settings.time)
+    denoiser = Denoiser(prepared, schedule, settings.prediction, classes, settings.condition)
+    # Encoded once, since the autoencoder does not learn; with an image beside x, pieces of it are, so they cannot be.
+    ready = settings.latent and settings.condition != "image"
+    latents = encoded(codec, data, settings.flip, accelerator.is_main_process) if ready else None
+    data = data.to(accelerator.device)
 
     def averaged() -> Model:
         """The model with the averaged weights, sharing nothing with the training."""
@@ -100,7 +109,7 @@ def train(
         ema.copy_to(weights.parameters())
         about = asdict(settings) | {"steps": step, "seconds": round(seconds(), 1), "device": str(accelerator.device)}
         return Model(
-            Denoiser(weights, denoiser.schedule, settings.prediction, classes),
+            replace(denoiser, net=weights),
             codec,
             data.label_names if classes else (),
             data.images.shape[1],
@@ -146,7 +155,15 @@ def train(
         chosen = order[start : start + batch_size][rank::processes].to(accelerator.device)
         torch.manual_seed((settings.seed << 40) + (step << 8) + rank)
         rate = settings.lr * min(1.0, (step + 1) / WARMUP_STEPS) * (1 + cos(pi * fraction)) / 2
-        value = train_step(accelerator, denoiser, codec, *data.batch(chosen), optimizer, rate, settings)
+        if latents is None:
+            images, label = data.batch(chosen)
+            images = mirrored(images) if settings.flip else images
+            x0 = codec.encode(images)
+        else:
+            images, label = None, data.labels[chosen]
+            x0 = latents[torch.randint(len(latents), (len(chosen),)), chosen.cpu()].float().to(accelerator.device)
+        beside_x = beside(codec, *random_tasks(images)) if settings.condition == "image" else None
+        value = train_step(accelerator, denoiser, x0, label, beside_x, optimizer, rate, settings)
         ema.step(net.parameters())
         step += 1
         mean_loss = value if mean_loss is None else mean_loss + (value - mean_loss) * max(0.02, 1 / step)
@@ -169,19 +186,36 @@ def train(
         yield replace(evaluate(report, fraction, averaged(), held_out, settings), saved=path)
 
 
-def train_step(accelerator, denoiser, codec, images, label, optimizer, rate: float, settings: Settings) -> Tensor:
-    """One optimizer step at learning rate ``rate`` on images (B, C, H, W), label (B,); the loss, a detached scalar."""
-    device, count = images.device, len(images)
-    if settings.flip:
-        images = torch.where(torch.rand(count, 1, 1, 1, device=device) < 0.5, images.flip(-1), images)
+@torch.no_grad()
+def encoded(codec: LatentCodec, data: Data, flip: bool, show: bool) -> Tensor:
+    """All images as latents (1, N, c, h, w), half the precision, on the CPU; with ``flip`` (2, ...), mirrored ones, too."""
+    views = []
+    for flipped in (False, True)[: 1 + flip]:
+        parts = tqdm(
+            torch.arange(len(data)).split(CHUNK), "encoding images", leave=False, disable=None if show else True
+        )
+        views.append(torch.cat([codec.encode(turned(data.batch(p)[0], flipped)).half().cpu() for p in parts]))
+    return torch.stack(views)
+
+
+def turned(images: Tensor, flipped: bool) -> Tensor:
+    """Images (N, C, H, W), all mirrored or none."""
+    return images.flip(-1) if flipped else images
+
+
+def train_step(accelerator, denoiser, x0, label, image, optimizer, rate: float, settings: Settings) -> Tensor:
+    """One optimizer step at learning rate ``rate`` on x0 (B, C, H, W), label (B,); the loss, a detached scalar.
+
+    ``image`` is what stands beside x (B, C + 1, H, W), None unless the network is conditioned on one.
+    """
+    device, count = x0.device, len(x0)
     if denoiser.num_classes:
         label = torch.where(torch.rand(count, device=device) < settings.label_dropout, denoiser.num_classes, label)
     # Stratified timesteps: image i of the batch draws from the i-th of B equal parts of the time (less variance).
     processes = accelerator.num_processes
     place = torch.arange(count) * processes + accelerator.process_index
     log_snr = denoiser.schedule.at((place + torch.rand(count)) / (count * processes))
-    x0 = codec.encode(images)
-    losses = loss(denoiser, x0, log_snr, torch.randn_like(x0), label, settings.loss_weighting)
+    losses = loss(denoiser, x0, log_snr, torch.randn_like(x0), label, settings.loss_weighting, image)
     optimizer.zero_grad()
     accelerator.backward(losses.mean())
     accelerator.clip_grad_norm_(denoiser.net.parameters(), 1.0)
@@ -202,7 +236,7 @@ def validation_loss(model: Model, held_out: Data, weighting: str) -> float:
     """Mean loss of a model on up to 512 held-out images, with the same noise and timesteps at every call."""
     count, T = min(HELD_OUT_IMAGES, len(held_out)), len(model.denoiser.schedule)
     images, label = held_out.batch(torch.arange(count) * len(held_out) // count)
-    x0 = model.codec.encode(images)
+    x0 = model.codec.encode(images)  # with nothing beside it, where the network could take an image
     noise = torch.randn(x0.shape, generator=torch.Generator().manual_seed(0))
     log_snr = model.denoiser.schedule.log_snr((torch.arange(count) + 0.5) / count * (T - 1))
     shuffled = log_snr[torch.randperm(count, generator=torch.Generator().manual_seed(1))]

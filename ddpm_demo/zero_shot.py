@@ -40,7 +40,7 @@ def classify(model: Model, image: Tensor, draws: int = 32, seed: int = 0, batch:
     levels = torch.linspace(HARDEST, EASIEST, draws + 1, dtype=torch.float64)
     levels = levels[:-1] + torch.rand(draws, generator=generator, dtype=torch.float64) * (levels[1] - levels[0])
     levels = levels[torch.randperm(draws, generator=generator)]
-    x0 = model.codec.encode(image[None])
+    x0 = model.codec.encode(image[None]).cpu()
     labels = torch.arange(classes, device=model.device)
     seen = torch.empty(0, classes, dtype=torch.float64)
     for some in levels.split(batch):

@@ -18,7 +18,7 @@ from ddpm_demo.state import read_progress, saved_states
 from ddpm_demo.training import train
 
 SETTINGS = Settings(
-    dataset="mnist", classes=(), image_size=28, cfg=True, label_dropout=0.2, schedule="cosine",
+    dataset="mnist", classes=(), image_size=28, latent=None, condition="add", cfg=True, label_dropout=0.2, schedule="cosine",
     time="discrete", prediction="v_prediction", loss_weighting="min-snr", attention=True, widths=(8, 16), layers=1, patch=2,
     dropout=0.1, flip=True, epochs=2.0, minutes=None, batch_size=32, lr=2e-3, ema_decay=0.99, mixed_precision="no",
     seed=0,
@@ -112,9 +112,9 @@ def test_samples_at_doublings():
 def test_every_label_is_seen_and_some_are_hidden(images, tmp_path, monkeypatch):
     seen = []
 
-    def spy(denoiser, x0, log_snr, noise, label, weighting):
+    def spy(denoiser, x0, log_snr, noise, label, weighting, image=None):
         seen.append((label, log_snr))
-        return loss(denoiser, x0, log_snr, noise, label, weighting)
+        return loss(denoiser, x0, log_snr, noise, label, weighting, image)
 
     loss = training.loss
     monkeypatch.setattr(training, "loss", spy)

@@ -2,7 +2,7 @@
 
 import gradio as gr
 
-from ddpm_demo.ui import charts, compare, draw, evidence, forward, generate, latent, small_steps
+from ddpm_demo.ui import charts, compare, draw, evidence, forward, generate, latent, small_steps, where
 from ddpm_demo.ui.catalogue import Catalogue
 
 CSS = """
@@ -19,6 +19,7 @@ CSS = """
 .cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(8.5rem, 1fr)); gap: 1rem; }
 .cards figure { margin: 0; } .cards img { width: 100%; image-rendering: pixelated; border-radius: 4px; }
 .cards figcaption { font-size: .85rem; margin-top: .35rem; color: var(--body-text-color-subdued); line-height: 1.4; }
+.cards.where { max-width: 60rem; grid-template-columns: repeat(auto-fit, minmax(10rem, 1fr)); }
 .cards.pair { max-width: 20rem; margin-top: 1rem; }
 .cards b { color: var(--body-text-color); }
 .sentence { max-width: 46rem; } .reading .chart { max-width: 34rem; } .missing { color: var(--body-text-color-subdued); }
@@ -46,6 +47,7 @@ def build(catalogue: Catalogue) -> gr.Blocks:
         with gr.Tabs():
             with gr.Tab("Generate", id="generate", elem_id="tab-generate"):
                 chosen = generate.build(demo, catalogue)
+                where.build(catalogue, chosen["checkpoint"])
             with gr.Tab("Forward process", id="forward", elem_id="tab-forward"):
                 forward.build(catalogue, chosen["checkpoint"])
             with gr.Tab("Compare", id="compare", elem_id="tab-compare"):

@@ -6,6 +6,7 @@ import gradio as gr
 from PIL import Image
 from torch import Tensor
 
+from ddpm_demo.conditioning import to_enlarge
 from ddpm_demo.errors import UserError
 from ddpm_demo.generation import one_of, whole
 from ddpm_demo.pictures import fitted, picture
@@ -25,10 +26,11 @@ from ddpm_demo.ui.settings import (
 )
 from ddpm_demo.zero_shot import Reading, classify
 
-HINT = """Draw something, then ask the model three things. **Noise and denoise** it from t = 600 and from t = 900: what
+HINT = """Draw something, then ask the model about it. **Noise and denoise** it from t = 600 and from t = 900: what
 survives? **Complete it**: *mark* a region, or erase half, and let the model paint the rest. **What is it?** asks under
-which class the model removes noise best: a classifier that was never trained as one."""
-TASKS = ("Noise and denoise", "Complete it", "What is it?")
+which class the model removes noise best: a classifier that was never trained as one. A checkpoint that takes an image
+beside the noise can also **enlarge it**, from a sixteenth of its pixels."""
+TASKS = ("Noise and denoise", "Complete it", "What is it?", "Enlarge it")
 ANY = "any"
 KEEPS = ("all but what I marked", "only the bright strokes")
 MAX_DRAWS = 128
@@ -41,7 +43,7 @@ def build(catalogue: Catalogue, checkpoint: gr.components.Component) -> None:
     gr.Markdown(HINT, elem_classes="hint")
     with gr.Row(elem_classes="layout"):  # as in Generate: a phone stacks pad, result, settings
         with gr.Column(elem_classes="pick"):
-            task = gr.Radio(list(TASKS), value=TASKS[0], label="Task")
+            task = gr.Radio(tasks_for(catalogue, ""), value=TASKS[0], label="Task")
             paper = pad(catalogue, marks=True)
             with gr.Row():
                 go = gr.Button("Go", variant="primary", min_width=100)
@@ -67,12 +69,13 @@ def build(catalogue: Catalogue, checkpoint: gr.components.Component) -> None:
         yield from answer(catalogue, *values)
 
     def fresh(name):
-        return sheet(catalogue, name, marks=True), gr.update(choices=as_choices(catalogue, name), value=ANY)
+        tasks = gr.update(choices=tasks_for(catalogue, name), value=TASKS[0])
+        return sheet(catalogue, name, marks=True), gr.update(choices=as_choices(catalogue, name), value=ANY), tasks
 
     task.change(shown_for, task, [label, weight, t, keep, draws, view, chart], **quiet)
     started = go.click(run, settings, [view, chart], concurrency_id="network", **quiet)
     stop.click(None, None, None, cancels=[started], queue=False, api_visibility="private")
-    checkpoint.change(fresh, checkpoint, [paper, label], **quiet)
+    checkpoint.change(fresh, checkpoint, [paper, label, task], **quiet)
     api(catalogue)
 
 
@@ -125,6 +128,11 @@ def as_choices(catalogue: Catalogue, name: str) -> list:
     return [choice for choice in class_choices(catalogue.model(name)) if isinstance(choice, str)] + [ANY]
 
 
+def tasks_for(catalogue: Catalogue, name: str) -> list[str]:
+    """What a checkpoint can be asked: to enlarge only where its network takes an image beside x."""
+    return [t for t in TASKS if t != TASKS[3] or catalogue.model(name).denoiser.condition == "image"]
+
+
 def shown_for(task: str) -> list[dict]:
     """Which of label, weight, t, keep, draws, player and chart belong to a task."""
     reads, completes = task == TASKS[2], task == TASKS[1]
@@ -137,7 +145,7 @@ def answer(catalogue: Catalogue, paper, task, label, weight, t, keep, draws, see
     with in_words():
         model = catalogue.model(checkpoint)
         image, marked = drawn(model, paper)
-        if task not in TASKS or keep not in KEEPS:
+        if task not in tasks_for(catalogue, checkpoint) or keep not in KEEPS:
             raise UserError(f"task is {task!r} and keep is {keep!r}; they must be one of {', '.join(TASKS + KEEPS)}")
         if task == TASKS[2]:
             for reading in readings(catalogue, image, draws, seed, checkpoint):
@@ -145,6 +153,8 @@ def answer(catalogue: Catalogue, paper, task, label, weight, t, keep, draws, see
             return
         if task == TASKS[0]:
             more = {"image": image, "start": float(timestep(t))}
+        elif task == TASKS[3]:
+            more = {"image": to_enlarge(image[None])[0][0]}
         else:
             kept = ~marked if keep == KEEPS[0] else image.amax(0) > BRIGHT
             if bool(kept.all()):
@@ -166,7 +176,7 @@ def painted(catalogue: Catalogue, label, weight, seed, checkpoint: str, image: T
     free = label == ANY or not names
     settings = DEFAULTS | {
         "class_label": ALL if not names else names[0] if free else label, "weight": -1.0 if free and names else weight,
-        "seed": seed, "steps": STEPS, "sampler": "ddpm" if "keep" in more else "dpm++2m", "count": VARIANTS,
+        "seed": seed, "steps": STEPS, "sampler": "dpm++2m" if "start" in more else "ddpm", "count": VARIANTS,
         "checkpoint": checkpoint,
     }  # fmt: skip
     return prepare(catalogue, settings, image=image, **more)

@@ -57,10 +57,12 @@ def show(catalogue: Catalogue, settings: dict, figure: str = "FID") -> tuple:
     where = os.path.relpath(folder) if folder else settings["checkpoint"]
     peer = read_json(there / "peer.json") or []
     rest = [
-        likelihood(metrics.get("bits_per_dim"), where),
+        autoencoder(there, metrics) if not model.codec.bounded else likelihood(metrics.get("bits_per_dim"), where),
+        restored(metrics.get("restored"), where),
         noisy(folder),
         maps.speed(read_json(there / "speed.json")),
-        maps.ablation(read_json(there.parent / "ablation.json")),
+        maps.ablation(read_json(there.parent / "ablation.json") if model.dataset == "mnist" else {}),
+        maps.conditions(read_json(there.parent / "conditions.json") if model.dataset == "cifar10" else {}),
     ]
     return (
         summary_of(model, metrics, where),
@@ -202,6 +204,49 @@ def likelihood(told: dict | None, where: str) -> str:
     )
     heads = ("bits per dimension", "L_T", "L_t", "L_0", "together")
     return f'<div class="charts">{chart}</div>{said}' + maps.table("Likelihood by three routes", heads, rows)
+
+
+def autoencoder(folder: Path, metrics: dict) -> str:
+    """What the autoencoder costs: real images, and what it makes of them."""
+    told, measured = read_json(folder / "autoencoder.json"), metrics.get("autoencoder")
+    if not told:
+        return ""
+    sheet = ""
+    if (folder / "reconstructions.png").is_file():
+        with Image.open(folder / "reconstructions.png") as row:
+            sheet = (
+                f'<img src="{data_uri(row)}" alt="real test images, and below each what the autoencoder gives back"/>'
+            )
+    cost = (
+        f" Encoded and decoded, real test images are at FID {measured['fid_train']:.3f} to the training images (as they are: "
+        f"{metrics['floor']:.3f}), and {measured['accuracy']:.1%} of them are still read correctly: what is drawn from latents "
+        "cannot be better."
+        if measured
+        else ""
+    )
+    return (
+        f'<figure class="nearest">{sheet}<figcaption><b>The autoencoder.</b> Real test images, and below each what is left of '
+        f"it in {'×'.join(map(str, told['latents']))} numbers: {told['psnr']:.1f} dB (PSNR, {told['test_images']:,} test "
+        f"images). Trained in {told['seconds'] / 60:.0f} minutes by <code>python train.py --autoencoder</code>.{cost}"
+        "</figcaption></figure>"
+    )
+
+
+def restored(told: dict | None, where: str) -> str:
+    """What it makes of images that are known in part."""
+    if not told:
+        return ""
+    said = " ".join(
+        f"<b>{words}</b>: {row['psnr']:.1f} dB to the original, {row['psnr_plain']:.1f} by {plain}, {row['psnr_of_another']:.1f} "
+        f"when another image is shown to it; {row['accuracy']:.0%} are read as the original."
+        for task, words, plain in (
+            ("complete", "Completing a hole in the middle", "the mean colour"),
+            ("enlarge", "Enlarging four times", "bicubic interpolation"),
+        )
+        if (row := told.get(task))
+    )
+    command = f"python -m ddpm_demo.evaluation --checkpoint {where} --restore {told['images']}"
+    return f'<p class="sentence">{said} {told["images"]} test images, without labels. <code>{command}</code></p>'
 
 
 def noisy(folder: Path | None) -> str:

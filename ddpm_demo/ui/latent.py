@@ -8,7 +8,7 @@ from PIL import Image
 from torch import Tensor
 
 from ddpm_demo.interpolation import Between, interpolate, round_trip_errors
-from ddpm_demo.pictures import fitted, picture
+from ddpm_demo.pictures import fitted, picture, tiled
 from ddpm_demo.ui.catalogue import Catalogue, in_words
 from ddpm_demo.ui.pad import drawn, pad, sheet
 from ddpm_demo.ui.player import data_uri, leaves, player
@@ -108,11 +108,13 @@ def film_of(part: Between) -> dict:
 
 def sentence(images: Tensor, part: Between) -> str:
     """Both images, the noise they are, and how well the way back ends."""
+    size = images.shape[-1]
+    noise = part.latents / 3 if part.latents.shape == images.shape else tiled(part.latents, size)
     pair = "".join(
         f'<figure><img src="{data_uri(picture(shown[None], 1, height=112))}" alt="{words}"/><figcaption>{words}</figcaption></figure>'
         for shown, words in (
-            (part.latents[0] / 3, "the first as noise"),
-            (part.latents[1] / 3, "the second as noise"),
+            (noise[0], "the first as noise"),
+            (noise[1], "the second as noise"),
         )
     )
     if len(part.frames) < part.total:

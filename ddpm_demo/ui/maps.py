@@ -1,6 +1,7 @@
 """The Evidence tab's maps, curves and tables, from a checkpoint's ``metrics.json``, ``speed.json`` and the like."""
 
 from ddpm_demo.ablation import choices, figures
+from ddpm_demo.conditions import HEADS, cells
 from ddpm_demo.metrics import excess
 from ddpm_demo.samplers import SAMPLERS, VARIANCES
 from ddpm_demo.schedule import SCHEDULES
@@ -201,6 +202,18 @@ def ablation(told: dict) -> str:
     title = f"What each choice is worth: {len(rows)} small networks, {told['epochs']:g} epochs each"
     note = "Another classifier stands behind the slides' figures, so only their order compares. Measured by <code>python -m ddpm_demo.ablation</code>"
     return table(title, heads, rows, note)
+
+
+def conditions(told: dict) -> str:
+    """Three ways to tell the network what is wanted."""
+    if not told:
+        return ""
+    rows = [(cells(row), False) for row in told["rows"]]
+    note = (
+        "What is completed or enlarged is told by its PSNR to the original, in brackets when another image's part was given. "
+        "Measured by <code>python -m ddpm_demo.conditions</code>"
+    )
+    return table(f"Three ways to condition, {told['epochs']:g} epochs each", tuple(HEADS), rows, note)
 
 
 def speed(told: dict) -> str:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ddpm_demo.checkpoint import Model
 from ddpm_demo.errors import UserError
-from ddpm_demo.pictures import fitted, picture, unstrip
+from ddpm_demo.pictures import fitted, picture, strip, unstrip
 from ddpm_demo.ui.catalogue import Catalogue, in_words
 from ddpm_demo.ui.player import data_uri, opened, templates
 
@@ -21,15 +21,22 @@ def pad(catalogue: Catalogue, marks: bool = False, example: int = 3, **options) 
 
 def sheet(catalogue: Catalogue, checkpoint: str = "", marks: bool = False, example: int = 3) -> dict:
     """The value of a pad for a checkpoint: its size, the real images to choose from, and one of them drawn."""
-    model, folder = catalogue.model(checkpoint), catalogue.folder(checkpoint)
+    model, images = catalogue.model(checkpoint), examples(catalogue, checkpoint)
     value = {"size": model.image_size, "channels": model.channels, "marks": marks, "names": list(model.label_names)}
-    path = folder / "examples.png" if folder else None
-    if path and path.is_file():
-        with Image.open(path) as row:
-            images = unstrip(row, model.channels, model.image_size)
-            value["examples"] = data_uri(row)
+    if images is not None:
+        value["examples"] = data_uri(strip(images))
         value["ink"] = data_uri(picture(images[example % len(images)][None], 1, gap=0))
     return value
+
+
+def examples(catalogue: Catalogue, checkpoint: str = "") -> Tensor | None:
+    """The real images (N, C, H, W), [-1, 1], that come with a checkpoint, None if none do."""
+    model, folder = catalogue.model(checkpoint), catalogue.folder(checkpoint)
+    path = folder / "examples.png" if folder else None
+    if not path or not path.is_file():
+        return None
+    with Image.open(path) as row:
+        return unstrip(row, model.channels, model.image_size)
 
 
 def drawn(model: Model, value: dict) -> tuple[Tensor, Tensor]:

@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from ddpm_demo.errors import UserError
-from ddpm_demo.pictures import diverging, noisy_panel, picture
+from ddpm_demo.pictures import as_large, diverging, noisy_image, picture, tiled
 from ddpm_demo.samplers import SAMPLERS, Step
 
 HERE = Path(__file__).parent
@@ -30,7 +30,13 @@ PANELS = {
     "x": ("xₜ", "what the sampler holds: the image so far, under noise"),
     "x0": ("x̂₀", "what the network believes the clean image is"),
     "eps": ("ε̂", "the noise that it sees in xₜ"),
-    "guidance": ("guidance", "where the class pulls the belief: orange adds ink, blue takes it away"),
+    "guidance": ("guidance", "where the class pulls the belief: orange makes it brighter, blue darker"),
+}
+LATENT_PANELS = {
+    "x": ("zₜ", "what the sampler holds: the channels of the latents so far, under noise"),
+    "latents": ("ẑ₀", "what the network believes the clean latents are"),
+    "x0": ("x̂₀", "these latents decoded, by the autoencoder, into an image"),
+    "guidance": ("guidance", "where the class pulls the latents: orange up, blue down, all channels together"),
 }
 
 
@@ -74,8 +80,9 @@ def film(
         last = step.index + 1 == total
         if kept is None:
             kept = spread(total, max(12, min(MAX_FRAMES, 600 // len(step.x0))))
-            shown = [key for key in PANELS if key != "guidance" or guided(settings)]
-            growing |= {"panels": [{"key": k, "name": PANELS[k][0], "meaning": PANELS[k][1]} for k in shown]}
+            named = PANELS if step.latents is None else LATENT_PANELS
+            shown = [key for key in named if key != "guidance" or guided(settings)]
+            growing |= {"panels": [{"key": k, "name": named[k][0], "meaning": named[k][1]} for k in shown]}
             growing |= {"count": len(kept)}
         if step.index not in kept:
             continue
@@ -139,12 +146,14 @@ def chunk(
 def panel(step: Step, key: str) -> Tensor | None:
     """The images (N, C, H, W), [-1, 1], that a panel shows of a step; None where there is nothing to see."""
     if key == "x":
-        return noisy_panel(step.x, step.log_snr)
+        return noisy_image(step)
     if key == "x0":
         return step.x0
+    if key == "latents":
+        return tiled(step.latents, step.x0.shape[-1])
     if key == "eps":
         return step.eps / 3  # three standard deviations
-    return None if step.guidance is None else diverging(step.guidance)
+    return None if step.guidance is None else as_large(diverging(step.guidance), step.x0.shape[-1])
 
 
 def stacked(frames: list[Image.Image]) -> Image.Image:

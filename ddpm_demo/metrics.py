@@ -1,5 +1,8 @@
 """``metrics.json`` of a checkpoint: what was measured of it, cell by cell.
 
+``python -m ddpm_demo.metrics checkpoints/cifar10 checkpoints/cifar10-latent`` compares checkpoints at equal training time,
+after  python -m ddpm_demo.evaluation --over-time  of each.
+
 {
   "weights": "9f86d08...",              sha256 of the weights that were measured; other weights start a new file
   "classifier_test_accuracy": 0.9968,   of the judge
@@ -24,10 +27,17 @@
 }
 """
 
+import argparse
 import hashlib
 import json
+import sys
+from collections.abc import Sequence
+from math import prod
 from pathlib import Path
 
+from safetensors import safe_open
+
+from ddpm_demo.errors import UserError
 from ddpm_demo.state import write_atomically
 
 
@@ -126,3 +136,65 @@ def sentence(setting: dict, count: int, cell: dict) -> str:
         f"images), {cell['fid_train']:.3f} to train, precision {cell['precision']:.3f}, recall {cell['recall']:.3f}; "
         f"{count} samples{inception}"
     )
+
+
+def at_equal_time(folders: Sequence[Path]) -> str:
+    """Checkpoints beside each other after the training time of the shortest, an autoencoder's included, as Markdown.
+
+    UserError where one was not measured over time.
+    """
+    lines = [
+        "| diffused | parameters | minutes of training | images seen | FID to test | read as asked | seconds an image |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    told = [(folder, read_metrics(folder), encoder_seconds(folder)) for folder in folders]
+    for folder, metrics, _ in told:
+        if not metrics.get("over_time"):
+            raise UserError(f"{folder} was not measured over time: python -m ddpm_demo.evaluation --over-time")
+    spent = {
+        folder: [row["training"]["seconds"] + more for row in metrics["over_time"]] for folder, metrics, more in told
+    }
+    limit = 1.02 * min(max(seconds) for seconds in spent.values())  # the last step of a budget ends a little after it
+    for folder, metrics, more in told:
+        place = max(k for k, seconds in enumerate(spent[folder]) if seconds <= limit)
+        row, seconds = metrics["over_time"][place], spent[folder][place]
+        setting = {name: value for name, value in row["setting"].items() if name not in ("samples", "seed")}
+        whole = find(metrics["quality"], setting)
+        minutes = f"{seconds / 60:.0f}" + (f" ({more / 60:.0f} of them the autoencoder)" if more else "")
+        fid = f"{row['fid_test']:.2f} ± {row['spread']['fid_test']:.2f}"
+        pace = f"{whole['seconds'] / whole['setting']['samples']:.3f}" if whole else ""
+        seen = f"{row['training']['steps'] * row['training']['batch_size']:,}"
+        size = f"{parameters(folder) / 1e6:.2f} M"
+        cells = ["latents" if more else "pixels", size, minutes, seen, fid, f"{row['accuracy']:.1%}", pace]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def encoder_seconds(folder: Path) -> float:
+    """How long the autoencoder of a checkpoint was trained, 0 where there is none."""
+    path = folder / "autoencoder.json"
+    return json.loads(path.read_text())["seconds"] if path.is_file() else 0.0
+
+
+def parameters(folder: Path) -> int:
+    """Number of trained numbers in a checkpoint's U-Net."""
+    with safe_open(folder / "unet/diffusion_pytorch_model.safetensors", "pt") as file:
+        return sum(prod(file.get_slice(name).get_shape()) for name in file.keys())
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Parse and print. Returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m ddpm_demo.metrics", description="Checkpoints at equal training time."
+    )
+    parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="checkpoints, measured over time")
+    try:
+        print(at_equal_time(parser.parse_args(arguments).folders))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -28,7 +28,7 @@ def parse(arguments: list[str] | None, description: str) -> argparse.Namespace:
         "--classes",
         nargs="+",
         metavar="NAME",
-        help="only these classes, e.g. --dataset oxford-pets --classes Bombay Pug",
+        help="only these classes, e.g. --dataset oxford-pets --classes Bombay Egyptian_Mau",
     )
     add(
         "--image-size",

@@ -89,6 +89,22 @@ def image_dir(tmp_path) -> Path:
     return root
 
 
+@pytest.fixture
+def pets_dir(tmp_path) -> Path:
+    """A small Oxford-IIIT Pet in torchvision's layout: three breeds, three images each to train on and one to test."""
+    root = tmp_path / "oxford-iiit-pet"
+    (root / "images").mkdir(parents=True)
+    (root / "annotations").mkdir()
+    lines = {"trainval": [], "test": []}
+    for number, breed in enumerate(["Abyssinian", "Egyptian_Mau", "Bombay"], 1):
+        for i in range(4):
+            Image.new("RGB", (40, 30 + i), (number * 60, 0, 0)).save(root / "images" / f"{breed}_{i}.jpg")
+            lines["test" if i == 3 else "trainval"].append(f"{breed}_{i} {number} 1 1")
+    for split, rows in lines.items():
+        (root / "annotations" / f"{split}.txt").write_text("\n".join(rows) + "\n")
+    return tmp_path
+
+
 def run(*command: str | Path, timeout: float = 120, **environment: str) -> subprocess.CompletedProcess:
     """A command of the project, as a user gives it, in a process of its own."""
     return subprocess.run(

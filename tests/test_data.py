@@ -1,6 +1,11 @@
+import hashlib
+import pickle
+
+import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torchvision import datasets
 
 from ddpm_demo import data
 from ddpm_demo.errors import UserError
@@ -40,20 +45,48 @@ def test_a_gray_folder_is_gray_and_is_decoded_once(tmp_path, monkeypatch):
     assert torch.equal(data.load("folder", tmp_path / "g", image_size=8).images, first.images)
 
 
-def test_oxford_pets_from_its_own_layout(tmp_path):
-    root = tmp_path / "oxford-iiit-pet"
-    (root / "images").mkdir(parents=True)
-    (root / "annotations").mkdir()
-    lines = {"trainval": [], "test": []}
-    for number, breed in enumerate(["Abyssinian", "Egyptian_Mau", "Bombay"], 1):
-        for i in range(4):
-            Image.new("RGB", (40, 30 + i), (number * 60, 0, 0)).save(root / "images" / f"{breed}_{i}.jpg")
-            lines["test" if i == 3 else "trainval"].append(f"{breed}_{i} {number} 1 1")
-    for split, rows in lines.items():
-        (root / "annotations" / f"{split}.txt").write_text("\n".join(rows) + "\n")
-    pets = data.load("oxford-pets", tmp_path, classes=("Bombay", "egyptian_mau"), image_size=24)
+def test_oxford_pets_from_its_own_layout(pets_dir):
+    pets = data.load("oxford-pets", pets_dir, classes=("Bombay", "egyptian_mau"), image_size=24)
     assert pets.label_names == ("Bombay", "Egyptian_Mau") and pets.images.shape == (6, 3, 24, 24)
     assert pets.images[pets.labels == 0].float()[:, 0].mean() == pytest.approx(180, abs=3)
+
+
+def test_cifar10_from_torchvisions_own_files(tmp_path, monkeypatch):
+    """Batches as the archive has them; only their checksums, which torchvision knows, are those of these few images."""
+    folder = tmp_path / "cifar-10-batches-py"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    names = ["airplane", "automobile", "bird"]
+
+    def write(name: str, content: dict) -> list[str]:
+        (folder / name).write_bytes(pickle.dumps(content))
+        return [name, hashlib.md5((folder / name).read_bytes()).hexdigest()]
+
+    batches = [
+        write(name, {"data": rng.integers(0, 256, (6, 3072), np.uint8), "labels": [0, 1, 2, 0, 1, 2]})
+        for name in ("data_batch_1", "test_batch")
+    ]
+    meta, checksum = write("batches.meta", {"label_names": names})
+    monkeypatch.setattr(datasets.CIFAR10, "train_list", batches[:1])
+    monkeypatch.setattr(datasets.CIFAR10, "test_list", batches[1:])
+    monkeypatch.setattr(datasets.CIFAR10, "meta", {"filename": meta, "key": "label_names", "md5": checksum})
+    found = data.load("cifar10", tmp_path, classes=("bird", "airplane"))
+    assert found.label_names == ("bird", "airplane") and found.labels.tolist() == [1, 0, 1, 0]
+    first = pickle.loads((folder / "data_batch_1").read_bytes())["data"][0].reshape(3, 32, 32)
+    assert np.array_equal(found.images[0].numpy(), first)
+
+
+def test_folders_of_splits_are_taken_as_they_are(tmp_path):
+    """root/train/<class> and root/test/<class>: nothing of train is held out; cifar10 takes them, too."""
+    for split, count in (("train", 40), ("test", 3)):
+        for name, value in (("cat", 50), ("dog", 200)):
+            (tmp_path / split / name).mkdir(parents=True)
+            for k in range(count):
+                Image.new("RGB", (32, 32), (value, k, 0)).save(tmp_path / split / name / f"{k}.png")
+    for name in ("folder", "cifar10"):
+        train, test = (data.load(name, tmp_path, split) for split in ("train", "test"))
+        assert len(train) == 80 and len(test) == 6 and train.label_names == ("cat", "dog")
+        assert test.images[test.labels == 1, 0].unique().tolist() == [200]
 
 
 def wrong(message, *arguments, **options):

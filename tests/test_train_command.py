@@ -8,9 +8,11 @@ import time
 
 import pytest
 from conftest import ROOT, run
+from diffusers.models.attention_processor import Attention
 
 import ddpm_demo
 import train as command
+from ddpm_demo.networks import parameter_count, unet
 from ddpm_demo.recipes import RECIPES
 from ddpm_demo.state import read_progress, saved_states
 
@@ -223,3 +225,25 @@ def test_the_judge_is_trained_and_not_overwritten_unasked(mnist_dir, tmp_path):
     assert "of 40 test images read correctly" in finished.stdout and (tmp_path / "classifier.safetensors").is_file()
     refused = run(*command)
     assert refused.returncode == 2 and "already holds a classifier.safetensors: pass --overwrite" in refused.stderr
+
+
+def test_pets_by_name_end_to_end(pets_dir, tmp_path):
+    """The documented command on stand-in images in the real layout, with a smaller network."""
+    done = run(
+        "train.py", "--dataset", "oxford-pets", "--classes", "Bombay", "Egyptian_Mau", "--image-size", "64", "--cfg",
+        "--data-dir", pets_dir, "--output-dir", tmp_path / "pets", "--epochs", "3", *TINY,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    model = ddpm_demo.load(tmp_path / "pets")
+    assert model.label_names == ("Bombay", "Egyptian_Mau") and model.image_size == 64 and model.training["flip"]
+    assert ddpm_demo.generate(model, [1], steps=2).shape == (1, 3, 64, 64)
+    unknown = run("train.py", "--dataset", "oxford-pets", "--classes", "Bombai", "--data-dir", pets_dir)
+    assert unknown.returncode == 2 and "there is no class 'Bombai'; the classes are Abyssinian" in unknown.stderr
+
+
+def test_the_pets_recipe_is_of_the_seed_projects_size():
+    recipe = RECIPES["oxford-pets"]
+    net = unet((12, 32, 32), recipe.widths, 4, layers=recipe.layers)
+    assert 12e6 < parameter_count(net) < 14e6
+    heads = {block.heads for name, block in net.named_modules() if isinstance(block, Attention)}
+    assert min(heads) >= 2  # multi-head

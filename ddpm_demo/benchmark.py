@@ -260,6 +260,11 @@ def main(given: list[str] | None = None) -> int:
     options = parser.parse_args(given)
     try:
         model = load(options.checkpoint)
+        if (model.channels, model.image_size, model.denoiser.condition) != (1, 28, "add"):
+            raise UserError(
+                f"{options.checkpoint} is of {model.channels}x{model.image_size}x{model.image_size} images; the network to "
+                "compare with draws digits of 1x28x28: pass a checkpoint of those"
+            )
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -157,7 +157,7 @@ def load_folder(folder: Path) -> Model:
         image_size=about["image_size"],
         dataset=about["dataset"],
         training=about["training"],
-        noisy_classifier=load_noisy(folder),
+        noisy_classifier=load_noisy(folder) if about["codec"] else None,  # it reads images, not latents
     )
 
 

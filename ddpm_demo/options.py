@@ -91,7 +91,11 @@ def parse(arguments: list[str] | None, description: str) -> argparse.Namespace:
         help="simple (default): the mean squared error of what the network predicts, L_simple where that is epsilon; min-snr: Hang et al. 2023",
     )
     add("--ema-decay", type=unit, help="of the moving average of the weights, which is what is kept")
-    add("--mixed-precision", choices=("no", "bf16"), help="bf16 is faster on GPUs (default: bf16 there, no on CPUs)")
+    add(
+        "--mixed-precision",
+        choices=("no", "bf16"),
+        help="bf16 is faster on GPUs, and on processors that have it: avx512_bf16 (default: bf16 on GPUs, no on CPUs)",
+    )
     add("--seed", type=seed, help="same seed, same machine, same --epochs: same weights (default: 0)")
 
     group = parser.add_argument_group("output")

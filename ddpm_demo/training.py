@@ -98,6 +98,7 @@ def train(
     prepared = accelerator.prepare(net)
     schedule = trained_schedule(settings.schedule, settings.time)
     denoiser = Denoiser(prepared, schedule, settings.prediction, classes, settings.condition)
+    started = time.perf_counter()
     # Encoded once, since the autoencoder does not learn; with an image beside x, pieces of it are, so they cannot be.
     ready = settings.latent and settings.condition != "image"
     latents = encoded(codec, data, settings.flip, accelerator.is_main_process) if ready else None
@@ -117,8 +118,6 @@ def train(
             settings.dataset,
             about,
         )
-
-    started = time.perf_counter()
 
     def seconds() -> float:
         return seconds_before + time.perf_counter() - started

@@ -1,0 +1,73 @@
+"""The app's checkpoints, in a real browser: digits, photographs, latents, each drawn and each with its own classes."""
+
+import json
+
+from browser import browser, canvas_bytes, finished, open_tab, page, player, room, shot, state  # noqa: F401 some are fixtures
+
+
+def switch(page, name: str) -> dict:
+    """Choose a checkpoint; the state of the run that follows."""
+    before = state(page)["run"]
+    page.get_by_role("tab", name="Generate").click()
+    page.get_by_label("Checkpoint").click()
+    page.get_by_role("option", name=name, exact=True).click()
+    return finished(page, after=before)
+
+
+def panels(page) -> list[str]:
+    return player(page).locator("canvas").evaluate_all("all => all.map(e => e.dataset.panel)")
+
+
+def colours(page) -> int:
+    """How many different colours the clean estimate has, grays left out."""
+    return (
+        player(page)
+        .locator("canvas[data-panel=x0]")
+        .evaluate(
+            """e => { const d = e.getContext("2d").getImageData(0, 0, e.width, e.height).data, seen = new Set();
+                  for (let i = 0; i < d.length; i += 4) if (d[i] != d[i+1] || d[i] != d[i+2]) seen.add(d[i] * 65536 + d[i+1] * 256 + d[i+2]);
+                  return seen.size; }"""
+        )
+    )
+
+
+def test_from_digits_to_photographs_to_latents_and_back(page):
+    finished(page)
+    assert colours(page) == 0
+    for name, shown in (
+        ("cifar10", ["x", "x0", "eps", "guidance"]),
+        ("cifar10-latent", ["x", "latents", "x0", "guidance"]),
+        ("mnist", ["x", "x0", "eps", "guidance"]),
+    ):
+        run = switch(page, name)
+        assert json.loads(run["settings"])["checkpoint"] == name and panels(page) == shown
+        choices = room(page, "Generate").locator(".classes label").all_inner_texts()
+        assert [choice.strip() for choice in choices] == (
+            [*"0123456789", "all 10"]
+            if name == "mnist"
+            else [
+                "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck", "all 10",
+            ]
+        )  # fmt: skip
+        assert (colours(page) > 500) == (name != "mnist")
+        if name != "mnist":
+            before = state(page)["run"]
+            page.get_by_label("frog", exact=True).first.check()
+            page.get_by_role("button", name="Generate").click()
+            frog = finished(page, after=before)
+            assert json.loads(frog["settings"])["class_label"] == "frog"
+        shot(page, f"checkpoint-{name}")
+        open_tab(page, "Evidence")
+        room(page, "Evidence").locator(f".facts[data-checkpoint='checkpoints/{name}']").wait_for()
+        shot(page, f"evidence-{name}")
+        open_tab(page, "Generate")
+    assert page.problems == [] and page.foreign == []
+
+
+def test_what_runs_where_is_told_of_each(page):
+    switch(page, "cifar10-latent")
+    told = room(page, "Generate").locator(".where[data-latent=true]")
+    told.wait_for()
+    assert "8×8×8 = 512 numbers" in told.inner_text() and "decoder" in told.inner_text()
+    switch(page, "mnist")
+    room(page, "Generate").locator(".where[data-latent=false]").wait_for(state="attached")

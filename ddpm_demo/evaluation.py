@@ -29,7 +29,7 @@ from ddpm_demo.card import write_card
 from ddpm_demo.checkpoint import Model, load
 from ddpm_demo.classifier import FEATURES, FILE, load_classifier
 from ddpm_demo.errors import UserError
-from ddpm_demo.generation import sample
+from ddpm_demo.generation import sample, shown
 from ddpm_demo.metrics import Metrics, kinds_of_guidance, sentence, table
 from ddpm_demo.pictures import picture
 from ddpm_demo.quality import Judge, inception_fid, inception_metric, joined, nearest, read
@@ -63,11 +63,11 @@ def draw(model: Model, judge: Judge, setting: dict, count: int, seed: int, bar: 
         indices = batches[place]
         asked = {"count": len(indices)} if labels is None else {"labels": labels[indices].tolist()}
         before = 0
-        for step in sample(model, **asked, **as_arguments(setting, seed + indices[0].item())):
+        for step in sample(model, **asked, **as_arguments(setting, seed + indices[0].item()), decoded=False):
             halves = 2 if step.guidance is not None and setting["weight"] not in (0, -1) else 1
             bar.update((step.nfe - before) * halves * len(indices) * state.num_processes)
             before = step.nfe
-        mine.append((place, read(judge.classifier, step.x0.cpu())))
+        mine.append((place, read(judge.classifier, shown(step, model).x0.cpu())))
     parts = sorted(gather_object(mine), key=lambda part: part[0]) if state.num_processes > 1 else mine
     return joined([part for _, part in parts]), labels
 

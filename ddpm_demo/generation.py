@@ -37,6 +37,7 @@ def sample(
     image: Tensor | None = None,
     start: float | None = None,
     keep: Tensor | None = None,
+    decoded: bool = True,
 ) -> Iterator[Step]:
     """Every step of the reverse process, as images (N, C, H, W), [-1, 1]; the last step's ``x0`` is the sample.
 
@@ -52,8 +53,10 @@ def sample(
     With ``image`` (C, H, W) or one for each (N, C, H, W), [-1, 1], the walk begins at timestep ``start`` of the schedule from that image under
     noise (SDEdit, Meng et al. 2022), and what ``keep`` (H, W), bool, marks of it is kept: the rest is painted anew. A
     network that takes an image beside x completes it by itself then, and with neither ``start`` nor ``keep`` it enlarges
-    ``image``, which is a small one blown up. Where latents are diffused, so are x, eps and guidance of a step; x0 is the
-    image. UserError for a wrong setting.
+    ``image``, which is a small one blown up.
+
+    Where latents are diffused, so are x, eps and guidance of a step; x0 is the image. ``decoded`` False leaves all as it is
+    diffused, for who needs the last step alone: ``shown`` decodes that. UserError for a wrong setting.
     """
     check(model, labels, count, weight, schedule, sampler, steps, seed, variance, interval, scale)
     between("tolerance", tolerance, 1e-6, 0.1)
@@ -94,7 +97,8 @@ def sample(
         snr=snr,
     )
     walked = Schedule.named(schedule)
-    return (replace(shown(step, model), timestep=walked.timestep(step.log_snr).item()) for step in walk)
+    numbered = (replace(step, timestep=walked.timestep(step.log_snr).item()) for step in walk)
+    return (shown(step, model) for step in numbered) if decoded else numbered
 
 
 def shown(step: Step, model: Model) -> Step:
@@ -113,9 +117,9 @@ def on_images(model: Model) -> Callable[[Tensor, float], Tensor]:
 
 def generate(model: Model, labels: Sequence[int] | None = None, **settings) -> Tensor:
     """The finished images (N, C, H, W), [-1, 1]: the last clean estimate of ``sample``, same arguments."""
-    for step in sample(model, labels, **settings):
+    for step in sample(model, labels, **settings, decoded=False):
         pass
-    return step.x0
+    return shown(step, model).x0
 
 
 def log_snr_grid(model: Model, schedule: str, steps: int, start: float | None = None) -> Tensor:

@@ -96,6 +96,11 @@ def parse(arguments: list[str] | None, description: str) -> argparse.Namespace:
         choices=("no", "bf16"),
         help="bf16 is faster on GPUs, and on processors that have it: avx512_bf16 (default: bf16 on GPUs, no on CPUs)",
     )
+    add(
+        "--start-from",
+        metavar="CHECKPOINT",
+        help="begin with the weights of a folder or a Hub id, to go on with it or to fine-tune it; the network must be alike",
+    )
     add("--seed", type=seed, help="same seed, same machine, same --epochs: same weights (default: 0)")
 
     group = parser.add_argument_group("output")

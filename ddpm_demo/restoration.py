@@ -13,7 +13,7 @@ from torch import Tensor
 from ddpm_demo.autoencoder import psnr
 from ddpm_demo.checkpoint import Model
 from ddpm_demo.conditioning import enlarged, shrunk, to_enlarge
-from ddpm_demo.generation import sample
+from ddpm_demo.generation import generate
 from ddpm_demo.quality import Judge, joined, read
 
 BATCH, STEPS = 64, 20
@@ -37,9 +37,7 @@ def restored(model: Model, images: Tensor, task: str, seed: int = 0) -> Tensor:
         asked = {"image": images, "keep": hole(images.shape[-1])}
     else:
         asked = {"image": to_enlarge(images)[0]}
-    for step in sample(model, count=len(images), steps=STEPS, sampler="ddpm", seed=seed, **asked):
-        pass
-    return step.x0.cpu()
+    return generate(model, count=len(images), steps=STEPS, sampler="ddpm", seed=seed, **asked).cpu()
 
 
 def measure(model: Model, judge: Judge, count: int, seed: int = 0) -> Iterator[tuple[int, dict]]:

@@ -35,6 +35,7 @@ class Settings:
     ema_decay: float
     mixed_precision: str
     seed: int
+    start_from: str | None = None  # a checkpoint whose weights to begin with
 
 
 def fresh(given: Namespace, device: str) -> Settings:
@@ -57,6 +58,7 @@ def fresh(given: Namespace, device: str) -> Settings:
         "epochs": None,
         "mixed_precision": "no" if device == "cpu" else "bf16",
         "seed": 0,
+        "start_from": None,
     }
     if given.epochs:
         defaults["minutes"] = None
@@ -70,7 +72,12 @@ def fresh(given: Namespace, device: str) -> Settings:
 
 def resumed(given: Namespace, saved: dict) -> Settings:
     """Those of the saved run, with another budget if one was asked for; UserError for any other change."""
-    saved = {"time": "discrete", "latent": None, "condition": "add"} | saved  # states of before there was a choice
+    saved = {
+        "time": "discrete",
+        "latent": None,
+        "condition": "add",
+        "start_from": None,
+    } | saved  # states of before there was a choice
     settings = {name: tuple(value) if isinstance(value, list) else value for name, value in saved.items()}
     if given.minutes or given.epochs:
         settings |= {"minutes": given.minutes, "epochs": given.epochs}

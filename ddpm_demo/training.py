@@ -18,7 +18,7 @@ from diffusers.training_utils import EMAModel
 from torch import Tensor
 from tqdm import tqdm
 
-from ddpm_demo.checkpoint import Model
+from ddpm_demo.checkpoint import Model, load
 from ddpm_demo.codec import CHUNK, Codec, LatentCodec, load_vae
 from ddpm_demo.conditioning import beside, random_tasks
 from ddpm_demo.data import Data, mirrored
@@ -90,6 +90,8 @@ def train(
         dropout=settings.dropout,
         condition=settings.condition,
     ).to(accelerator.device, memory_format=torch.channels_last)  # on a CPU a step is then a fifth faster
+    if settings.start_from:
+        start_from(net, settings.start_from)
     ema = EMAModel(net.parameters(), decay=settings.ema_decay, foreach=True)
     optimizer = torch.optim.AdamW(net.parameters(), settings.lr, betas=(0.9, 0.99), fused=True)
     progress = load_state(state_dir, net, ema, optimizer) or {"step": 0, "seconds": 0.0, "loss": None}
@@ -183,6 +185,18 @@ def train(
         mean_loss = None if mean_loss is None else float(mean_loss)
         path = save_state(state_dir, net, ema, optimizer, snapshot())
         yield replace(evaluate(report, fraction, averaged(), held_out, settings), saved=path)
+
+
+def start_from(net: torch.nn.Module, source: str) -> None:
+    """Take over the weights of a checkpoint; UserError unless its network is built like this one."""
+    theirs = load(source).denoiser.net.state_dict()
+    ours = {name: value.shape for name, value in net.state_dict().items()}
+    if {name: value.shape for name, value in theirs.items()} != ours:
+        raise UserError(
+            f"the network of {source} is built otherwise: give the --widths, --layers, --patch, --condition and classes that "
+            f"its card (README.md) names"
+        )
+    net.load_state_dict(theirs)
 
 
 @torch.no_grad()

@@ -1,16 +1,20 @@
 """The judge, on images whose answer is known, and the command as a user runs it."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
 import torch
 from conftest import run, tiny_model
 
-from ddpm_demo import checkpoint, classifier, data, evaluation, quality, slices
+from ddpm_demo import autoencoder, checkpoint, classifier, data, evaluation, metrics, quality, slices
+from ddpm_demo.codec import LatentCodec
+from ddpm_demo.denoiser import Denoiser
 from ddpm_demo.errors import UserError
 from ddpm_demo.generation import generate
-from ddpm_demo.metrics import Metrics, find
+from ddpm_demo.metrics import Metrics, find, read_metrics
+from ddpm_demo.networks import unet
 from ddpm_demo.samplers import SAMPLERS
 from ddpm_demo.schedule import SCHEDULES
 
@@ -214,3 +218,56 @@ def test_bits_per_dimension_are_measured_written_and_told(folder, mnist_dir, cap
     card = (folder / "README.md").read_text()
     figure = f"{told['beta']['total']['mean']:.3f} ± {told['beta']['total']['se']:.3f}"
     assert figure in said and figure in card and "--bits-per-dim 20" in card
+
+
+def test_latents_are_measured_beside_what_the_autoencoder_costs(folder, mnist_dir, capsys):
+    """A tiny latent model: through the command, with the autoencoder's own figures, and what it restores."""
+    torch.manual_seed(0)
+    net = unet((8, 7, 7), (16,), 10, layers=1, condition="image").eval()
+    old = checkpoint.load(folder)
+    codec = LatentCodec(autoencoder.autoencoder(1, 28).eval())
+    denoiser = Denoiser(net, old.denoiser.schedule, "v_prediction", 10, "image")
+    checkpoint.save(replace(old, denoiser=denoiser, codec=codec), folder)
+    report = {"psnr": 9.0, "latents": [8, 7, 7], "test_images": 40, "seconds": 60.0}
+    (folder / "autoencoder.json").write_text(json.dumps(report))
+    assert evaluate(folder, mnist_dir, "--steps", "3", "--weight", "0") == 0
+    assert evaluate(folder, mnist_dir, "--restore", "20") == 0
+    said, told = capsys.readouterr().out, read_metrics(folder)
+    assert len(told["quality"]) == 1 and told["quality"][0]["accuracy"] < 0.5  # an untrained network
+    assert told["autoencoder"]["psnr"] < 20 and told["autoencoder"]["fid_train"] > told["floor"]
+    for task in ("complete", "enlarge"):
+        assert told["restored"][task].keys() == {"psnr", "psnr_of_another", "psnr_plain", "accuracy"}
+        assert f"| {task} |" in said
+    assert told["restored"]["enlarge"]["psnr_plain"] > 10
+    assert evaluate(folder, mnist_dir, "--bits-per-dim", "4") == 2
+    assert "this checkpoint diffuses latents" in capsys.readouterr().err
+
+
+def test_checkpoints_at_equal_training_time(folder, tmp_path, capsys):
+    """The latent one's autoencoder counts; the longer training is taken where the shorter ends."""
+    both = [tmp_path / name for name in ("pixels", "latents")]
+    for place in both:
+        shutil.copytree(folder / "unet", place / "unet")
+
+    def measured(*rows):
+        setting = slices.APP | {"samples": 256, "seed": 0}
+        return {
+            "quality": [{"setting": setting, "seconds": 25.6}],
+            "over_time": [
+                {"training": {"steps": steps, "seconds": seconds, "batch_size": 10}, "setting": setting,
+                 "fid_test": fid, "accuracy": 0.5, "spread": {"fid_test": 0.1}}
+                for steps, seconds, fid in rows
+            ],
+        }  # fmt: skip
+
+    (both[0] / "metrics.json").write_text(json.dumps(measured((100, 600, 4.0), (200, 1200, 3.0), (400, 2400, 2.0))))
+    (both[1] / "metrics.json").write_text(json.dumps(measured((300, 300, 2.5), (600, 610, 1.5))))
+    (both[1] / "autoencoder.json").write_text(json.dumps({"seconds": 600.0}))
+    assert metrics.main([str(path) for path in both]) == 0
+    rows = [line.split(" | ") for line in capsys.readouterr().out.splitlines()[2:]]
+    assert rows[0][0] == "| pixels" and rows[0][2:5] == ["20", "2,000", "3.00 ± 0.10"]
+    assert rows[1][0] == "| latents" and rows[1][2:5] == ["20 (10 of them the autoencoder)", "6,000", "1.50 ± 0.10"]
+    assert rows[0][6] == "0.100 |"
+    (both[0] / "metrics.json").write_text("{}")
+    assert metrics.main([str(path) for path in both]) == 2
+    assert "was not measured over time" in capsys.readouterr().err

@@ -141,3 +141,14 @@ def test_continuous_time_is_trained_saved_and_sampled(images, tmp_path):
     model = load(tmp_path)
     assert model.denoiser.schedule.range == ContinuousSchedule().range and model.training["time"] == "continuous"
     assert generate(model, [3], steps=3, sampler="euler-maruyama").isfinite().all()
+
+
+def test_it_starts_from_another_checkpoint(images, tmp_path):
+    *_, first = go(images, tmp_path / "first", replace(SETTINGS, epochs=0.3))
+    save(first.model, tmp_path / "model")
+    begun = replace(SETTINGS, start_from=str(tmp_path / "model"), epochs=0.1, lr=1e-9, ema_decay=0.0)
+    *_, last = go(images, tmp_path / "second", begun)
+    ours, theirs = (report.model.denoiser.net.state_dict() for report in (last, first))
+    assert all(torch.allclose(ours[name], theirs[name], atol=1e-3) for name in theirs)  # half precision on disk
+    with pytest.raises(UserError, match="is built otherwise: give the --widths"):
+        go(images, tmp_path / "third", replace(begun, widths=(8, 24)))

@@ -7,15 +7,21 @@ import re
 import gradio as gr
 import pytest
 import torch
-from conftest import SHIPPED, frames, opened
+from conftest import SHIPPED, frames, opened, tiny_model
 from PIL import Image
 
-from ddpm_demo import checkpoint
+from ddpm_demo import autoencoder, checkpoint
+from ddpm_demo.checkpoint import Model
+from ddpm_demo.codec import LatentCodec
+from ddpm_demo.denoiser import Denoiser
 from ddpm_demo.metrics import find, read_metrics
+from ddpm_demo.networks import unet
+from ddpm_demo.schedule import Schedule
 from ddpm_demo.slices import APP
-from ddpm_demo.ui import compare, draw, evidence, forward, maps, pad, player, small_steps
+from ddpm_demo.ui import compare, draw, evidence, forward, maps, pad, player, small_steps, where
 from ddpm_demo.ui.catalogue import Catalogue
-from ddpm_demo.ui.settings import DEFAULTS
+from ddpm_demo.ui.player import film
+from ddpm_demo.ui.settings import DEFAULTS, prepare
 
 CHOSEN = {"class_label": "b", "weight": 1.0, "sampler": "ddim", "steps": 5, "seed": 3, "count": 2}
 
@@ -266,3 +272,40 @@ def test_training_time_is_drawn_beside_the_courses():
     chart = maps.over_time({"over_time": [row, later]}, [row])
     assert "FID by training time" in chart and "course" in chart and chart.count("<circle") == 3
     assert maps.over_time({}, [row]) == ""
+
+
+def test_checkpoints_of_other_classes_are_compared(tmp_path, shipped):
+    """Digits beside colour: each draws the class it knows, and axes offer what the chosen checkpoint has."""
+    checkpoint.save(tiny_model(3, 16, 3), tmp_path / "colour")
+    both = Catalogue(shipped.model(), "mnist", SHIPPED, tmp_path)
+    settings = DEFAULTS | {"class_label": "7", "checkpoint": "mnist"}
+    seen = list(compare.fill(both, "checkpoint", ["mnist", "colour"], "steps", ["2"], settings))
+    labels = [cell["class_label"] for line in seen[0][1]["cells"] for cell in line]
+    assert labels == ["7", "c"] and seen[-1][0]["done"]
+    assert compare.options_of(both, "checkpoint", "colour")["value"] == ["colour"]
+    assert compare.options_of(both, "class", "colour")["choices"] == ["a", "b", "c"]
+    whole, _ = compare.finished(both, "checkpoint", ["mnist", "colour"], "steps", ["2"], settings)
+    assert whole.mode == "RGB" and whole.size == (30 * 3, 60 * 3)
+    with pytest.raises(gr.Error, match="checkpoint is 'none'"):
+        list(compare.fill(both, "checkpoint", ["none"], "steps", ["2"], settings))
+
+
+def test_what_runs_where(tmp_path, catalogue):
+    """Pixels and latents in four pictures each; a latent film has the latents' own panels."""
+    assert 'data-latent="false"' in where.cards(catalogue, "")
+    torch.manual_seed(0)
+    net = unet((8, 4, 4), (8, 16), 3, layers=1).eval()
+    codec = LatentCodec(autoencoder.autoencoder(3, 16).eval())
+    latent = Model(Denoiser(net, Schedule.named("cosine"), "v_prediction", 3), codec, ("a", "b", "c"), 3, 16, "tiny")
+    checkpoint.save(latent, tmp_path / "latent")
+    both = Catalogue(catalogue.model(), "tiny", None, tmp_path)
+    told = where.cards(both, "latent")
+    assert 'data-latent="true"' in told and "8×4×4 = 128 numbers" in told and told.count("<img") == 4
+    *_, growing = film(
+        prepare(both, DEFAULTS | {"checkpoint": "latent", "steps": 3, "class_label": "b"}).walk(), 1,
+        {"weight": 1.0}, [0.0, 1.0, 2.0],
+    )  # fmt: skip
+    assert [panel["key"] for panel in growing["panels"]] == ["x", "latents", "x0", "guidance"]
+    sizes = {key: opened(uri).size for key, uri in growing["chunks"][-1]["sprites"].items()}
+    assert {size[0] for size in sizes.values()} == {growing["width"]} == {16}
+    assert opened(growing["chunks"][-1]["sprites"]["x0"]).mode == "RGB"

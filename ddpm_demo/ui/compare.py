@@ -26,34 +26,45 @@ MAX_CELLS = 120
 class Axis:
     """Values to offer, those chosen at first, how text becomes one, and whether a row can be one batch."""
 
-    offered: Callable[[Catalogue], list]
-    first: Callable[[Catalogue], list]
+    offered: Callable[[Catalogue, str], list]  # of the catalogue and the checkpoint in use
+    first: Callable[[Catalogue, str], list]
     parse: Callable[[str], object] = str
     batched: bool = False
 
 
-def classes(catalogue: Catalogue) -> list[str]:
-    """The labels of the first checkpoint."""
-    return list(catalogue.model().label_names)
+def classes(catalogue: Catalogue, name: str = "") -> list[str]:
+    """The labels of a checkpoint."""
+    return list(catalogue.model(name).label_names)
 
 
-def an_example(catalogue: Catalogue) -> str:
+def an_example(catalogue: Catalogue, name: str = "") -> str:
     """A class to compare by where none was chosen: the fourth, since a 3 shows more than a 0."""
-    names = classes(catalogue)
+    names = classes(catalogue, name)
     return names[min(3, len(names) - 1)] if names else ALL
+
+
+def alike(catalogue: Catalogue, name: str = "") -> list[str]:
+    """The checkpoints that know the same classes as one of them."""
+    return [other for other in catalogue.names if classes(catalogue, other) == classes(catalogue, name)]
+
+
+def listed(*values) -> Callable[[Catalogue, str], list]:
+    """The same values for every checkpoint."""
+    return lambda catalogue, name: list(values)
 
 
 AXES = {
     "class": Axis(classes, classes, batched=True),
-    "weight": Axis(lambda _: [-1, 0, 0.5, 1, 2, 4, 8], lambda _: [-1, 0, 1, 2, 4, 8], float),
-    "scale": Axis(lambda _: [0, 0.5, 1, 2, 4, 8, 16], lambda _: [0, 1, 2, 4, 8], float),
-    "schedule": Axis(lambda _: list(SCHEDULES), lambda _: list(SCHEDULES)),
-    "sampler": Axis(lambda _: list(SAMPLERS), lambda _: list(SAMPLERS)),
-    "steps": Axis(lambda _: [2, 3, 4, 5, 8, 10, 20, 50, 100, 200], lambda _: [3, 5, 8, 12, 20, 50], int),
-    "seed": Axis(lambda _: list(range(10)), lambda _: [0, 1, 2, 3, 4, 5], int, batched=True),
-    "checkpoint": Axis(lambda catalogue: catalogue.names, lambda catalogue: catalogue.names),
-    "variance": Axis(lambda _: list(VARIANCES), lambda _: list(VARIANCES)),
+    "weight": Axis(listed(-1, 0, 0.5, 1, 2, 4, 8), listed(-1, 0, 1, 2, 4, 8), float),
+    "scale": Axis(listed(0, 0.5, 1, 2, 4, 8, 16), listed(0, 1, 2, 4, 8), float),
+    "schedule": Axis(listed(*SCHEDULES), listed(*SCHEDULES)),
+    "sampler": Axis(listed(*SAMPLERS), listed(*SAMPLERS)),
+    "steps": Axis(listed(2, 3, 4, 5, 8, 10, 20, 50, 100, 200), listed(3, 5, 8, 12, 20, 50), int),
+    "seed": Axis(listed(*range(10)), listed(*range(6)), int, batched=True),
+    "checkpoint": Axis(lambda catalogue, name: catalogue.names, alike),
+    "variance": Axis(listed(*VARIANCES), listed(*VARIANCES)),
 }
+OWN = ("class", "checkpoint")  # axes whose values belong to a checkpoint
 SETTING = {"class": "class_label"}  # where an axis has another name than its setting
 
 
@@ -69,8 +80,13 @@ def build(catalogue: Catalogue, chosen: dict[str, gr.components.Component]) -> N
                     multiselect=True, allow_custom_value=True, label="Values", **options_of(catalogue, axis)
                 )
                 which.change(
-                    lambda name: gr.update(**options_of(catalogue, name)), which, values, api_visibility="private"
-                )
+                    lambda axis, name: gr.update(**options_of(catalogue, axis, name)),
+                    [which, chosen["checkpoint"]], values, api_visibility="private",
+                )  # fmt: skip
+                chosen["checkpoint"].change(
+                    lambda axis, name: gr.update(**options_of(catalogue, axis, name)) if axis in OWN else gr.skip(),
+                    [which, chosen["checkpoint"]], values, api_visibility="private",
+                )  # fmt: skip
                 pickers += [which, values]
     with gr.Row():
         go = gr.Button("Fill the grid", variant="primary", min_width=120)
@@ -134,12 +150,12 @@ def api(catalogue: Catalogue) -> None:
         )  # fmt: skip
 
 
-def options_of(catalogue: Catalogue, name: str) -> dict:
-    """Choices and first values of an axis, as text."""
+def options_of(catalogue: Catalogue, name: str, checkpoint: str = "") -> dict:
+    """Choices and first values of an axis, as text, for a checkpoint."""
     axis = AXES[name]
     return {
-        "choices": [f"{v}" for v in axis.offered(catalogue)],
-        "value": [f"{v}" for v in axis.first(catalogue)],
+        "choices": [f"{v}" for v in axis.offered(catalogue, checkpoint)],
+        "value": [f"{v}" for v in axis.first(catalogue, checkpoint)],
     }
 
 
@@ -161,11 +177,19 @@ def plan(catalogue: Catalogue, down, down_values, across, across_values, setting
     if len(rows) * len(columns) > MAX_CELLS:
         raise UserError(f"{len(rows)} x {len(columns)} cells are too many: at most {MAX_CELLS}")
     common = settings | {"count": 1}
-    if "class" not in (down, across) and common["class_label"] == ALL and classes(catalogue):
-        common["class_label"] = an_example(catalogue)
     names = SETTING.get(down, down), SETTING.get(across, across)
     cells = [[common | {names[0]: row, names[1]: column} for column in columns] for row in rows]
+    if "class" not in (down, across):
+        cells = [[with_class(catalogue, cell, common) for cell in line] for line in cells]
     return {"axes": [down, across], "rows": rows, "columns": columns, "cells": cells}
+
+
+def with_class(catalogue: Catalogue, cell: dict, common: dict) -> dict:
+    """A cell with one class: the chosen one, or an example where all were, or where its checkpoint has others."""
+    one_of("checkpoint", cell["checkpoint"] or catalogue.names[0], catalogue.folders)
+    chosen, there = cell["class_label"], classes(catalogue, cell["checkpoint"])
+    elsewhere = chosen not in there and chosen in classes(catalogue, common["checkpoint"])
+    return cell | {"class_label": an_example(catalogue, cell["checkpoint"])} if chosen == ALL or elsewhere else cell
 
 
 def fill(catalogue: Catalogue, down, down_values, across, across_values, settings: dict) -> Iterator[tuple[dict, dict]]:
@@ -244,8 +268,9 @@ def finished(catalogue: Catalogue, *axes_and_settings) -> tuple[Image.Image, dic
     for grid, told in fill(catalogue, *axes_and_settings):
         asked = told if isinstance(told, dict) and "cells" in told else asked
     tiles = {(cell["row"], cell["column"]): small(cell["image"]) for cell in grid["cells"]}
-    width, height = tiles[0, 0].size
-    whole = Image.new(tiles[0, 0].mode, (len(grid["columns"]) * (width + 2), len(grid["rows"]) * (height + 2)), "white")
+    width, height = (max(tile.size[k] for tile in tiles.values()) for k in (0, 1))
+    mode = "L" if all(tile.mode == "L" for tile in tiles.values()) else "RGB"
+    whole = Image.new(mode, (len(grid["columns"]) * (width + 2), len(grid["rows"]) * (height + 2)), "white")
     for (r, c), tile in tiles.items():
         whole.paste(tile, (c * (width + 2), r * (height + 2)))
     about = {name: grid[name] for name in ("axes", "rows", "columns", "progress")}

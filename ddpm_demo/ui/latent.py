@@ -28,10 +28,10 @@ def build(catalogue: Catalogue, checkpoint: gr.components.Component) -> None:
             with gr.Row():
                 with gr.Column(min_width=150):
                     gr.Markdown("**From**")
-                    first = pad(catalogue)
+                    first = pad(catalogue, example=0)
                 with gr.Column(min_width=150):
                     gr.Markdown("**To**")
-                    second = pad(catalogue, example=7)
+                    second = pad(catalogue, example=-1)
             with gr.Row():
                 go = gr.Button("Interpolate", variant="primary", min_width=120)
                 stop = gr.Button("Stop", min_width=80)
@@ -57,7 +57,10 @@ def build(catalogue: Catalogue, checkpoint: gr.components.Component) -> None:
     )
     stop.click(None, None, None, cancels=[started], queue=False, api_visibility="private")
     checkpoint.change(
-        lambda name: (sheet(catalogue, name), sheet(catalogue, name, example=7)), checkpoint, [first, second], **quiet
+        lambda name: (sheet(catalogue, name, example=0), sheet(catalogue, name, example=-1)),
+        checkpoint,
+        [first, second],
+        **quiet,
     )
     api(catalogue)
 

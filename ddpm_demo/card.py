@@ -126,6 +126,12 @@ def card(about: dict, metrics: dict, animated: bool = False, autoencoder: dict |
         f"## Trained by\n\n```\n{training_command(training)}\n```\n\n"
         f"{training['steps']} steps in {training['seconds'] / 60:.0f} minutes (device: {training['device']}).\n",
     ]
+    if autoencoder:
+        parts.append(
+            f"Before it, the autoencoder, in {autoencoder['seconds'] / 60:.0f} minutes:\n\n```\npython train.py --autoencoder "
+            f"--dataset {about['dataset']} --minutes {autoencoder['seconds'] / 60:.0f} --output-dir {training['latent']}\n```\n\n"
+            "![test images, and below each what the autoencoder gives back](reconstructions.png)\n"
+        )
     if metrics.get("quality"):
         parts.append(measured(metrics))
     if told := metrics.get("bits_per_dim"):

@@ -55,23 +55,18 @@ def noisy_panel(x: Tensor, log_snr: float) -> Tensor:
     return x / (1 + alpha_sigma(log_snr)[1].item())
 
 
-def tiled(latents: Tensor, size: int) -> Tensor:
-    """Latents (N, c, h, w) as gray images (N, 1, size, size): the channels as tiles, three deviations from black to white."""
+def tiled(latents: Tensor, size: int, unit: float = 3.0, behind: float = -1.0) -> Tensor:
+    """Latents (N, c, h, w) as gray images (N, 1, size, size): the channels as tiles, in units of three deviations."""
     count, channels, height, width = latents.shape
     columns = 2 ** ceil(log2(channels) / 2)
     rows = ceil(channels / columns)
-    tiles = F.pad(latents / 3, (0, 0, 0, 0, 0, rows * columns - channels))
+    tiles = F.pad(latents / unit, (0, 0, 0, 0, 0, rows * columns - channels), value=behind)
     sheet = tiles.reshape(count, rows, columns, height, width).transpose(2, 3)
     sheet = sheet.reshape(count, 1, rows * height, columns * width)
     scale = size / max(sheet.shape[2:])
     sheet = F.interpolate(sheet, size=[round(n * scale) for n in sheet.shape[2:]])
     top, left = ((size - n) // 2 for n in sheet.shape[2:])
-    return F.pad(sheet, (left, size - sheet.shape[3] - left, top, size - sheet.shape[2] - top), value=-1.0)
-
-
-def as_large(images: Tensor, size: int) -> Tensor:
-    """Images (N, C, h, w) with every pixel repeated, (N, C, size, size)."""
-    return F.interpolate(images, size=(size, size))
+    return F.pad(sheet, (left, size - sheet.shape[3] - left, top, size - sheet.shape[2] - top), value=behind)
 
 
 def noisy_image(step: Step) -> Tensor:

@@ -90,7 +90,8 @@ class RunLog:
         checkpoint.save(progress.model, self.folder)
         picture(progress.samples, SAMPLE_COLUMNS, height=640).save(self.folder / "samples.png")
         strip(held_out.one_of_each()).save(self.folder / "examples.png")
-        animate(progress.model, self.folder / "denoising.webp")
+        gray = progress.model.channels == 1
+        animate(progress.model, self.folder / "denoising.webp", rows=2 if gray else 1)  # noise in colour is heavy
         for name in ("autoencoder.json", "reconstructions.png"):
             if self.settings.latent:
                 shutil.copyfile(Path(self.settings.latent) / name, self.folder / name)

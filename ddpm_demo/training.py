@@ -102,9 +102,9 @@ def train(
     denoiser = Denoiser(prepared, schedule, settings.prediction, classes, settings.condition)
     started = time.perf_counter()
     # Encoded once, since the autoencoder does not learn; with an image beside x, pieces of it are, so they cannot be.
-    ready = settings.latent and settings.condition != "image"
-    latents = encoded(codec, data, settings.flip, accelerator.is_main_process) if ready else None
-    data = data.to(accelerator.device)
+    once = settings.latent and settings.condition != "image"
+    latents = encoded(codec, data, settings.flip, accelerator.is_main_process) if once else None
+    data, ready = data.to(accelerator.device), time.perf_counter()
 
     def averaged() -> Model:
         """The model with the averaged weights, sharing nothing with the training."""
@@ -133,7 +133,7 @@ def train(
 
     def report(fraction: float, **extra) -> Progress:
         now, trained = seconds(), step - first_step
-        rate = trained * batch_size / (now - seconds_before) if trained else 0.0
+        rate = trained * batch_size / (time.perf_counter() - ready) if trained else 0.0
         if total_steps:
             left = (total_steps - step) * batch_size / rate if rate else 0.0
         else:

@@ -4,11 +4,20 @@ import pytest
 import torch
 import torch.nn.functional as F
 from conftest import SHIPPED, tiny_model
-from diffusers import DDIMScheduler, DDPMScheduler, DiffusionPipeline, UNet2DModel
+from diffusers import (
+    AutoencoderKL,
+    DDIMScheduler,
+    DDPMScheduler,
+    DiffusionPipeline,
+    UNet2DConditionModel,
+    UNet2DModel,
+)
 from safetensors.torch import load_file
 
 from ddpm_demo import checkpoint, generate, hub
 from ddpm_demo.errors import UserError
+
+EMBEDDED = [SHIPPED, SHIPPED.with_name("cifar10"), SHIPPED.with_name("cifar10-latent")]
 
 
 @pytest.mark.parametrize("classes, channels, patch", [(3, 1, 2), (0, 3, 1)])
@@ -84,30 +93,50 @@ def test_the_shipped_model_samples_in_stock_diffusers():
     torch.testing.assert_close(ours, F.pixel_shuffle(x, model.codec.patch), atol=0.02, rtol=0)
 
 
-def test_the_shipped_files_are_small_and_without_pickles():
-    files = [p for p in SHIPPED.rglob("*") if p.is_file()]
+@pytest.mark.parametrize("folder", EMBEDDED, ids=lambda path: path.name)
+def test_the_shipped_files_are_small_and_without_pickles(folder):
+    files = [p for p in folder.rglob("*") if p.is_file()]
     assert {p.suffix for p in files} <= {".json", ".jsonl", ".safetensors", ".png", ".md", ".webp"}
     assert max(p.stat().st_size for p in files) < 10e6
 
 
 @pytest.mark.parametrize("block", range(3))
-def test_the_cards_code_runs(block, monkeypatch, tmp_path):
-    """The three ways to sample of the shipped model card, from its own text, the first two at fewer steps."""
+@pytest.mark.parametrize("folder", EMBEDDED, ids=lambda path: path.name)
+def test_the_cards_code_runs(folder, block, monkeypatch, tmp_path):
+    """The three ways to sample of a shipped model card, from its own text, the first two at fewer steps."""
     monkeypatch.setenv("HF_MODULES_CACHE", str(tmp_path))
-    code = (SHIPPED / "README.md").read_text().split("```python\n")[1 + block].split("```")[0]
+    code = (folder / "README.md").read_text().split("```python\n")[1 + block].split("```")[0]
     fewer = code.replace("set_timesteps(100)", "set_timesteps(10)").replace(
         "_scale=3.0", "_scale=3.0, num_inference_steps=5"
     )
-    monkeypatch.chdir(hub.stage(SHIPPED, tmp_path / "published"))
+    monkeypatch.chdir(hub.stage(folder, tmp_path / "published"))
     names: dict = {}
     exec(fewer, names)
-    model = checkpoint.load(SHIPPED)
+    model = checkpoint.load(folder)
     size = (model.image_size, model.image_size)
     if block == 1:
         assert names["image"].size == size
         return
     assert names["images"].shape == (8 if block == 0 else 1, model.channels, *size)
-    assert names["images"].abs().max() < 1.5
+    assert names["images"].abs().max() < (1.5 if model.codec.bounded else 3)
+
+
+def test_the_shipped_latents_sample_in_stock_diffusers():
+    """DDIM, unguided, from the same noise, with vae/, unet/ and scheduler/ as diffusers loads them."""
+    folder = SHIPPED.with_name("cifar10-latent")
+    vae = AutoencoderKL.from_pretrained(folder, subfolder="vae")
+    unet = UNet2DConditionModel.from_pretrained(folder, subfolder="unet")
+    scheduler = DDIMScheduler.from_pretrained(folder, subfolder="scheduler", timestep_spacing="trailing")
+    scheduler.set_timesteps(20)
+    labels, x = [6, 9], torch.stack([torch.randn(8, 8, 8, generator=torch.Generator().manual_seed(k)) for k in (0, 1)])
+    tokens = torch.stack([torch.eye(44)[4 * label : 4 * label + 4] for label in labels])
+    with torch.no_grad():
+        for t in scheduler.timesteps:
+            x = scheduler.step(unet(x, t, tokens).sample, t, x).prev_sample
+        images = vae.decode(x).sample.clamp(-1, 1)
+    model = checkpoint.load(folder)
+    ours = generate(model, labels, sampler="ddim", schedule=model.training["schedule"], steps=20)
+    torch.testing.assert_close(ours, images, atol=0.02, rtol=0)
 
 
 def test_the_pipeline_draws_what_the_package_draws(tmp_path):

@@ -148,3 +148,16 @@ def test_completion_keeps_what_is_known(sampler):
 def test_a_wrong_image_is_a_sentence(model, settings, message):
     with pytest.raises(UserError, match=message):
         generate(model, [0], steps=3, **settings)
+
+
+@pytest.mark.parametrize("name", ["cifar10", "cifar10-latent"])
+def test_photographs_are_read_as_asked_far_above_chance(name):
+    """Guided, by the shipped judge; and asked for one class, none of the images is another's."""
+    folder = SHIPPED.with_name(name)
+    model, labels = ddpm_demo.load(folder), [k % 10 for k in range(40)]
+    judge, _ = load_classifier(SHIPPED.with_name("cifar10"))
+    images = generate(model, labels, weight=1.0, steps=12)
+    read = judge(images).argmax(1)
+    assert (read == torch.tensor(labels)).double().mean() > 0.4
+    others = generate(model, [(k + 1) % 10 for k in labels], weight=1.0, steps=12)
+    assert (judge(others).argmax(1) == torch.tensor(labels)).double().mean() < 0.25

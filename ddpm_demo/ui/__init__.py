@@ -11,8 +11,8 @@ CSS = """
 .layout .pick { grid-area: pick; } .layout .view { grid-area: view; } .layout .tune { grid-area: tune; }
 @media (max-width: 48rem) { .layout { grid-template: "pick" "view" "tune" / minmax(0, 1fr); } }
 .hint, .remark { color: var(--body-text-color-subdued); } .remark { min-height: 2.6em; }
-.classes .wrap { display: grid !important; grid-template-columns: repeat(auto-fill, minmax(3.6rem, 1fr)); gap: .35rem; }
-.classes label { justify-content: center; padding: .45rem .3rem !important; }
+.classes .wrap { display: flex !important; flex-wrap: wrap; gap: .35rem; }
+.classes label { justify-content: center; padding: .45rem .6rem !important; min-width: 3.6rem; }
 .classes label input { position: absolute; opacity: 0; width: 1px; }
 .classes label span { margin: 0 !important; white-space: nowrap; }
 .classes label:focus-within { outline: 2px solid var(--color-accent); outline-offset: 1px; }

@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from ddpm_demo.errors import UserError
-from ddpm_demo.pictures import as_large, diverging, noisy_image, picture, tiled
+from ddpm_demo.pictures import diverging, noisy_image, picture, tiled
 from ddpm_demo.samplers import SAMPLERS, Step
 
 HERE = Path(__file__).parent
@@ -36,7 +36,7 @@ LATENT_PANELS = {
     "x": ("zₜ", "what the sampler holds: the channels of the latents so far, under noise"),
     "latents": ("ẑ₀", "what the network believes the clean latents are"),
     "x0": ("x̂₀", "these latents decoded, by the autoencoder, into an image"),
-    "guidance": ("guidance", "where the class pulls the latents: orange up, blue down, all channels together"),
+    "guidance": ("guidance", "where the class pulls the latents: orange up, blue down"),
 }
 
 
@@ -153,7 +153,10 @@ def panel(step: Step, key: str) -> Tensor | None:
         return tiled(step.latents, step.x0.shape[-1])
     if key == "eps":
         return step.eps / 3  # three standard deviations
-    return None if step.guidance is None else as_large(diverging(step.guidance), step.x0.shape[-1])
+    if step.guidance is None:
+        return None
+    latent = step.latents is not None
+    return diverging(tiled(step.guidance, step.x0.shape[-1], unit=1, behind=0) if latent else step.guidance)
 
 
 def stacked(frames: list[Image.Image]) -> Image.Image:

@@ -71,3 +71,20 @@ def test_what_runs_where_is_told_of_each(page):
     assert "8×8×8 = 512 numbers" in told.inner_text() and "decoder" in told.inner_text()
     switch(page, "mnist")
     room(page, "Generate").locator(".where[data-latent=false]").wait_for(state="attached")
+
+
+def test_a_small_image_is_enlarged(page):
+    """Only where the network takes an image beside x is it offered; the result is in colour."""
+    switch(page, "mnist")
+    open_tab(page, "Draw")
+    assert room(page, "Draw").get_by_label("Enlarge it").count() == 0
+    switch(page, "cifar10-image")
+    open_tab(page, "Draw")
+    room(page, "Draw").get_by_label("Enlarge it").check()
+    room(page, "Draw").get_by_role("button", name="Go").click()
+    shown = finished(page, "Draw")
+    assert json.loads(shown["settings"])["task"] == "Enlarge it"
+    page.wait_for_timeout(500)
+    shot(page, "enlarged")
+    open_tab(page, "Generate")
+    switch(page, "mnist")

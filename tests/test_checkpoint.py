@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from ddpm_demo import checkpoint, generate, hub
 from ddpm_demo.errors import UserError
 
-EMBEDDED = [SHIPPED, SHIPPED.with_name("cifar10"), SHIPPED.with_name("cifar10-latent")]
+EMBEDDED = [SHIPPED, *(SHIPPED.with_name(f"cifar10{kind}") for kind in ("", "-latent", "-image"))]
 
 
 @pytest.mark.parametrize("classes, channels, patch", [(3, 1, 2), (0, 3, 1)])

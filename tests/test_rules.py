@@ -7,7 +7,7 @@ import re
 import pytest
 from conftest import ROOT, SHIPPED
 
-from ddpm_demo import ablation, benchmark, card, evaluation, metrics
+from ddpm_demo import ablation, benchmark, card, conditions, evaluation, metrics
 from ddpm_demo.card import training_command
 
 ALLOWED = {  # what a file may import from this package; anything not named may import anything below the app
@@ -91,6 +91,8 @@ def measured_tables():
     yield card.likelihood(quality["bits_per_dim"])
     yield metrics.kinds_of_guidance(metrics.read_metrics(SHIPPED)["quality"], evaluation.GUIDED)
     yield benchmark.table(speed)
+    yield metrics.at_equal_time([ROOT / "checkpoints/cifar10", ROOT / "checkpoints/cifar10-latent"])
+    yield conditions.table(committed("conditions.json"))
 
 
 def test_the_readmes_tables_are_those_that_were_measured():

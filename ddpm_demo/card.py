@@ -129,7 +129,7 @@ def card(about: dict, metrics: dict, animated: bool = False, autoencoder: dict |
     if autoencoder:
         parts.append(
             f"Before it, the autoencoder, in {autoencoder['seconds'] / 60:.0f} minutes:\n\n```\npython train.py --autoencoder "
-            f"--dataset {about['dataset']} --minutes {autoencoder['seconds'] / 60:.0f} --output-dir {training['latent']}\n```\n\n"
+            f"--dataset {about['dataset']} --minutes {autoencoder['seconds'] / 60:.0f} --output-dir {training.get('latent', 'FOLDER')}\n```\n\n"
             "![test images, and below each what the autoencoder gives back](reconstructions.png)\n"
         )
     if metrics.get("quality"):

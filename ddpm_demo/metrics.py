@@ -1,6 +1,6 @@
 """``metrics.json`` of a checkpoint: what was measured of it, cell by cell.
 
-``python -m ddpm_demo.metrics checkpoints/cifar10 checkpoints/cifar10-latent`` compares checkpoints at equal training time,
+``python -m ddpm_demo.metrics checkpoints/cifar10 checkpoints/cifar10-latent`` compares checkpoints, also at equal training time,
 after  python -m ddpm_demo.evaluation --over-time  of each.
 
 {
@@ -37,6 +37,7 @@ from pathlib import Path
 
 from safetensors import safe_open
 
+from ddpm_demo.card import headline
 from ddpm_demo.errors import UserError
 from ddpm_demo.state import write_atomically
 
@@ -170,6 +171,21 @@ def at_equal_time(folders: Sequence[Path]) -> str:
     return "\n".join(lines)
 
 
+def headlines(folders: Sequence[Path]) -> str:
+    """The settings of checkpoints that were measured on the most samples, and what as many real images get, as Markdown."""
+    lines = ["| checkpoint | w | FID to test | precision | recall | read as asked |", "|---|---|---|---|---|---|"]
+    for folder in folders:
+        for cell in sorted(headline(read_metrics(folder)), key=lambda cell: cell["setting"]["weight"]):
+            fid = f"{cell['fid_test']:.2f} ± {cell['spread']['fid_test']:.2f}"
+            rest = f"{cell['precision']:.2f} | {cell['recall']:.2f} | {cell['accuracy']:.1%}"
+            lines.append(f"| `{folder.name}` | {cell['setting']['weight']:g} | {fid} | {rest} |")
+    real = cell["reference"]
+    lines.append(
+        f"| real training images | | {real['fid_test']:.2f} | {real['precision']:.2f} | {real['recall']:.2f} | |"
+    )
+    return "\n".join(lines)
+
+
 def encoder_seconds(folder: Path) -> float:
     """How long the autoencoder of a checkpoint was trained, 0 where there is none."""
     path = folder / "autoencoder.json"
@@ -185,11 +201,14 @@ def parameters(folder: Path) -> int:
 def main(arguments: list[str] | None = None) -> int:
     """Parse and print. Returns the exit status."""
     parser = argparse.ArgumentParser(
-        prog="python -m ddpm_demo.metrics", description="Checkpoints at equal training time."
+        prog="python -m ddpm_demo.metrics",
+        description="Checkpoints beside each other, at their best and at equal training time.",
     )
     parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="checkpoints, measured over time")
     try:
-        print(at_equal_time(parser.parse_args(arguments).folders))
+        folders = parser.parse_args(arguments).folders
+        compared = at_equal_time(folders)
+        print(f"{headlines(folders)}\n\n{compared}")
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -252,7 +252,10 @@ def test_checkpoints_at_equal_training_time(folder, tmp_path, capsys):
     def measured(*rows):
         setting = slices.APP | {"samples": 256, "seed": 0}
         return {
-            "quality": [{"setting": setting, "seconds": 25.6}],
+            "quality": [{
+                "setting": setting, "seconds": 25.6, "fid_test": 2.0, "accuracy": 0.25, "precision": 0.5, "recall": 0.4,
+                "spread": {"fid_test": 0.1}, "reference": {"fid_test": 0.1, "precision": 0.9, "recall": 0.8},
+            }],
             "over_time": [
                 {"training": {"steps": steps, "seconds": seconds, "batch_size": 10}, "setting": setting,
                  "fid_test": fid, "accuracy": 0.5, "spread": {"fid_test": 0.1}}
@@ -264,7 +267,9 @@ def test_checkpoints_at_equal_training_time(folder, tmp_path, capsys):
     (both[1] / "metrics.json").write_text(json.dumps(measured((300, 300, 2.5), (600, 610, 1.5))))
     (both[1] / "autoencoder.json").write_text(json.dumps({"seconds": 600.0}))
     assert metrics.main([str(path) for path in both]) == 0
-    rows = [line.split(" | ") for line in capsys.readouterr().out.splitlines()[2:]]
+    best, _, compared = capsys.readouterr().out.partition("\n\n")
+    assert "| `latents` | 1 | 2.00 ± 0.10 | 0.50 | 0.40 | 25.0% |" in best.splitlines()
+    rows = [line.split(" | ") for line in compared.splitlines()[2:]]
     assert rows[0][0] == "| pixels" and rows[0][2:5] == ["20", "2,000", "3.00 ± 0.10"]
     assert rows[1][0] == "| latents" and rows[1][2:5] == ["20 (10 of them the autoencoder)", "6,000", "1.50 ± 0.10"]
     assert rows[0][6] == "0.100 |"

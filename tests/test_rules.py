@@ -91,7 +91,9 @@ def measured_tables():
     yield card.likelihood(quality["bits_per_dim"])
     yield metrics.kinds_of_guidance(metrics.read_metrics(SHIPPED)["quality"], evaluation.GUIDED)
     yield benchmark.table(speed)
-    yield metrics.at_equal_time([ROOT / "checkpoints/cifar10", ROOT / "checkpoints/cifar10-latent"])
+    colour = [ROOT / "checkpoints/cifar10", ROOT / "checkpoints/cifar10-latent"]
+    yield metrics.headlines(colour)
+    yield metrics.at_equal_time(colour)
     yield conditions.table(committed("conditions.json"))
 
 

@@ -3,6 +3,8 @@
 python train.py --dataset mnist --cfg                  a good model for the machine at hand
 python train.py --dataset mnist --cfg --minutes 5      legible digits in five minutes on two cores
 python train.py --dataset folder --data-dir DIR --cfg  your own images, DIR/<class>/*.png|jpg|webp
+python train.py --dataset cifar10 --autoencoder        the autoencoder of latent diffusion, into runs/cifar10/vae
+python train.py --dataset cifar10 --cfg --latent       diffusion of its latents; --condition cross-attention, image
 python train.py --prediction epsilon --schedule linear --lr 1e-4   as Ho et al. 2020: hours, not minutes
 python train.py --resume --output-dir runs/mnist       go on after Ctrl-C, a crash or a power cut
 python train.py --cfg --push-to-hub --hub-model-id user/ddpm-mnist     publish it when it is done

@@ -66,15 +66,16 @@ def train(
     2014, eq. 7).
     """
     torch.manual_seed(seed)
+    device = next(vae.parameters()).device
     optimizer = torch.optim.AdamW(vae.parameters(), lr, betas=(0.9, 0.99), fused=True)
     began, step, order = time.perf_counter(), 0, torch.empty(0, dtype=torch.int64)
     while (fraction := (time.perf_counter() - began) / (60 * minutes)) < 1:
         if len(order) < min(batch_size, len(data)):
             order = torch.randperm(len(data))
         chosen, order = order[:batch_size], order[batch_size:]
-        images = data.batch(chosen)[0]
+        images = data.batch(chosen)[0].to(device)
         images = mirrored(images) if flip else images
-        with torch.autocast("cpu", torch.bfloat16, enabled=low_precision):
+        with torch.autocast(device.type, torch.bfloat16, enabled=low_precision):
             posterior = vae.encode(images).latent_dist
             error = F.mse_loss(vae.decode(posterior.sample()).sample.float(), images)
         optimizer.zero_grad()
@@ -107,9 +108,9 @@ def standardise(vae: nn.Module, data: Data, count: int = 5000) -> None:
 
 @torch.no_grad()
 def reconstructed(codec: LatentCodec, data: Data, what: str = "reconstructing") -> Tensor:
-    """All images of a dataset (N, C, H, W), [-1, 1], encoded and decoded."""
+    """All images of a dataset (N, C, H, W), [-1, 1], encoded and decoded, on the CPU."""
     parts = tqdm(torch.arange(len(data)).split(CHUNK), what, leave=False, disable=None)
-    return torch.cat([codec.decode(codec.encode(data.batch(part)[0])) for part in parts])
+    return torch.cat([codec.decode(codec.encode(data.batch(part)[0])).cpu() for part in parts])
 
 
 def psnr(images: Tensor, originals: Tensor) -> Tensor:
@@ -134,7 +135,8 @@ def learn(
     ``resume`` goes on from the one in the folder; ``stop()`` ends early, and what was learned is written.
     """
     vae = load_vae(folder) if resume else autoencoder(data.images.shape[1], data.images.shape[-1])
-    vae = vae.train().requires_grad_(True).to(memory_format=torch.channels_last)
+    device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu"
+    vae = vae.train().requires_grad_(True).to(device, memory_format=torch.channels_last)
     began = time.perf_counter()
     with tqdm(total=100, bar_format="{percentage:3.0f}%|{bar}| {elapsed} < {remaining}  {desc}", mininterval=1) as bar:
         mean = None

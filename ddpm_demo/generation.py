@@ -50,9 +50,9 @@ def sample(
     without labels; it needs the checkpoint's noise-aware classifier. ``tolerance`` belongs to the sampler "ode", ``snr``
     to the corrector of "pc".
 
-    With ``image`` (C, H, W) or one for each (N, C, H, W), [-1, 1], the walk begins at timestep ``start`` of the schedule from that image under
-    noise (SDEdit, Meng et al. 2022), and what ``keep`` (H, W), bool, marks of it is kept: the rest is painted anew. A
-    network that takes an image beside x completes it by itself then, and with neither ``start`` nor ``keep`` it enlarges
+    With ``image`` (C, H, W) or one for each (N, C, H, W), [-1, 1], the walk begins at timestep ``start`` of the schedule
+    from that image under noise (SDEdit, Meng et al. 2022), and what ``keep`` (H, W), bool, marks of it is kept: the rest
+    is painted anew. A network that takes an image beside x completes it by itself then, and with neither ``start`` nor ``keep`` it enlarges
     ``image``, which is a small one blown up.
 
     Where latents are diffused, so are x, eps and guidance of a step; x0 is the image. ``decoded`` False leaves all as it is
@@ -178,7 +178,9 @@ def check_image(model: Model, image: Tensor | None, start: float | None, keep: T
             raise UserError("start and keep need an image to begin from")
         return
     if tuple(image.shape) not in (size, (number, *size)) or not bool(image.isfinite().all()):
-        raise UserError(f"image has shape {tuple(image.shape)}; it must be finite numbers of shape {size}")
+        raise UserError(
+            f"image has shape {tuple(image.shape)}; it must be finite numbers of shape {size}, or one for each"
+        )
     if keep is not None and (keep.dtype != torch.bool or tuple(keep.shape) != size[1:]):
         raise UserError(f"keep is {keep.dtype} of shape {tuple(keep.shape)}; it must be bool of shape {size[1:]}")
     if start is not None and (isinstance(start, bool) or not 0 <= start <= 999):

@@ -7,6 +7,8 @@ from ddpm_demo.denoiser import CONDITIONS, PREDICTIONS, WEIGHTINGS
 from ddpm_demo.recipes import RECIPES
 from ddpm_demo.schedule import SCHEDULES, TIMES
 
+NEAR = ""  # --latent without a folder: runs/DATASET, as ``settings.fresh`` completes it
+
 
 def parse(arguments: list[str] | None, description: str) -> argparse.Namespace:
     """The command line; what is not given stays None, to be filled from the dataset's recipe or the resumed run."""
@@ -136,18 +138,18 @@ def parse(arguments: list[str] | None, description: str) -> argparse.Namespace:
     add("--push-to-hub", action="store_true", help="publish the finished model on the Hugging Face Hub")
     add("--hub-model-id", metavar="USER/NAME", help="as this repository, e.g. user/ddpm-mnist")
     add("--hub-private", action="store_true", help="visible only for you and those you invite")
-    kind = parser.add_argument_group("instead of a diffusion model").add_mutually_exclusive_group()
+    group = parser.add_argument_group("instead of a diffusion model")
+    kind = group.add_mutually_exclusive_group()
     add = kind.add_argument
     add("--classifier", action="store_true", help="train the classifier that ddpm_demo.evaluation judges with")
     add("--autoencoder", action="store_true", help="train the autoencoder that --latent needs, for --minutes")
-    add = parser.add_argument
+    add = group.add_argument
     add(
         "--noise-aware", action="store_true", help="with --classifier: the one of noisy images, for classifier guidance"
     )
     return parser.parse_args(arguments)
 
 
-NEAR = ""  # --latent without a folder
 on_off = {"action": argparse.BooleanOptionalAction, "default": None}
 
 

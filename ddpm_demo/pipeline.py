@@ -66,7 +66,7 @@ class ClassConditionalPipeline(DiffusionPipeline):
         if guided:
             label = torch.cat([label, torch.full_like(label, classes - 1)])
         if attends:
-            label = torch.eye(attends)[label[:, None] * TOKENS + torch.arange(TOKENS)]
+            label = torch.eye(attends, dtype=self.unet.dtype)[label[:, None] * TOKENS + torch.arange(TOKENS)]
         label = None if label is None else label.to(self.device)
         # A network that takes an image beside x is told that nothing of one is known.
         nothing = x.new_zeros(number * (1 + guided), config.in_channels - config.out_channels, *shape[2:])
@@ -80,7 +80,9 @@ class ClassConditionalPipeline(DiffusionPipeline):
             x = self.scheduler.step(output, t, x, generator=generator).prev_sample
         folded = self.vae is None
         images = (
-            torch.nn.functional.pixel_shuffle(x.float(), self.config.patch) if folded else self.vae.decode(x).sample
+            torch.nn.functional.pixel_shuffle(x.float(), self.config.patch)
+            if folded
+            else self.vae.decode(x).sample.float()
         )
         array = ((images + 1) / 2).clamp(0, 1).permute(0, 2, 3, 1).cpu().numpy()
         return ImagePipelineOutput(images=self.numpy_to_pil(array) if output_type == "pil" else array)

@@ -110,6 +110,19 @@ def test_a_link_brings_back_the_run_on_another_page(page, server, browser):
     other.close()
 
 
+def test_a_film_arrives_even_if_all_of_it_comes_at_once(page, server, browser):
+    """A fast machine, or a proxy that holds answers back, delivers a run's messages together, with their end."""
+    other = browser.new_page()
+    other.set_default_timeout(PATIENCE)
+    other.route("**/queue/data*", lambda route: route.fulfill(response=route.fetch()))
+    for steps in (7, 8, 9):
+        other.goto(server.url + f"/?class_label=5&weight=2.5&steps={steps}&sampler=ddim&seed=9")
+        shown = finished(other)
+        assert shown["arrived"] == str(steps) and json.loads(shown["settings"])["class_label"] == "5"
+        assert other.get_by_role("button", name="Generate").is_enabled()
+    other.close()
+
+
 def settled(page, name, value):
     """Live has drawn the setting, exactly: no draft."""
     page.wait_for_function(

@@ -82,7 +82,7 @@ class Catalogue:
 
         model = self.loaded[name]
         if model.device.type == "cpu" and not LENT and not isinstance(model.denoiser.net, Recorded):
-            threading.Thread(target=record, daemon=True).start()
+            threading.Thread(target=record).start()  # not a daemon: torch aborts if it is cut off at exit
 
     def compute(self, work: Callable[..., Iterator[T]], name: str, *arguments, **options) -> Iterator[T]:
         """``work(model, ...)`` of the checkpoint called name, part by part, each while nobody else computes."""

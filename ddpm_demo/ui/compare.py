@@ -83,9 +83,9 @@ def build(catalogue: Catalogue, chosen: dict[str, gr.components.Component]) -> N
                     lambda axis, name: gr.update(**options_of(catalogue, axis, name)),
                     [which, chosen["checkpoint"]], values, api_visibility="private",
                 )  # fmt: skip
-                chosen["checkpoint"].input(
+                chosen["checkpoint"].change(
                     lambda axis, name: gr.update(**options_of(catalogue, axis, name)) if axis in OWN else gr.skip(),
-                    [which, chosen["checkpoint"]], values, api_visibility="private", show_progress="hidden", queue=False,
+                    [which, chosen["checkpoint"]], values, api_visibility="private", show_progress="hidden",
                 )  # fmt: skip
                 pickers += [which, values]
     with gr.Row():

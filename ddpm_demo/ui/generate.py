@@ -144,14 +144,18 @@ def buttons_at_rest() -> tuple[dict, dict]:
     return gr.update(interactive=True), gr.update(interactive=False)
 
 
-def watch(catalogue: Catalogue, settings: dict, still: bool = False) -> Iterator[tuple]:
-    """A run as (film so far, Generate button, Stop button)."""
+def watch(catalogue: Catalogue, settings: dict) -> Iterator[tuple]:
+    """A run as ([film so far], Generate button, Stop button), and the buttons at rest.
+
+    Gradio sends how an answer differs from the one before, and its page edits that one in place, shown or not: a film
+    that became gr.skip() could vanish before it is seen. A list that becomes one is replaced, and stays.
+    """
     run = prepare(catalogue, settings)
     busy = gr.update(interactive=False), gr.update(interactive=True)
     unchanged = gr.skip(), gr.skip()  # a frame that is under way when Stop is pressed must not undo its buttons
     first = True
-    for growing in film(run.walk(), columns_for(run.images), run.used, run.curve, still):
-        yield growing, *(busy if first else unchanged)
+    for growing in film(run.walk(), columns_for(run.images), run.used, run.curve):
+        yield [growing], *(busy if first else unchanged)
         first = False
     yield gr.skip(), *buttons_at_rest()  # on its own, since Gradio sends the last answer twice
 
@@ -172,11 +176,11 @@ def opening(catalogue: Catalogue, settings: dict, query: Mapping[str, str]) -> I
     if start in catalogue.opened:
         yield catalogue.opened[start], *buttons_at_rest(), remarks(run.used), *values
         return
-    first, whole = True, {}
+    first, whole = True, []
     for growing, *buttons in watch(catalogue, run.used):
         rest = [remarks(run.used), *values] if first else [gr.skip()] * (1 + len(values))
         yield growing, *buttons, *rest
-        first, whole = False, growing if "chunks" in growing else whole
+        first, whole = False, growing if isinstance(growing, list) else whole
     if all(run.used[name] == value for name, value in DEFAULTS.items() if name != "checkpoint"):
         catalogue.opened[start] = whole  # the next visitor finds it ready
 

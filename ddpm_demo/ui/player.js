@@ -8,7 +8,8 @@ let sprites = [];     // per chunk: {panel key: ImageBitmap}
 let at = 0, playing = false, clock = null, shown = -1;
 
 function data() {
-  try { return typeof props.value === "string" ? JSON.parse(props.value || "null") : props.value; } catch { return null; }
+  const value = Array.isArray(props.value) ? props.value[0] : props.value;
+  try { return typeof value === "string" ? JSON.parse(value || "null") : value; } catch { return null; }
 }
 
 async function decode(uri) {

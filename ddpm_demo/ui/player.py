@@ -41,7 +41,7 @@ LATENT_PANELS = {
 
 
 def player(**options) -> gr.HTML:
-    """The component. Its value is a film, as ``film`` yields."""
+    """The component. Its value is a film, as ``film`` yields, or a list of one."""
     return gr.HTML(None, **templates("player"), server_functions=[animation], **options)
 
 

@@ -19,7 +19,7 @@ def build(catalogue: Catalogue, checkpoint: gr.components.Component) -> None:
     def fresh(name: str) -> tuple:
         return gr.update(open=not catalogue.model(name).codec.bounded), cards(catalogue, name)
 
-    checkpoint.input(fresh, checkpoint, [section, drawn], show_progress="hidden", api_visibility="private", queue=False)
+    checkpoint.change(fresh, checkpoint, [section, drawn], show_progress="hidden", api_visibility="private")
 
 
 def cards(catalogue: Catalogue, name: str) -> str:

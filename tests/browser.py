@@ -70,7 +70,7 @@ def finished(page, tab="Generate", after: str | None = None) -> dict:
         if shown.get("done") == "true" and shown["run"] != after:
             return shown
         time.sleep(0.02)
-    raise AssertionError(f"no finished run within a minute: {shown}")
+    raise AssertionError(f"no finished run within {PATIENCE // 1000} seconds: {shown}")
 
 
 def canvas_bytes(page, panel="x0", tab="Generate") -> str:

@@ -271,6 +271,7 @@ def test_training_time_is_drawn_beside_the_courses():
     later = {"training": {"seconds": 600.0}, "fid_test": 0.05, "reference": {"fid_test": 0.1}}
     chart = maps.over_time({"over_time": [row, later]}, [row])
     assert "FID by training time" in chart and "course" in chart and chart.count("<circle") == 3
+    assert "the autoencoder included" in maps.over_time({"over_time": [row, later]}, [row], encoder=600.0) != chart
     assert maps.over_time({}, [row]) == ""
 
 

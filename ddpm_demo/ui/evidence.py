@@ -9,7 +9,7 @@ from PIL import Image
 
 from ddpm_demo.checkpoint import Model
 from ddpm_demo.generation import one_of
-from ddpm_demo.metrics import read_metrics
+from ddpm_demo.metrics import encoder_seconds, read_metrics
 from ddpm_demo.networks import parameter_count
 from ddpm_demo.noisy_classifier import accuracies
 from ddpm_demo.samplers import VARIANCES
@@ -66,7 +66,7 @@ def show(catalogue: Catalogue, settings: dict, figure: str = "FID") -> tuple:
     ]
     return (
         summary_of(model, metrics, where),
-        f'<div class="charts">{curves_of(rows, where)}{maps.over_time(metrics, peer)}</div>',
+        f'<div class="charts">{curves_of(rows, where)}{maps.over_time(metrics, peer, encoder_seconds(there))}</div>',
         pages_of(folder, rows),
         neighbours(folder, metrics),
         quality(metrics, settings, where, figure),

@@ -147,12 +147,15 @@ def by_steps(cells: list[dict], here: dict) -> str:
     )  # fmt: skip
 
 
-def over_time(metrics: dict, peer: list[dict]) -> str:
-    """FID against minutes of training, and of the network of the Hugging Face course beside it."""
+def over_time(metrics: dict, peer: list[dict], encoder: float = 0.0) -> str:
+    """FID against minutes of training, ``encoder`` seconds of an autoencoder before it included.
+
+    ``peer``: the same of the network of the Hugging Face course.
+    """
     series = {}
-    for name, rows in (("this one", metrics.get("over_time", [])), ("course's U-Net", peer)):
+    for name, rows, before in (("this one", metrics.get("over_time", []), encoder), ("course's U-Net", peer, 0.0)):
         if rows:
-            minutes = [row["training"]["seconds"] / 60 for row in rows]
+            minutes = [(before + row["training"]["seconds"]) / 60 for row in rows]
             series[name] = (minutes, [max(excess(row), LEAST) for row in rows])
     if not metrics.get("over_time"):
         return ""
@@ -160,7 +163,7 @@ def over_time(metrics: dict, peer: list[dict]) -> str:
     return lines(
         "FID by training time",
         series,
-        around(xs, "minutes of training", log=True),
+        around(xs, f"minutes of training{', the autoencoder included' if encoder else ''}", log=True),
         around(ys, log=True, legend_rows=len(series) - 1),
         dots=True,
     )

@@ -5,11 +5,13 @@ import itertools
 import math
 import random
 import re
+import subprocess
+import sys
 import time
 
 import gradio as gr
 import pytest
-from conftest import frames, last_picture, opened, tiny_model
+from conftest import ROOT, SHIPPED, frames, last_picture, opened, tiny_model
 from PIL import Image
 
 from ddpm_demo import checkpoint, ui
@@ -262,6 +264,13 @@ def test_a_model_is_recorded_beside_the_first_requests(catalogue):
     while catalogue.model().denoiser.net.__class__.__name__ != "Recorded" and time.monotonic() < deadline:
         time.sleep(0.05)
     assert catalogue.model().denoiser.net.__class__.__name__ == "Recorded"
+
+
+def test_leaving_while_a_model_is_recorded_is_no_crash():
+    lines = "from ddpm_demo.checkpoint import load", "from ddpm_demo.ui.catalogue import Catalogue"
+    start = f"{'; '.join(lines)}; Catalogue(load({str(SHIPPED)!r}), 'mnist')"
+    ended = subprocess.run([sys.executable, "-c", start], cwd=ROOT, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
 
 
 def test_limits_are_set(catalogue):

@@ -88,3 +88,17 @@ def test_a_small_image_is_enlarged(page):
     shot(page, "enlarged")
     open_tab(page, "Generate")
     switch(page, "mnist")
+
+
+def test_a_link_to_another_checkpoint_opens_all_of_it(server, browser):
+    """Its run, its classes, its own page of what runs where, and in the other tabs what belongs to it."""
+    other = browser.new_page()
+    other.goto(server.url + "/?checkpoint=cifar10-latent&class_label=ship&steps=5")
+    shown = finished(other)
+    assert json.loads(shown["settings"])["class_label"] == "ship"
+    assert panels(other) == ["x", "latents", "x0", "guidance"]
+    assert other.get_by_label("ship", exact=True).first.is_checked()
+    room(other, "Generate").locator(".where[data-latent=true]").wait_for()
+    open_tab(other, "Evidence")
+    room(other, "Evidence").locator(".facts[data-checkpoint='checkpoints/cifar10-latent']").wait_for()
+    other.close()

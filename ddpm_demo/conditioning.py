@@ -76,5 +76,7 @@ def random_tasks(images: Tensor) -> tuple[Tensor, Tensor]:
     nothing = torch.zeros_like(images), torch.zeros_like(small[1])
     drawn = torch.rand(count, 1, 1, 1, device=images.device)
     first, second = drawn < SHARES[0], drawn < SHARES[0] + SHARES[1]
-    pick = lambda a, b, c: torch.where(first, a, torch.where(second, b, c))  # noqa: E731
-    return pick(holes[0], small[0], nothing[0]), pick(holes[1], small[1], nothing[1])
+    images, known = (
+        torch.where(first, a, torch.where(second, b, c)) for a, b, c in zip(holes, small, nothing, strict=True)
+    )
+    return images, known

@@ -1,6 +1,7 @@
 """The command line of ``train.py``: every choice, explained where ``--help`` shows it."""
 
 import argparse
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ddpm_demo.denoiser import CONDITIONS, PREDICTIONS, WEIGHTINGS
@@ -147,7 +148,38 @@ def parse(arguments: list[str] | None, description: str) -> argparse.Namespace:
     add(
         "--noise-aware", action="store_true", help="with --classifier: the one of noisy images, for classifier guidance"
     )
-    return parser.parse_args(arguments)
+    given = parser.parse_args(arguments)
+    for flag, needed in idle(given, parser.get_default):
+        parser.error(f"{flag} has no effect {needed}: leave it out")
+    return given
+
+
+# What the trainings of other things than a diffusion model listen to.
+COMMON = {"dataset", "data_dir", "classes", "image_size", "flip", "mixed_precision", "seed", "output_dir", "overwrite"}
+HEARD = {
+    "classifier": COMMON | {"classifier", "noise_aware", "epochs"},
+    "autoencoder": COMMON | {"autoencoder", "minutes", "resume"},
+}
+
+
+def idle(given: argparse.Namespace, default: Callable[[str], object]) -> Iterator[tuple[str, str]]:
+    """The flags that were given and would change nothing, each with the reason."""
+    asked = {name for name, value in vars(given).items() if value != default(name)}
+    for kind, heard in HEARD.items():
+        if kind in asked:
+            yield from ((flag(name), f"with --{kind}") for name in sorted(asked - heard))
+    for name, needed in (
+        ("noise_aware", "classifier"),
+        ("hub_model_id", "push_to_hub"),
+        ("hub_private", "push_to_hub"),
+    ):
+        if name in asked and needed not in asked:
+            yield flag(name), f"without {flag(needed)}"
+
+
+def flag(name: str) -> str:
+    """An option as it is typed."""
+    return "--" + name.replace("_", "-")
 
 
 on_off = {"action": argparse.BooleanOptionalAction, "default": None}

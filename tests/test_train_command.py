@@ -116,6 +116,10 @@ def test_a_folder_of_colour_images(image_dir, tmp_path):
         (("--label-dropout", "1.5"), "1.5 is not at least 0 and below 1"),
         (("--schedule", "cosin"), "invalid choice: 'cosin'"),
         (("--schedule", "cosine", "--time", "continuous"), "leave out --schedule cosine"),
+        (("--classifier", "--minutes", "5"), "--minutes has no effect with --classifier: leave it out"),
+        (("--autoencoder", "--lr", "0.1"), "--lr has no effect with --autoencoder: leave it out"),
+        (("--noise-aware",), "--noise-aware has no effect without --classifier: leave it out"),
+        (("--hub-model-id", "me/it"), "--hub-model-id has no effect without --push-to-hub: leave it out"),
     ],
 )
 def test_mistakes_are_sentences(options, message, tmp_path, capsys):

@@ -149,8 +149,8 @@ def parse(arguments: list[str] | None, description: str) -> argparse.Namespace:
         "--noise-aware", action="store_true", help="with --classifier: the one of noisy images, for classifier guidance"
     )
     given = parser.parse_args(arguments)
-    for flag, needed in idle(given, parser.get_default):
-        parser.error(f"{flag} has no effect {needed}: leave it out")
+    for name, why in idle(given, parser.get_default):
+        parser.error(f"{name} has no effect {why}")
     return given
 
 
@@ -167,14 +167,14 @@ def idle(given: argparse.Namespace, default: Callable[[str], object]) -> Iterato
     asked = {name for name, value in vars(given).items() if value != default(name)}
     for kind, heard in HEARD.items():
         if kind in asked:
-            yield from ((flag(name), f"with --{kind}") for name in sorted(asked - heard))
+            yield from ((flag(name), f"with --{kind}: leave it out") for name in sorted(asked - heard))
     for name, needed in (
         ("noise_aware", "classifier"),
         ("hub_model_id", "push_to_hub"),
         ("hub_private", "push_to_hub"),
     ):
         if name in asked and needed not in asked:
-            yield flag(name), f"without {flag(needed)}"
+            yield flag(name), f"without {flag(needed)}: add that, or leave it out"
 
 
 def flag(name: str) -> str:

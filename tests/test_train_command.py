@@ -118,8 +118,8 @@ def test_a_folder_of_colour_images(image_dir, tmp_path):
         (("--schedule", "cosine", "--time", "continuous"), "leave out --schedule cosine"),
         (("--classifier", "--minutes", "5"), "--minutes has no effect with --classifier: leave it out"),
         (("--autoencoder", "--lr", "0.1"), "--lr has no effect with --autoencoder: leave it out"),
-        (("--noise-aware",), "--noise-aware has no effect without --classifier: leave it out"),
-        (("--hub-model-id", "me/it"), "--hub-model-id has no effect without --push-to-hub: leave it out"),
+        (("--noise-aware",), "--noise-aware has no effect without --classifier: add that, or leave it out"),
+        (("--hub-model-id", "me/it"), "--hub-model-id has no effect without --push-to-hub: add that, or leave it out"),
     ],
 )
 def test_mistakes_are_sentences(options, message, tmp_path, capsys):

@@ -44,7 +44,7 @@ class Catalogue:
         self.folders = {name: folder}
         self.loaded = {name: first}
         self.hasten(name)
-        self.opened: dict[str, dict] = {}  # the film of the default run, once somebody has seen it
+        self.opened: dict[str, list] = {}  # the film, in a list, of the default run, once somebody has seen it
         self.on_gpu: dict[str, Model] = {}
         self.borrow = borrowing(self.there, gpu_seconds)
         for path in sorted(others.iterdir()) if others and others.is_dir() else []:

@@ -19,8 +19,8 @@ import sys
 from pathlib import Path
 
 from ddpm_demo.errors import UserError
-from ddpm_demo.options import parse
-from ddpm_demo.recipes import RECIPES
+from ddpm_demo.training.options import parse
+from ddpm_demo.training.recipes import RECIPES
 
 EPOCHS_OF_A_CLASSIFIER, MINUTES_OF_AN_AUTOENCODER = 8, 20.0
 
@@ -40,7 +40,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def train_classifier(options: argparse.Namespace, folder: Path) -> int:
     """Train the judge, or the noise-aware classifier, and write it into the folder."""
-    from ddpm_demo import classifier, data, noisy_classifier
+    from ddpm_demo.data import datasets as data
+    from ddpm_demo.models import classifier, noisy_classifier
 
     kind, name = noisy_classifier if options.noise_aware else classifier, options.dataset or "mnist"
     if (folder / kind.FILE).exists() and not options.overwrite:
@@ -57,8 +58,9 @@ def train_classifier(options: argparse.Namespace, folder: Path) -> int:
 
 def train_autoencoder(options: argparse.Namespace, folder: Path) -> int:
     """Train the autoencoder of latent diffusion and write it into the folder."""
-    from ddpm_demo import autoencoder, data
-    from ddpm_demo.codec import VAE
+    from ddpm_demo.data import datasets as data
+    from ddpm_demo.models.codec import VAE
+    from ddpm_demo.training import autoencoder
 
     name, folder_of_it = options.dataset or "mnist", folder / VAE
     if folder_of_it.exists() and not (options.overwrite or options.resume):
@@ -82,12 +84,12 @@ def train_model(options: argparse.Namespace, folder: Path) -> int:
     from accelerate.state import PartialState
     from torch import accelerator as hardware
 
-    from ddpm_demo import data
-    from ddpm_demo.hub import publishable
-    from ddpm_demo.runlog import RunLog
-    from ddpm_demo.settings import fresh, resumed
-    from ddpm_demo.state import read_progress, saved_states
-    from ddpm_demo.training import train
+    from ddpm_demo.data import datasets as data
+    from ddpm_demo.hub.client import publishable
+    from ddpm_demo.training.configuration import fresh, resumed
+    from ddpm_demo.training.loop import train
+    from ddpm_demo.training.run_log import RunLog
+    from ddpm_demo.training.state import read_progress, saved_states
 
     if options.push_to_hub:
         publishable(options.hub_model_id or "")  # said before hours of training, not after
@@ -144,7 +146,7 @@ def train_model(options: argparse.Namespace, folder: Path) -> int:
 
 def publish(folder: Path, options: argparse.Namespace) -> int:
     """Push the finished model; where that fails, say that nothing is lost, and the command that tries again."""
-    from ddpm_demo.hub import push
+    from ddpm_demo.hub.client import push
 
     try:
         print(f"published: {push(folder, options.hub_model_id, options.hub_private)}")

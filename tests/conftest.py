@@ -21,11 +21,11 @@ import torch
 from PIL import Image, ImageDraw
 
 from ddpm_demo import load
-from ddpm_demo.checkpoint import Model
-from ddpm_demo.codec import Codec
-from ddpm_demo.denoiser import Denoiser
-from ddpm_demo.networks import unet
-from ddpm_demo.schedule import Schedule
+from ddpm_demo.diffusion.denoiser import Denoiser
+from ddpm_demo.diffusion.schedule import Schedule
+from ddpm_demo.models.checkpoint import Model
+from ddpm_demo.models.codec import Codec
+from ddpm_demo.models.networks import unet
 from ddpm_demo.ui.catalogue import Catalogue
 
 ROOT = Path(__file__).parent.parent

@@ -7,8 +7,12 @@ import re
 import pytest
 from conftest import ROOT, SHIPPED
 
-from ddpm_demo import ablation, benchmark, card, conditions, evaluation, metrics
-from ddpm_demo.card import training_command
+from ddpm_demo.evaluation import __main__ as evaluation
+from ddpm_demo.experiments import ablation, benchmark
+from ddpm_demo.experiments import conditioning as conditions
+from ddpm_demo.reports import card
+from ddpm_demo.reports import results as metrics
+from ddpm_demo.reports.card import training_command
 
 ALLOWED = {  # what a file may import from this package; anything not named may import anything below the app
     "errors": set(),

@@ -2,8 +2,12 @@
 
 import gradio as gr
 
-from ddpm_demo.ui import charts, compare, draw, evidence, forward, generate, latent, small_steps, where
 from ddpm_demo.ui.catalogue import Catalogue
+from ddpm_demo.ui.components import charts
+from ddpm_demo.ui.tabs import compare, draw, evidence, generate, small_steps
+from ddpm_demo.ui.tabs import forward_process as forward
+from ddpm_demo.ui.tabs import latent_space as latent
+from ddpm_demo.ui.tabs import what_runs_where as where
 
 CSS = """
 .layout { display: grid !important; gap: 1rem 1.5rem; align-items: start;

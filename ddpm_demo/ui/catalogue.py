@@ -14,10 +14,10 @@ import gradio as gr
 import torch
 from torch import Tensor
 
-from ddpm_demo.checkpoint import Model, load
 from ddpm_demo.errors import UserError
-from ddpm_demo.generation import one_of
-from ddpm_demo.networks import Recorded
+from ddpm_demo.generation.generate import one_of
+from ddpm_demo.models.checkpoint import Model, load
+from ddpm_demo.models.networks import Recorded
 
 T = TypeVar("T")
 # Runs of several people take turns step by step: two at once would fight over the same few cores.

@@ -1,0 +1,1 @@
+"""Datasets and folders of images as tensors, and tensors as pictures."""

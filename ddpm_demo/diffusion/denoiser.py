@@ -1,0 +1,113 @@
+"""The one central abstraction: a denoiser maps (x, log_snr, label) to its estimate of the clean image."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ddpm_demo.diffusion.schedule import Schedule
+from ddpm_demo.models.networks import beside, class_tokens
+
+PREDICTIONS = ("epsilon", "v_prediction", "sample")
+WEIGHTINGS = ("simple", "min-snr")
+CONDITIONS = ("add", "cross-attention", "image")
+
+
+def alpha_sigma(log_snr: Tensor | float) -> tuple[Tensor, Tensor]:
+    """(alpha, sigma) at a log-SNR, both float64 with its shape; alpha^2 + sigma^2 = 1."""
+    log_snr = torch.as_tensor(log_snr, dtype=torch.float64)
+    return torch.sigmoid(log_snr).sqrt(), torch.sigmoid(-log_snr).sqrt()
+
+
+def noised(x0: Tensor, log_snr: Tensor | float, noise: Tensor) -> Tensor:
+    """x_t = alpha * x0 + sigma * noise (N, C, H, W) at a log-SNR (a number or (N,))."""
+    alpha, sigma = (per_image(c, x0) for c in alpha_sigma(log_snr))
+    return alpha * x0 + sigma * noise
+
+
+def target_weights(prediction: str, alpha: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+    """(a, b) of what the network learns to predict, a*x0 + b*eps (Salimans & Ho 2022, appendix D)."""
+    zero, one = torch.zeros_like(alpha), torch.ones_like(alpha)
+    return {"epsilon": (zero, one), "sample": (one, zero), "v_prediction": (-sigma, alpha)}[prediction]
+
+
+@dataclass(frozen=True)
+class Denoiser:
+    """A network, the schedule it was trained on, and what it predicts, as one function ``x0 = denoiser(x, log_snr)``.
+
+    ``net(x, timestep, condition)`` is the call of diffusers' UNet2DModel, whose condition is the label, and of its
+    UNet2DConditionModel, whose are tokens ("cross-attention"). ``num_classes`` is 0 for an unconditional network;
+    otherwise label ``num_classes`` is the null label of classifier-free guidance. With "image", the network takes
+    further channels of x: an image beside it.
+    """
+
+    net: nn.Module
+    schedule: Schedule
+    prediction: str = "epsilon"
+    num_classes: int = 0
+    condition: str = "add"
+
+    def __post_init__(self):
+        for name, allowed in (("prediction", PREDICTIONS), ("condition", CONDITIONS)):
+            if (value := getattr(self, name)) not in allowed:
+                raise ValueError(f"{name} is {value!r}; it must be one of {', '.join(allowed)}")
+
+    def __call__(
+        self, x: Tensor, log_snr: Tensor | float, label: Tensor | None = None, image: Tensor | None = None
+    ) -> Tensor:
+        """Clean estimate (N, C, H, W) of x (N, C, H, W) at log_snr (a number or (N,)).
+
+        ``label`` (N,) int64; None, or the null label, asks for the unconditional estimate. ``image`` (N, C + 1, H, W) is
+        what ``conditioning.beside`` makes of an image; None says that nothing is known.
+        """
+        output = self.predict(x, log_snr, label, image)
+        alpha, sigma = (per_image(c, x) for c in alpha_sigma(log_snr))
+        a, b = target_weights(self.prediction, alpha, sigma)
+        return (b * x - sigma * output) / (b * alpha - sigma * a)
+
+    def predict(
+        self, x: Tensor, log_snr: Tensor | float, label: Tensor | None = None, image: Tensor | None = None
+    ) -> Tensor:
+        """The network's raw output a*x0 + b*eps, (N, C, H, W): any log-SNR, asked for by its own timestep."""
+        timestep = self.schedule.timestep(log_snr).float().to(x.device)
+        if self.condition == "image":
+            known = x.new_zeros(len(x), beside(x.shape[1]), *x.shape[2:]) if image is None else image
+            x = torch.cat([x, known], 1)
+        if not self.num_classes:
+            return self.net(x, timestep, return_dict=False)[0]
+        if label is None:
+            label = torch.full((len(x),), self.num_classes, device=x.device)
+        condition = class_tokens(label, self.num_classes) if self.condition == "cross-attention" else label
+        return self.net(x, timestep, condition, return_dict=False)[0]
+
+
+def loss(
+    denoiser: Denoiser,
+    x0: Tensor,
+    log_snr: Tensor,
+    noise: Tensor,
+    label: Tensor | None = None,
+    weighting: str = "simple",
+    image: Tensor | None = None,
+) -> Tensor:
+    """Training loss per image (N,), for clean x0 (N, C, H, W), log_snr (N,), noise like x0, and what the denoiser takes.
+
+    ``simple`` is the mean squared error of the network's own target (L_simple, Ho et al. 2020, eq. 14, when it
+    predicts epsilon); ``min-snr`` weighs the error of the clean estimate by min(SNR, 5) (Hang et al. 2023, eq. 8).
+    """
+    alpha, sigma = (per_image(c, x0) for c in alpha_sigma(log_snr))
+    a, b = target_weights(denoiser.prediction, alpha, sigma)
+    output = denoiser.predict(alpha * x0 + sigma * noise, log_snr, label, image).float()
+    squared_error = (output - (a * x0 + b * noise)).square().flatten(1).mean(1)
+    if weighting == "simple":
+        return squared_error
+    if weighting != "min-snr":
+        raise ValueError(f"weighting is {weighting!r}; it must be one of {', '.join(WEIGHTINGS)}")
+    x0_error_per_output_error = (sigma / (b * alpha - sigma * a)).square().flatten()
+    return (alpha / sigma).square().flatten().clamp(max=5) * x0_error_per_output_error * squared_error
+
+
+def per_image(value: Tensor, x: Tensor) -> Tensor:
+    """A number, or one number per image, in x's type and device and ready to multiply x."""
+    value = value.to(x.dtype).to(x.device)  # in this order: not every device knows float64
+    return value.reshape(-1, *[1] * (x.ndim - 1)) if value.ndim else value

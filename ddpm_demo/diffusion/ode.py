@@ -1,0 +1,70 @@
+"""The probability-flow ODE, solved to a tolerance: from noise to image, from image to noise, and what lies between.
+
+In log-SNR the ODE of Song et al. 2021 (Score SDE, eq. 13) has no singular end:
+
+    dx / d log_snr = alpha / 2 * (D(x, log_snr) - alpha * x),    since score = -(x - alpha * D) / sigma^2
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ddpm_demo.diffusion.denoiser import alpha_sigma
+
+
+def velocity(x: Tensor, x0: Tensor, log_snr: float) -> Tensor:
+    """dx / d log_snr (N, C, H, W) at x, given its clean estimate x0."""
+    alpha = alpha_sigma(log_snr)[0].item()
+    return alpha / 2 * (x0 - alpha * x)
+
+
+def integrate(
+    slope: Callable[[Tensor, float], Tensor], x: Tensor, log_snrs: Sequence[float], tolerance: float = 1e-4
+) -> Iterator[tuple[Tensor, int]]:
+    """(state like x, calls of ``slope`` so far) at every one of the log_snrs, rising or falling; x is that at the first.
+
+    Runge-Kutta 4(5) of Dormand and Prince, scipy's, in float64: its strides keep the error of a stride, a root mean
+    square over the whole state, below ``tolerance`` absolute plus relative. RuntimeError where no stride is small enough.
+    """
+    from scipy.integrate import RK45
+
+    def flat(log_snr: float, numbers: np.ndarray) -> np.ndarray:
+        state = torch.from_numpy(numbers).reshape(x.shape).to(x.dtype).to(x.device)
+        return slope(state, log_snr).double().cpu().numpy().reshape(-1)
+
+    first, *others = (float(log_snr) for log_snr in log_snrs)
+    yield x, 0
+    if not others:
+        return
+    start = x.double().cpu().numpy().reshape(-1)
+    solver = RK45(flat, first, start, others[-1], rtol=tolerance, atol=tolerance)
+    for log_snr in others:
+        while (solver.t - log_snr) * solver.direction < 0:
+            if message := solver.step():
+                raise RuntimeError(f"the ODE cannot be solved at log-SNR {solver.t:.2f}: {message}")
+        state = solver.y if solver.t == log_snr else solver.dense_output()(log_snr)
+        yield torch.from_numpy(state).reshape(x.shape).to(x.dtype).to(x.device), solver.nfev
+
+
+@torch.no_grad()
+def carry(
+    denoise: Callable, x: Tensor, start: float, end: float, label: Tensor | None = None, tolerance: float = 1e-4
+) -> tuple[Tensor, int]:
+    """x (N, C, H, W) carried along the ODE from log-SNR ``start`` to ``end``, and the denoiser calls it took.
+
+    Downwards it encodes an image as its own latent noise, upwards it decodes: the same path (ibid., section 4.3).
+    """
+    *_, last = integrate(
+        lambda x, log_snr: velocity(x, denoise(x, log_snr, label), log_snr), x, (start, end), tolerance
+    )
+    return last
+
+
+def great_circle(a: Tensor, b: Tensor, shares: Tensor) -> Tensor:
+    """Latents (S, C, H, W) on the great circle from a (C, H, W), share 0, to b, share 1: each as likely as its ends."""
+    cosine = (a * b).sum() / (a.norm() * b.norm())
+    angle = torch.acos(cosine.clamp(-1 + 1e-6, 1 - 1e-6))
+    shares = shares.to(a).reshape(-1, 1, 1, 1)
+    return (torch.sin((1 - shares) * angle) * a + torch.sin(shares * angle) * b) / torch.sin(angle)

@@ -1,0 +1,1 @@
+"""Measuring a checkpoint: samples, maps of the settings, likelihood, restored images. ``python -m ddpm_demo.evaluation``."""

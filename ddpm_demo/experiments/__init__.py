@@ -1,0 +1,1 @@
+"""Comparisons of several trainings, with another project's network, and of speed."""

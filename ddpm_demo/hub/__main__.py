@@ -1,0 +1,49 @@
+"""To and from the Hugging Face Hub.
+
+python -m ddpm_demo.hub push checkpoints/mnist user/ddpm-mnist    publish a checkpoint (after: hf auth login)
+python app.py --checkpoint user/ddpm-mnist                        use it: user/name or user/name@revision
+python -m ddpm_demo.hub space user/ddpm-demo                      host the demo as a Space
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from ddpm_demo.errors import UserError
+from ddpm_demo.hub import space
+from ddpm_demo.hub.client import push
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Parse and publish. Returns the exit status."""
+    formatter = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(prog="python -m ddpm_demo.hub", description=__doc__, formatter_class=formatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    publish = commands.add_parser("push", help="publish a checkpoint")
+    publish.add_argument("folder", type=Path, help="the checkpoint, e.g. runs/mnist")
+    publish.add_argument("name", help="user/name on the Hub")
+    publish.add_argument("--private", action="store_true", help="only for you and those you invite")
+    host = commands.add_parser("space", help="create or update a Space that runs the demo")
+    host.add_argument("name", help="user/name on the Hub")
+    host.add_argument(
+        "--hardware", choices=space.HARDWARE, help="zero-a10g is ZeroGPU (default: as it is, or cpu-basic)"
+    )
+    host.add_argument(
+        "--checkpoint", metavar="USER/NAME", help="the model on the Hub that it opens on (default: the shipped one)"
+    )
+    host.add_argument("--private", action="store_true", help="only for you and those you invite")
+    options = parser.parse_args(arguments)
+    try:
+        if options.command == "push":
+            print(f"published: {push(options.folder, options.name, options.private)}")
+        else:
+            address = space.publish(options.name, options.hardware, options.private, options.checkpoint)
+            print(f"published: {address}")
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,186 @@
+"""Pull and push checkpoints, with every failure of the Hub in a sentence."""
+
+import errno
+import json
+import re
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+from ddpm_demo.errors import UserError
+
+T = TypeVar("T")
+NEEDED = (
+    "demo.json",
+    "unet/config.json",
+    "unet/diffusion_pytorch_model.safetensors",
+    "scheduler/scheduler_config.json",
+)
+# What of a checkpoint travels, in both directions: never training states, snapshots or pickles.
+PARTS = ["unet/*.json", "unet/*.safetensors", "vae/*.json", "vae/*.safetensors", "scheduler/*.json", "demo.json",
+         "model_index.json", "autoencoder.json", "reconstructions.png",
+         "pipeline.py", "classifier.safetensors", "noisy_classifier.safetensors", "metrics.json",
+         "metrics.jsonl", "speed.json", "peer.json", "README.md", "samples.png", "examples.png", "nearest.png",
+         "denoising.webp", "samples/step-*.png"]  # fmt: skip
+WAITS = (1, 2, 4)  # seconds before each further try, when the Hub itself is in trouble
+PATIENCE = 60  # seconds that a rate limit is waited for
+LOGIN = "log in with  hf auth login  (a token with write access: https://huggingface.co/settings/tokens)"
+
+
+def pull(source: str) -> Path:
+    """The local folder of Hub repository ``user/name`` or ``user/name@revision``, from the cache where possible.
+
+    A download that was cut goes on where it stopped. UserError if ``source`` has not that form, or the repository
+    cannot be had.
+    """
+    name, _, revision = source.partition("@")
+    if not is_repository(name) or Path(source).exists() or (revision and not re.fullmatch(r"[\w./-]+", revision)):
+        raise UserError(
+            f"{source} is neither a checkpoint folder nor a Hub repository of the form user/name[@revision]"
+        )
+    from huggingface_hub import snapshot_download
+
+    with in_words(f"to fetch {source}", name):
+        return Path(snapshot_download(name, revision=revision or None, allow_patterns=PARTS))
+
+
+def push(folder: Path, name: str, private: bool = False) -> str:
+    """Publish a checkpoint as Hub repository ``user/name``, made if it is not there; returns its address.
+
+    UserError where the folder is no checkpoint, or the Hub refuses.
+    """
+    for part in NEEDED:
+        if not (folder / part).is_file():
+            raise UserError(f"{folder} is not a checkpoint: {part} is missing")
+    publishable(name)
+    from huggingface_hub import HfApi
+
+    api = HfApi()
+    with tempfile.TemporaryDirectory() as place, in_words(f"to publish {name}", name):
+        staged = stage(folder, Path(place) / folder.resolve().name)
+        repeated(lambda: api.create_repo(name, private=private, exist_ok=True))
+        message = f"Upload {folder.resolve().name}"
+        repeated(lambda: api.upload_folder(
+            repo_id=name, folder_path=staged, commit_message=message
+        ))  # fmt: skip
+    return f"{api.endpoint}/{name}"
+
+
+def stage(folder: Path, place: Path) -> Path:
+    """Copy what travels of a checkpoint to ``place``, and make it a diffusers pipeline there; returns ``place``."""
+    about = json.loads((folder / "demo.json").read_text())
+    latent = not about["codec"]
+    parts = PARTS if latent else [part for part in PARTS if not part.startswith("vae/")]
+    for part in sorted(path for pattern in parts for path in folder.glob(pattern)):
+        (place / part.relative_to(folder)).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(part, place / part.relative_to(folder))
+    index = {
+        "_class_name": ["pipeline", "ClassConditionalPipeline"],
+        "scheduler": ["diffusers", "DDPMScheduler"],
+        "unet": ["diffusers", json.loads((folder / "unet/config.json").read_text())["_class_name"]],
+        "vae": ["diffusers", "AutoencoderKL"] if latent else [None, None],
+        "patch": about["codec"].get("patch", 1),
+    }
+    (place / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
+    shutil.copyfile(Path(__file__).with_name("pipeline.py"), place / "pipeline.py")
+    return place
+
+
+def publishable(name: str) -> None:
+    """UserError unless name has the form ``user/name`` and somebody is logged in."""
+    if not is_repository(name):
+        raise UserError(f"{name!r} is not the name of a Hub repository: it must be of the form user/name")
+    from huggingface_hub import get_token
+
+    if not get_token():
+        raise UserError(f"you must be logged in to publish {name}: {LOGIN}")
+
+
+def is_repository(name: str) -> bool:
+    """Whether it has the form ``user/name``."""
+    return bool(re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", name)) and ".." not in name
+
+
+def repeated(call: Callable[[], T]) -> T:
+    """A call that is made again, after longer and longer waits, while the Hub itself is in trouble (500 and above)."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    for wait in (*WAITS, None):
+        try:
+            return call()
+        except HfHubHTTPError as error:
+            if wait is None or error.response.status_code < 500:
+                raise
+            print(f"the Hub answers {error.response.status_code}; trying again in {wait} s", file=sys.stderr)
+            time.sleep(wait)
+
+
+class TooLong(Exception):
+    """The Hub asks for a longer wait than is reasonable."""
+
+
+def refuse_long_waits(response) -> None:
+    """Raise TooLong for a rate limit that ends later than PATIENCE: the Hub's client would sleep until then."""
+    if response.status_code != 429:
+        return
+    limit = re.search(r"\bt=(\d+)", response.headers.get("ratelimit", ""))
+    told = limit[1] if limit else response.headers.get("retry-after", "0")
+    if told.isdecimal() and int(told) > PATIENCE:
+        raise TooLong(told)
+
+
+@contextmanager
+def in_words(purpose: str, name: str) -> Iterator[None]:
+    """Whatever goes wrong between here and the Hub, as a sentence: what came, and what to do. Never with the token."""
+    from huggingface_hub import constants, get_token
+    from huggingface_hub.errors import (
+        HfHubHTTPError,
+        LocalEntryNotFoundError,
+        LocalTokenNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+    from huggingface_hub.utils import get_session
+
+    hooks = get_session().event_hooks
+    if refuse_long_waits not in hooks["response"]:
+        get_session().event_hooks = hooks | {"response": [*hooks["response"], refuse_long_waits]}
+    try:
+        yield
+    except UserError:
+        raise
+    except LocalTokenNotFoundError as error:
+        raise UserError(f"you must be logged in {purpose}: {LOGIN}") from error
+    except TooLong as error:
+        raise UserError(f"the Hub asks to wait {error} seconds {purpose}: run the same command again then") from error
+    except RevisionNotFoundError as error:
+        raise UserError(f"{name} has no such revision ({purpose}): see {constants.ENDPOINT}/{name}/commits") from error
+    except HfHubHTTPError as error:
+        status = error.response.status_code
+        if isinstance(error, RepositoryNotFoundError) and (status == 404 or get_token()):
+            raise UserError(
+                f"the Hub has no repository {name} that you may see, and there is no such folder"
+            ) from error
+        raise UserError(f"{ANSWERS.get(status, OTHER).format(status=status, name=name)} ({purpose})") from error
+    except Exception as error:  # the client's transport errors have no common base
+        if getattr(error, "errno", None) == errno.ENOSPC:
+            raise UserError(f"the disk is full: free some space below {constants.HF_HUB_CACHE}, then go on") from error
+        kind = "is not in the cache" if isinstance(error, LocalEntryNotFoundError) else type(error).__name__
+        raise UserError(
+            f"the Hub could not be reached {purpose} ({kind}): check the connection; the same command goes on"
+        ) from error
+
+
+OTHER = "the Hub answers {status} for {name}: if that stays so, see https://status.huggingface.co"
+ANSWERS = {
+    401: f"the Hub does not accept your login: {LOGIN}",
+    403: "your token may not do that with {name}: use one with write access, or a repository of your own",
+    404: "the Hub has no repository {name} that you may see, and there is no such folder",
+    409: "somebody else is changing {name} at this moment: run the same command again",
+    429: "the Hub asks for patience, too many requests came from you: run the same command again in some minutes",
+}

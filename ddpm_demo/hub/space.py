@@ -1,0 +1,67 @@
+"""The demo as a Hugging Face Space: the files it needs, and nothing else, published from the working tree."""
+
+import shutil
+import tempfile
+from importlib.metadata import version
+from pathlib import Path
+
+from ddpm_demo.errors import UserError
+from ddpm_demo.hub.client import in_words, is_repository, publishable, repeated
+
+ROOT = Path(__file__).parents[2]
+NEEDED = ("app.py", "requirements.txt", "README.md", "LICENSE", "ddpm_demo", "checkpoints", "docs")
+LARGEST = 10 * 2**20  # bytes: what the Hub takes without Git LFS
+HARDWARE = ("cpu-basic", "zero-a10g")  # two CPU cores, free; ZeroGPU
+
+
+def stage(
+    folder: Path, name: str, endpoint: str = "https://huggingface.co", checkpoint: str | None = None
+) -> list[Path]:
+    """Copy what the Space needs into an empty folder; its README names the Gradio it was tested with, and its model.
+
+    ``checkpoint`` is a Hub repository ``user/name[@revision]``, None for the shipped one, which is sent along. Returns the files, relative. UserError for one that is too large.
+    """
+    from huggingface_hub import RepoCard
+
+    hidden = shutil.ignore_patterns("__pycache__", ".*", "state", "snapshots")
+    for part in NEEDED:
+        if (ROOT / part).is_dir():
+            shutil.copytree(ROOT / part, folder / part, ignore=hidden)
+        else:
+            shutil.copyfile(ROOT / part, folder / part)
+    card = RepoCard.load(folder / "README.md")
+    card.data["sdk_version"] = version("gradio")
+    card.data["thumbnail"] = f"{endpoint}/spaces/{name}/resolve/main/docs/app.png"
+    if checkpoint:
+        card.data["models"] = [checkpoint.partition("@")[0]]
+    card.save(folder / "README.md")
+    files = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    for file in files:
+        size = (folder / file).stat().st_size
+        if size > LARGEST:
+            raise UserError(f"{file} has {size / 2**20:.0f} MiB; a file of a Space may have {LARGEST / 2**20:.0f}")
+    return files
+
+
+def publish(name: str, hardware: str | None = None, private: bool = False, checkpoint: str | None = None) -> str:
+    """Create or update the Space ``user/name`` from the working tree, on ``hardware`` if given; returns its address.
+
+    It opens on ``checkpoint``, a Hub repository ``user/name[@revision]``, or on the shipped one. Files that were there and are no longer needed go. UserError where the Hub refuses.
+    """
+    publishable(name)
+    if checkpoint and (Path(checkpoint).exists() or not is_repository(checkpoint.partition("@")[0])):
+        raise UserError(f"checkpoint is {checkpoint!r}; a Space needs one on the Hub, user/name or user/name@revision")
+    from huggingface_hub import HfApi
+
+    api = HfApi()
+    with tempfile.TemporaryDirectory() as place, in_words(f"to publish the Space {name}", name):
+        stage(Path(place), name, api.endpoint, checkpoint)
+        repeated(lambda: api.create_repo(name, repo_type="space", space_sdk="gradio", private=private, exist_ok=True))
+        repeated(lambda: api.upload_folder(
+            repo_id=name, repo_type="space", folder_path=place, delete_patterns="*", commit_message="Update the demo"
+        ))  # fmt: skip
+        if checkpoint:
+            repeated(lambda: api.add_space_variable(name, "DDPM_CHECKPOINT", checkpoint))
+        if hardware:
+            repeated(lambda: api.request_space_hardware(name, hardware))
+    return f"{api.endpoint}/spaces/{name}"

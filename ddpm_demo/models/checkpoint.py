@@ -1,0 +1,187 @@
+"""A trained model as a folder that stock diffusers loads, and back.
+
+unet/config.json, unet/diffusion_pytorch_model.safetensors    fp16 on disk, float32 once loaded
+vae/config.json, vae/diffusion_pytorch_model.safetensors      the same, where latents are diffused: an AutoencoderKL
+scheduler/scheduler_config.json                               DDPMScheduler, its betas written out
+demo.json                                                     dataset, label names, image size, codec, training
+samples.png, metrics.json, README.md                          the evidence
+examples.png, metrics.jsonl, samples/                         real images, losses, samples as it learned: for the app
+"""
+
+import copy
+import json
+import shutil
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ddpm_demo.diffusion.denoiser import Denoiser
+from ddpm_demo.diffusion.schedule import ContinuousSchedule, Schedule
+from ddpm_demo.errors import UserError
+from ddpm_demo.models.codec import VAE, Codec, LatentCodec, load_vae, save_vae
+from ddpm_demo.models.networks import TOKENS, Recorded
+from ddpm_demo.models.noisy_classifier import NoisyClassifier, load_noisy
+
+MOST_LEVELS, MOST_CHANNELS = 16, 4096
+
+
+@dataclass(frozen=True)
+class Model:
+    """A denoiser and what is needed to show its images: codec, label names (empty if unconditional), image shape."""
+
+    denoiser: Denoiser
+    codec: Codec | LatentCodec
+    label_names: tuple[str, ...]
+    channels: int
+    image_size: int
+    dataset: str = ""
+    training: dict | None = None  # how it was trained, as in demo.json
+    noisy_classifier: NoisyClassifier | None = None  # for classifier guidance
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The classes that can be asked for: those it was trained with, or else those of its noise-aware classifier."""
+        return self.label_names or (self.noisy_classifier.label_names if self.noisy_classifier else ())
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.denoiser.net.parameters()).device
+
+    def recorded(self) -> "Model":
+        """The same model, its network recorded where it is on a CPU: faster for a few images."""
+        if self.device.type != "cpu":
+            return self
+        seen: list[tuple[Tensor, ...]] = []
+
+        def watched(*inputs: Tensor, return_dict: bool) -> tuple[Tensor]:
+            seen.append(inputs)
+            return inputs[:1]
+
+        x = torch.randn(2, *self.codec.shape(self.channels, self.image_size))
+        replace(self.denoiser, net=watched).predict(x, torch.zeros(2))  # what a call gives to the network
+        net = Recorded(self.denoiser.net, *seen[0])
+        return replace(self, denoiser=replace(self.denoiser, net=net))
+
+    def to(self, device: str | torch.device) -> "Model":
+        """The same model, its weights moved to ``device``."""
+        net, codec = self.denoiser.net.to(device), self.codec.to(device)
+        moved = replace(self, denoiser=replace(self.denoiser, net=net), codec=codec)
+        return replace(moved, noisy_classifier=self.noisy_classifier and self.noisy_classifier.to(device))
+
+
+def save(model: Model, folder: str | Path) -> None:
+    """Write the model into ``folder``. Each part is written beside its place and swapped in."""
+    from diffusers import DDPMScheduler
+
+    folder = Path(folder)
+    fresh = folder / ".partial"
+    shutil.rmtree(fresh, ignore_errors=True)
+    copy.deepcopy(model.denoiser.net).half().save_pretrained(fresh / "unet")
+    schedule, prediction = model.denoiser.schedule, model.denoiser.prediction
+    DDPMScheduler(
+        num_train_timesteps=len(schedule), trained_betas=schedule.betas.tolist(), prediction_type=prediction,
+        clip_sample=model.codec.bounded,
+    ).save_pretrained(fresh / "scheduler")  # fmt: skip
+    latent = isinstance(model.codec, LatentCodec)
+    if latent:
+        save_vae(model.codec.vae, folder)
+    about = {
+        "dataset": model.dataset,
+        "label_names": model.label_names,
+        "channels": model.channels,
+        "image_size": model.image_size,
+        "codec": {} if latent else asdict(model.codec),
+        "condition": model.denoiser.condition,
+        "training": model.training,
+    }
+    (fresh / "demo.json").write_text(json.dumps(about, indent=2) + "\n")
+    for part in ("unet", "scheduler", "demo.json"):
+        old = folder / part
+        if old.is_dir():
+            shutil.rmtree(old)
+        (fresh / part).replace(old)
+    fresh.rmdir()
+
+
+def load(source: str | Path, device: str | torch.device = "cpu") -> Model:
+    """The model in a folder, or in a Hub repository ``user/name`` or ``user/name@revision``, ready to sample.
+
+    UserError if there is no such folder, or what is missing or wrong in it.
+    """
+    folder = Path(source)
+    if not folder.is_dir():
+        from ddpm_demo.hub.client import pull
+
+        folder = pull(str(source))
+    try:
+        return load_folder(folder).to(device)
+    except UserError:
+        raise
+    except Exception as error:  # diffusers, safetensors and json each have their own; all mean the same here
+        raise UserError(f"{source} is not a checkpoint that can be loaded ({type(error).__name__}: {error})") from error
+
+
+def load_folder(folder: Path) -> Model:
+    """The model in a folder that exists."""
+    for part in ("demo.json", "unet/config.json", "scheduler/scheduler_config.json"):
+        if not (folder / part).is_file():
+            raise UserError(f"{folder} is not a checkpoint: {part} is missing")
+    refuse_absurd(folder)
+    about = json.loads((folder / "demo.json").read_text())
+    scheduler = json.loads((folder / "scheduler/scheduler_config.json").read_text())
+    condition = about.get("condition", "add")  # checkpoints of before there was a choice say nothing
+    net: nn.Module = network_class(condition).from_pretrained(
+        folder, subfolder="unet", use_safetensors=True, torch_dtype=torch.float32, low_cpu_mem_usage=False
+    )
+    known = classes_of(net)
+    names = tuple(about["label_names"])
+    betas = torch.tensor(scheduler["trained_betas"], dtype=torch.float64)
+    continuous = (about["training"] or {}).get("time") == "continuous"
+    if known != len(names):
+        raise UserError(f"{folder} is not a checkpoint: demo.json names {len(names)} labels, the network has {known}")
+    return Model(
+        denoiser=Denoiser(
+            # channels_last: on a CPU the convolutions then skip a reordering, and sampling is about a tenth faster
+            net.eval().requires_grad_(False).to(memory_format=torch.channels_last),
+            ContinuousSchedule() if continuous else Schedule(betas),
+            scheduler["prediction_type"],
+            len(names),
+            condition,
+        ),
+        codec=Codec(**about["codec"]) if about["codec"] else LatentCodec(load_vae(folder)),
+        label_names=names,
+        channels=about["channels"],
+        image_size=about["image_size"],
+        dataset=about["dataset"],
+        training=about["training"],
+        noisy_classifier=load_noisy(folder) if about["codec"] else None,  # it reads images, not latents
+    )
+
+
+def network_class(condition: str) -> type[nn.Module]:
+    """The diffusers class of a network that is conditioned in a certain way."""
+    import diffusers
+
+    return diffusers.UNet2DConditionModel if condition == "cross-attention" else diffusers.UNet2DModel
+
+
+def classes_of(net: nn.Module) -> int:
+    """How many classes a network knows, beside the null label; 0 for an unconditional one."""
+    tokens = net.config.get("encoder_hid_dim")
+    return (tokens // TOKENS if tokens else net.config.num_class_embeds or 1) - 1
+
+
+def refuse_absurd(folder: Path) -> None:
+    """UserError for a network far larger than any of this project's: it would take the memory before it failed."""
+    for part in ("unet", VAE):
+        path = folder / part / "config.json"
+        for name, value in json.loads(path.read_text()).items() if path.is_file() else ():
+            numbers = value if isinstance(value, list) else [value]
+            if len(numbers) > MOST_LEVELS or any(isinstance(n, (int, float)) and n > MOST_CHANNELS for n in numbers):
+                raise UserError(
+                    f"{folder} is not a checkpoint that is safe to load: {part}/config.json has {name} = {value}; at "
+                    f"most {MOST_LEVELS} values of at most {MOST_CHANNELS} are taken"
+                )

@@ -1,0 +1,1 @@
+"""What a checkpoint folder says about itself: measured results, tables in Markdown, the model card."""

@@ -1,0 +1,1 @@
+"""Training: the configuration, the loop, its resumable state and log; the autoencoder and the classifiers."""

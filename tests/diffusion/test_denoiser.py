@@ -1,0 +1,65 @@
+import pytest
+import torch
+
+from ddpm_demo.diffusion.denoiser import PREDICTIONS, Denoiser, alpha_sigma, loss, target_weights
+from ddpm_demo.diffusion.schedule import Schedule
+
+
+class Oracle:
+    """A network that knows the answer: it returns the target of the x0 and eps it was given."""
+
+    def __init__(self, prediction, schedule, x0, eps):
+        self.prediction, self.schedule, self.x0, self.eps = prediction, schedule, x0, eps
+
+    def __call__(self, x, timestep, label=None, return_dict=False):
+        log_snr = self.schedule.log_snr(timestep)
+        alpha, sigma = (c.reshape(-1, 1, 1, 1) for c in alpha_sigma(log_snr))
+        a, b = target_weights(self.prediction, alpha, sigma)
+        return ((a * self.x0 + b * self.eps),)
+
+
+@pytest.mark.parametrize("prediction", PREDICTIONS)
+@pytest.mark.parametrize("name", ["linear", "cosine"])
+def test_a_perfect_network_gives_the_clean_image_and_no_loss(prediction, name):
+    schedule = Schedule.named(name)
+    x0, eps = torch.randn(2, 6, 1, 4, 4, dtype=torch.float64)
+    log_snr = schedule.log_snr(torch.tensor([0, 10, 200, 500, 800, 950]))
+    denoiser = Denoiser(Oracle(prediction, schedule, x0, eps), schedule, prediction)
+    alpha, sigma = (c.reshape(-1, 1, 1, 1) for c in alpha_sigma(log_snr))
+    torch.testing.assert_close(denoiser(alpha * x0 + sigma * eps, log_snr), x0, rtol=1e-4, atol=1e-4)
+    for weighting in ("simple", "min-snr"):
+        assert loss(denoiser, x0, log_snr, eps, weighting=weighting).max() < 1e-6
+
+
+@pytest.mark.parametrize("prediction", PREDICTIONS)
+def test_min_snr_weighs_the_error_of_the_clean_estimate(prediction):
+    """min(SNR, 5) * |x0 - x0_hat|^2, whatever the network predicts (Hang et al. 2023, section 3.4)."""
+    schedule = Schedule.named("cosine")
+    x0, eps, wrong = torch.randn(3, 5, 1, 4, 4, dtype=torch.float64)
+    log_snr = schedule.log_snr(torch.tensor([20, 200, 400, 600, 900]))
+
+    def net(x, timestep, return_dict):
+        return (wrong,)
+
+    denoiser = Denoiser(net, schedule, prediction)
+    alpha, sigma = (c.reshape(-1, 1, 1, 1) for c in alpha_sigma(log_snr))
+    x0_hat = denoiser(alpha * x0 + sigma * eps, log_snr)
+    expected = log_snr.exp().clamp(max=5) * (x0 - x0_hat).square().flatten(1).mean(1)
+    torch.testing.assert_close(loss(denoiser, x0, log_snr, eps, weighting="min-snr"), expected)
+
+
+def test_simple_is_the_error_of_epsilon():
+    """L_simple (Ho et al. 2020, eq. 14)."""
+    schedule = Schedule.named("linear")
+    x0, eps, output = torch.randn(3, 5, 1, 4, 4)
+    denoiser = Denoiser(lambda x, t, return_dict: (output,), schedule, "epsilon")
+    log_snr = schedule.log_snr(torch.arange(5) * 200)
+    torch.testing.assert_close(loss(denoiser, x0, log_snr, eps), (output - eps).square().mean((1, 2, 3)))
+
+
+def test_wrong_names():
+    with pytest.raises(ValueError, match="prediction is 'noise'; it must be one of epsilon, v_prediction, sample"):
+        Denoiser(None, Schedule.named("cosine"), "noise")
+    denoiser = Denoiser(lambda x, t, return_dict: (x,), Schedule.named("cosine"))
+    with pytest.raises(ValueError, match="weighting is 'snr'; it must be one of simple, min-snr"):
+        loss(denoiser, torch.zeros(1, 1, 2, 2), torch.zeros(1), torch.zeros(1, 1, 2, 2), weighting="snr")

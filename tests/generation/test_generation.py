@@ -1,0 +1,163 @@
+import pytest
+import torch
+from conftest import SHIPPED, tiny_model
+from PIL import Image
+
+import ddpm_demo
+from ddpm_demo import UserError, generate, sample
+from ddpm_demo.data.images import unstrip
+from ddpm_demo.diffusion.denoiser import alpha_sigma
+from ddpm_demo.models.classifier import load_classifier
+
+
+def test_every_step_is_an_image(model):
+    steps = list(sample(model, [0, 1], weight=2.0, steps=5))
+    assert [step.timestep for step in steps] == [999, 799, 599, 399, 199]
+    for step in steps:
+        for panel in (step.x, step.x0, step.eps, step.guidance):
+            assert panel.shape == (2, 1, 16, 16)
+    assert torch.equal(steps[-1].x0, generate(model, [0, 1], weight=2.0, steps=5))
+
+
+@pytest.mark.parametrize("sampler", ["ddpm", "sde-dpm++2m", "ddim"])
+def test_image_k_does_not_change_with_the_batch(model, sampler):
+    together = generate(model, [0, 1, 2], sampler=sampler, weight=1.0, steps=6, seed=5)
+    for k in range(3):
+        alone = generate(model, [k], sampler=sampler, weight=1.0, steps=6, seed=5 + k)
+        torch.testing.assert_close(together[k : k + 1], alone, atol=1e-4, rtol=0)
+
+
+def test_the_seed_and_the_label_decide(model):
+    one = generate(model, [0], steps=4, seed=1)
+    assert torch.equal(one, generate(model, [0], steps=4, seed=1))
+    assert not torch.allclose(one, generate(model, [0], steps=4, seed=2), atol=0.01)
+    assert not torch.allclose(one, generate(model, [1], steps=4, seed=1), atol=1e-4)
+
+
+def test_without_labels():
+    unconditional = tiny_model(classes=0)
+    assert generate(unconditional, count=3, steps=3).shape == (3, 1, 16, 16)
+    conditional = tiny_model()
+    null = generate(conditional, [0], weight=-1.0, steps=3)
+    torch.testing.assert_close(generate(conditional, count=1, steps=3), null)
+
+
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        ({"schedule": "cosin"}, "schedule is 'cosin'; it must be one of linear, quadratic, cosine, sigmoid"),
+        ({"sampler": "plms"}, "sampler is 'plms'; it must be one of ddpm, ddim, dpm\\+\\+2m"),
+        ({"variance": "learned"}, "variance is 'learned'; it must be one of posterior, beta"),
+        ({"weight": float("nan")}, "weight is nan; it must be a finite number"),
+        ({"weight": 1e9}, "weight is 1000000000.0; it must lie between -100 and 100"),
+        ({"weight": "2"}, "weight is '2'; it must be a finite number"),
+        ({"steps": 0}, "steps is 0; it must be a whole number from 1 to 1000"),
+        ({"steps": 1001}, "steps is 1001; it must be a whole number from 1 to 1000"),
+        ({"steps": 2.5}, "steps is 2.5; it must be a whole number"),
+        ({"steps": True}, "steps is True; it must be a whole number"),
+        ({"seed": -1}, "seed is -1; it must be a whole number from 0"),
+        ({"labels": [3]}, "label is 3; it must be a whole number from 0 to 2"),
+        ({"labels": []}, "labels is empty"),
+        ({"labels": None, "weight": 1.0}, "guidance needs labels"),
+        ({"count": 5}, "count is 5, but there are 1 labels"),
+        ({"interval": (2.0, 1.0)}, "interval is .*; it must be \\(lowest, highest\\)"),
+    ],
+)
+def test_a_wrong_setting_is_named_before_anything_is_computed(model, settings, message):
+    with pytest.raises(UserError, match=message):
+        sample(model, **{"labels": [0], **settings})
+
+
+def test_labels_for_an_unconditional_model():
+    with pytest.raises(UserError, match="trained without classes: pass count instead"):
+        sample(tiny_model(classes=0), [1])
+
+
+@pytest.mark.parametrize(
+    "sampler, schedule, steps",
+    [
+        ("dpm++2m", "linear", 20),
+        pytest.param("dpm++2m", "quadratic", 20, marks=pytest.mark.slow),
+        pytest.param("dpm++2m", "sigmoid", 20, marks=pytest.mark.slow),
+        ("dpm++2m", "cosine", 12),
+        ("ddim", "cosine", 20),
+        ("heun", "cosine", 12),
+        ("ddpm", "cosine", 50),
+        ("sde-dpm++2m", "cosine", 30),
+        pytest.param("euler-maruyama", "linear", 150, marks=pytest.mark.slow),
+    ],
+)
+def test_the_shipped_model_draws_what_is_asked(sampler, schedule, steps):
+    """One checkpoint, every schedule and sampler: the judge reads at least nine in ten digits as asked."""
+    model, (judge, _) = ddpm_demo.load(SHIPPED).recorded(), load_classifier(SHIPPED)
+    labels = torch.arange(20) % 10
+    images = generate(model, labels.tolist(), weight=1.0, schedule=schedule, sampler=sampler, steps=steps)
+    assert (judge(images).argmax(1) == labels).sum() >= 18
+
+
+def test_several_seeds_are_as_many_single_ones(model):
+    together = generate(model, [0, 1, 1], steps=4, seed=[7, 7, 2])
+    for k, (label, seed) in enumerate(((0, 7), (1, 7), (1, 2))):
+        torch.testing.assert_close(together[k : k + 1], generate(model, [label], steps=4, seed=seed), atol=1e-4, rtol=0)
+    with pytest.raises(UserError, match="seed holds 2 numbers for 1 images"):
+        generate(model, [0], steps=4, seed=[1, 2])
+
+
+def test_beginning_from_an_image():
+    """From little noise the image comes back, from all of it another one does."""
+    model = ddpm_demo.load(SHIPPED)
+    with Image.open(SHIPPED / "examples.png") as row:
+        seven = unstrip(row, 1, 28)[7]
+    distance = [
+        (generate(model, [7], image=seven, start=start, steps=8)[0] - seven).square().mean().item()
+        for start in (50.0, 400.0, 999.0)
+    ]
+    assert distance[0] < 0.02 and distance[0] < distance[1] < distance[2]
+    first = next(sample(model, [7], image=seven, start=400.0, steps=8))
+    assert first.timestep == pytest.approx(400, abs=0.01)
+
+
+@pytest.mark.parametrize("sampler", ["ddpm", "dpm++2m", "heun"])
+def test_completion_keeps_what_is_known(sampler):
+    model = ddpm_demo.load(SHIPPED)
+    with Image.open(SHIPPED / "examples.png") as row:
+        digit = unstrip(row, 1, 28)[3]
+    keep = torch.zeros(28, 28, dtype=torch.bool)
+    keep[:, :14] = True
+    steps = list(sample(model, [3, 3], image=digit, keep=keep, weight=1.0, steps=10, sampler=sampler))
+    for image in steps[-1].x0:
+        assert torch.equal(image[:, keep], digit[:, keep])
+    assert not torch.allclose(steps[-1].x0[0], steps[-1].x0[1], atol=0.1)
+    # the kept part of every state is the known image under that state's noise: neither cleaner nor noisier
+    for step in steps[1:]:
+        alpha, sigma = (c.item() for c in alpha_sigma(step.log_snr))
+        noise = (step.x[:, :, keep] - alpha * digit[:, keep]) / sigma
+        assert 0.8 < noise.std() < 1.2
+
+
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        ({"start": 5.0}, "start and keep need an image"),
+        ({"image": torch.zeros(1, 28, 28)}, "image has shape \\(1, 28, 28\\); it must be finite numbers of shape"),
+        ({"image": torch.full((1, 16, 16), torch.nan)}, "finite numbers"),
+        ({"image": torch.zeros(1, 16, 16), "start": 1000}, "start is 1000; it must be a timestep"),
+        ({"image": torch.zeros(1, 16, 16), "keep": torch.ones(16, 16)}, "keep is torch.float32"),
+    ],
+)
+def test_a_wrong_image_is_a_sentence(model, settings, message):
+    with pytest.raises(UserError, match=message):
+        generate(model, [0], steps=3, **settings)
+
+
+@pytest.mark.parametrize("name", ["cifar10", "cifar10-latent"])
+def test_photographs_are_read_as_asked_far_above_chance(name):
+    """Guided, by the shipped judge; and asked for one class, none of the images is another's."""
+    folder = SHIPPED.with_name(name)
+    model, labels = ddpm_demo.load(folder), [k % 10 for k in range(40)]
+    judge, _ = load_classifier(SHIPPED.with_name("cifar10"))
+    images = generate(model, labels, weight=1.0, steps=12)
+    read = judge(images).argmax(1)
+    assert (read == torch.tensor(labels)).double().mean() > 0.4
+    others = generate(model, [(k + 1) % 10 for k in labels], weight=1.0, steps=12)
+    assert (judge(others).argmax(1) == torch.tensor(labels)).double().mean() < 0.25

@@ -1,0 +1,289 @@
+"""The player, the Generate tab and the app as a whole: handlers as plain generators, without a browser."""
+
+import inspect
+import itertools
+import math
+import random
+import re
+import subprocess
+import sys
+import time
+
+import gradio as gr
+import pytest
+from conftest import ROOT, SHIPPED, frames, last_picture, opened, tiny_model
+from PIL import Image
+
+from ddpm_demo import ui
+from ddpm_demo.data.images import picture
+from ddpm_demo.models import checkpoint
+from ddpm_demo.ui.catalogue import Catalogue
+from ddpm_demo.ui.components import charts, player
+from ddpm_demo.ui.runs import ALL, DEFAULTS, PRESETS, columns_for, prepare
+from ddpm_demo.ui.tabs import compare, draw, evidence, generate, small_steps
+
+CHOSEN = {"class_label": "b", "weight": 1.0, "sampler": "ddim", "steps": 5, "seed": 3, "count": 2}
+
+
+def films(catalogue, **changed) -> list[dict]:
+    *shown, _ = generate.watch(catalogue, CHOSEN | changed)  # the last says the buttons only
+    return [film for (film,), *_ in shown]
+
+
+# The player
+
+
+def test_a_film_holds_every_step_lossless(catalogue):
+    *_, film = films(catalogue)
+    run = prepare(catalogue, CHOSEN)
+    steps = list(run.walk())
+    assert film["done"] and film["count"] == len(frames(film)) == 5
+    assert [frame["numbers"]["step"] for frame in frames(film)] == [f"{k} of 5" for k in range(1, 6)]
+    assert [panel["key"] for panel in film["panels"]] == ["x", "x0", "eps", "guidance"]
+    assert last_picture(film).tobytes() == picture(steps[-1].x0, 2, gap=1).tobytes()
+    assert film["curve"][0][1] == pytest.approx(steps[0].log_snr, abs=1e-3) and len(film["curve"]) == 5
+
+
+def test_a_film_only_grows(catalogue):
+    grown = films(catalogue, steps=40)
+    for before, after in itertools.pairwise(grown):
+        assert after["chunks"][: len(before["chunks"])] == before["chunks"]
+        assert after["run"] == before["run"] and not before["done"]
+
+
+def test_many_steps_are_thinned_to_sixty_frames_the_first_and_last_among_them(catalogue):
+    *_, film = films(catalogue, steps=300, sampler="ddim", count=1)
+    shown = [frame["numbers"]["step"] for frame in frames(film)]
+    assert len(shown) == film["count"] == 60
+    assert shown[0] == "1 of 300" and shown[-1] == "300 of 300"
+    assert player.spread(20, 60) == set(range(20))
+
+
+def test_many_images_get_fewer_frames(catalogue):
+    *_, film = films(catalogue, class_label=ALL, count=8, steps=100)
+    assert film["count"] == 25 == len(frames(film))
+
+
+def test_the_guidance_panel_belongs_to_guided_runs(catalogue):
+    for weight in (0, -1):
+        *_, film = films(catalogue, weight=weight)
+        assert [panel["key"] for panel in film["panels"]] == ["x", "x0", "eps"]
+    *_, film = films(catalogue, interval_from=0.0, steps=10)
+    guided = ["× 2" in frame["numbers"]["network calls"] for frame in frames(film)]
+    assert not guided[0] and guided[-1]
+
+
+@pytest.mark.parametrize("kind, mode", [("gif", "GIF"), ("webp", "WEBP")])
+def test_an_exported_animation_has_every_frame(kind, mode):
+    strip = Image.new("L", (10 * 7, 2 * 10))
+    for k in range(7):
+        strip.paste(30 * k + 20, (10 * k, 0, 10 * k + 10, 20))
+    image = opened(player.animation({"strip": player.data_uri(strip), "frames": 7, "panels": 2, "kind": kind}))
+    assert image.format == mode and image.n_frames == 7 and image.width > 100
+    image.seek(6)
+    assert image.convert("L").getpixel((3, 3)) == 200
+
+
+@pytest.mark.parametrize(
+    "order",
+    [
+        {}, None, {"strip": "data:image/png;base64,AAAA", "frames": 1, "panels": 1, "kind": "gif"},
+        {"strip": "data:image/svg+xml;base64,AAAA", "frames": 1, "panels": 1, "kind": "gif"},
+        {"strip": player.data_uri(Image.new("L", (9, 9))), "frames": 10**9, "panels": 1, "kind": "gif"},
+        {"strip": player.data_uri(Image.new("L", (9, 9))), "frames": 3, "panels": 1, "kind": "exe"},
+        {"strip": player.data_uri(Image.new("1", (9000, 9000))), "frames": 3, "panels": 1, "kind": "gif"},
+        {"strip": "data:image/png;base64," + "A" * (30 * 2**20), "frames": 3, "panels": 1, "kind": "gif"},
+    ],
+)  # fmt: skip
+def test_what_is_no_strip_is_refused(order):
+    with pytest.raises(gr.Error, match="cannot be written"):
+        player.animation(order)
+
+
+# Generate
+
+
+def test_buttons_follow_the_run(catalogue):
+    shown = list(generate.watch(catalogue, CHOSEN | {"steps": 60}))
+    assert [update["interactive"] for update in shown[0][1:]] == [False, True]
+    assert all(update == gr.skip() for one in shown[1:-1] for update in one[1:])
+    assert [update["interactive"] for update in shown[-1][1:]] == [True, False]
+
+
+def test_a_link_brings_back_the_very_run(catalogue):
+    *_, film = films(catalogue, weight=2.5, variance="beta", sampler="ddpm", interval_to=3.0)
+    query = dict(part.split("=") for part in film["link"][1:].replace("%2B", "+").split("&"))
+    *_, again, _ = generate.opening(Catalogue(catalogue.model(), "tiny"), DEFAULTS, query)
+    assert again[0][0]["settings"] == film["settings"]
+    assert last_picture(again[0][0]).tobytes() == last_picture(film).tobytes()
+
+
+def test_a_broken_link_opens_the_page_all_the_same(catalogue):
+    *_, last, _ = generate.opening(catalogue, DEFAULTS, {"steps": "many", "schedule": "none", "evil": "1"})
+    assert last[0][0]["done"] and last[0][0]["settings"]["schedule"] == "cosine"
+
+
+def test_the_second_visitor_finds_the_run_ready(catalogue):
+    first, second = (list(generate.opening(catalogue, DEFAULTS, {})) for _ in range(2))
+    assert len(second) == 1 and second[0][0][0]["done"] and second[0][0][0]["run"] == first[-2][0][0]["run"]
+
+
+def test_live_draws_the_new_setting_and_only_when_on(catalogue):
+    chosen = DEFAULTS | CHOSEN
+    film, remark = generate.sketch(catalogue, False, chosen, "me")
+    assert film == gr.skip() and "guidance_scale 2" in remark
+    assert list(generate.completed(catalogue, False, chosen, "me")) == [gr.skip()]
+    film, remark = generate.sketch(catalogue, True, chosen | {"weight": 3.0, "steps": 3}, "me")
+    assert film["still"] and film["done"] and film["settings"]["weight"] == 3.0 and "guidance_scale 4" in remark
+    assert list(generate.completed(catalogue, True, chosen | {"weight": 3.0, "steps": 3}, "me")) == [gr.skip()]
+
+
+def test_live_drafts_where_the_machine_is_slow_and_the_newest_wins(catalogue, monkeypatch):
+    chosen = DEFAULTS | CHOSEN | {"steps": 300, "count": 8}
+    monkeypatch.setattr(generate, "PACE", {generate.kind(prepare(catalogue, chosen)): generate.LIVE_SECONDS / 6.5})
+    film, _ = generate.sketch(catalogue, True, chosen, "me")
+    assert film["settings"]["steps"] == 6 and film["source"] == "draft of 6 steps; all 300 follow"
+    skipped, *_, whole = generate.completed(catalogue, True, chosen, "me")
+    assert (
+        skipped == gr.skip() and whole["done"] and whole["settings"]["steps"] == 300 and "draft" not in whole["source"]
+    )
+    rest = generate.completed(catalogue, True, chosen, "me")
+    next(rest), next(rest)
+    generate.sketch(catalogue, True, chosen | {"steps": 2}, "another")  # somebody else's choice changes nothing
+    assert not next(rest)["done"]
+    generate.sketch(catalogue, True, chosen | {"steps": 2}, "me")
+    assert list(rest) == []
+
+
+@pytest.mark.parametrize(
+    "changed, said",
+    [
+        ({"weight": 2}, "w = 2, called guidance_scale 3 in diffusers"),
+        ({"weight": -1}, "the class is ignored"),
+        ({"weight": 0, "interval_from": -5.0}, "interval has no effect at this weight"),
+        ({"interval_from": 5.0, "interval_to": 1.0}, "ends before it begins"),
+        ({"variance": "beta", "sampler": "ddim"}, "matters to DDPM"),
+        ({"sampler": "heun"}, "twice a step"),
+        ({"sampler": "ddpm", "steps": 10}, "stays noisy"),
+        ({"weight": None}, "weight is None"),
+    ],
+)
+def test_what_settings_mean_together_is_said(changed, said):
+    assert said in generate.remarks(DEFAULTS | changed)
+
+
+def test_presets_are_valid_settings(catalogue):
+    for preset in PRESETS.values():
+        prepare(catalogue, DEFAULTS | preset)
+
+
+def test_all_classes_in_rows(catalogue):
+    image, used = generate.finished(catalogue, CHOSEN | {"class_label": ALL, "count": 3})
+    assert image.width == image.height and used["guidance_scale"] == 2.0
+
+
+@pytest.mark.parametrize(
+    "images, columns", [(1, 1), (2, 2), (3, 3), (4, 2), (7, 7), (8, 4), (10, 5), (20, 5), (80, 10)]
+)
+def test_columns(images, columns):
+    assert columns_for(images) == columns
+
+
+@pytest.mark.parametrize(
+    "changed, message",
+    [
+        ({"steps": 3.7}, "steps is 3.7; it must be a whole number"),
+        ({"steps": True}, "steps is True; it must be a whole number"),
+        ({"steps": 5000}, "steps is 5000; it must be a whole number from 1 to 1000"),
+        ({"weight": float("nan")}, "weight is nan; it must be a finite number"),
+        ({"weight": None}, "weight is None"),
+        ({"seed": None}, "seed is None; it must be a whole number"),
+        ({"count": 99}, "count is 99; it must be a whole number from 1 to 8"),
+        ({"class_label": "z"}, "class_label is 'z'; it must be one of a, b, c, all"),
+        ({"class_label": ["b"]}, "class_label is ['b']"),
+        ({"sampler": "x"}, "sampler is 'x'"),
+        ({"variance": 7}, "variance is 7"),
+        ({"interval_from": math.inf}, "interval_from is inf; it must be a finite number"),
+        ({"interval_from": 3.0, "interval_to": 1.0}, "interval is (3.0, 1.0)"),
+        ({"checkpoint": "../../etc"}, "checkpoint is '../../etc'; it must be one of tiny"),
+    ],
+)
+def test_a_wrong_setting_is_a_sentence(catalogue, changed, message):
+    with pytest.raises(gr.Error, match=re.escape(message)):
+        films(catalogue, **changed)
+
+
+def test_two_hundred_bad_settings_are_refused_in_a_sentence(catalogue):
+    """Whatever comes: a clear refusal, or a valid run; never another exception."""
+    dice = random.Random(0)
+    strange = [
+        math.nan, math.inf, -math.inf, True, False, None, "", "x", "3", [], [1], {}, {"a": 1}, -1, 3.7, 1e300, -1e300, 2**63,
+        10**30, "💥", "\x00", "a" * 10000, b"a".decode(), 0, -0.0, 1e-320,
+    ]  # fmt: skip
+    refused = []
+    for _ in range(200):
+        name = dice.choice(list(DEFAULTS))
+        try:
+            prepare(catalogue, DEFAULTS | {name: dice.choice(strange)})
+        except gr.Error as error:
+            refused.append((name.split("_")[0], error.message))
+    assert len(refused) > 120 and all(name in message for name, message in refused)
+    assert films(catalogue)[-1]["done"]
+
+
+def test_an_unconditional_colour_model():
+    catalogue = Catalogue(tiny_model(classes=0, channels=3), "colour")
+    *_, film = films(catalogue, class_label=ALL, weight=0, count=4)
+    assert opened(film["chunks"][-1]["sprites"]["x0"]).mode == "RGB"
+    ui.build(catalogue)
+
+
+# The whole
+
+
+def test_charts_survive_what_is_not_finite():
+    drawn = charts.lines("t", {"a": ([0, 1, 2], [1, math.nan, 3])}, charts.Axis(0, 2), charts.around([1, math.nan, 3]))
+    assert "nan" not in drawn
+    assert charts.Axis(1e-5, 1, log=True).ticks() == pytest.approx([1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1])
+    assert charts.Axis(0.09, 0.36, log=True).ticks() == pytest.approx([0.1, 0.2, 0.3])
+    assert charts.Axis(0, 1).ticks() == pytest.approx([0, 0.2, 0.4, 0.6, 0.8, 1])
+    assert "<script>" not in charts.lines("<script>", {}, charts.Axis(0, 1), charts.Axis(0, 1))
+
+
+def test_another_checkpoint_is_loaded_when_chosen(tmp_path, model):
+    checkpoint.save(tiny_model(classes=2), tmp_path / "other")
+    (tmp_path / "no-checkpoint").mkdir()
+    catalogue = Catalogue(model, "tiny", None, tmp_path)
+    assert catalogue.names == ["tiny", "other"] and "other" not in catalogue.loaded
+    picker, weight, scale = generate.class_picker(catalogue, "other")
+    assert list(picker["choices"]) == ["a", "b", ("all 2", ALL)] and weight["visible"]
+    assert not scale["visible"]  # it has no noise-aware classifier
+    assert films(catalogue, checkpoint="other", class_label="b")[-1]["done"]
+
+
+def test_a_model_is_recorded_beside_the_first_requests(catalogue):
+    deadline = time.monotonic() + 20
+    while catalogue.model().denoiser.net.__class__.__name__ != "Recorded" and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert catalogue.model().denoiser.net.__class__.__name__ == "Recorded"
+
+
+def test_leaving_while_a_model_is_recorded_is_no_crash():
+    lines = "from ddpm_demo.models.checkpoint import load", "from ddpm_demo.ui.catalogue import Catalogue"
+    start = f"{'; '.join(lines)}; Catalogue(load({str(SHIPPED)!r}), 'mnist')"
+    ended = subprocess.run([sys.executable, "-c", start], cwd=ROOT, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+
+
+def test_limits_are_set(catalogue):
+    demo = ui.build(catalogue)
+    assert demo.analytics_enabled is False
+    options = ui.launch_options()
+    assert options["max_threads"] <= 8 and options["max_file_size"] == "1mb"
+    assert demo._queue.max_size == 32
+
+
+def test_the_interface_holds_no_mathematics():
+    for module in (generate, compare, draw, evidence):
+        assert "import torch" not in inspect.getsource(module)
+    assert "torch" not in inspect.getsource(small_steps)

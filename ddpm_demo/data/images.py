@@ -1,9 +1,5 @@
-"""Images to pictures: crisp enlargements, grids, and the animation of a reverse process.
+"""Images in and out: any picture as a tensor, tensors as crisp enlargements, grids and animations."""
 
-``python -m ddpm_demo.data.images --checkpoint checkpoints/mnist --output denoising.webp`` draws the README's animation.
-"""
-
-import argparse
 from collections.abc import Iterable
 from math import ceil, log2
 from pathlib import Path
@@ -15,9 +11,6 @@ from torch import Tensor
 from torchvision.utils import make_grid
 
 from ddpm_demo.diffusion.denoiser import alpha_sigma
-from ddpm_demo.diffusion.samplers import Step
-from ddpm_demo.generation.generate import sample
-from ddpm_demo.models.checkpoint import Model, load
 
 
 def picture(images: Tensor, columns: int = 8, height: int | None = None, gap: int = 2) -> Image.Image:
@@ -69,12 +62,6 @@ def tiled(latents: Tensor, size: int, unit: float = 3.0, behind: float = -1.0) -
     return F.pad(sheet, (left, size - sheet.shape[3] - left, top, size - sheet.shape[2] - top), value=behind)
 
 
-def noisy_image(step: Step) -> Tensor:
-    """The noisy state of a step, to be looked at: an image under noise, or the tiles of its latents."""
-    seen = noisy_panel(step.x, step.log_snr)
-    return seen if step.latents is None else tiled(step.x, step.x0.shape[-1])
-
-
 def diverging(difference: Tensor) -> Tensor:
     """Signed (N, C, H, W) as colours (N, 3, H, W), [-1, 1]: dark for 0, orange above, blue below, both full at 1."""
     signed = difference.detach().float().cpu().mean(1, keepdim=True).clamp(-1, 1)
@@ -83,44 +70,8 @@ def diverging(difference: Tensor) -> Tensor:
     return middle + signed.clamp(min=0) * (ends[0] - middle) - signed.clamp(max=0) * (ends[1] - middle)
 
 
-def side_by_side(step: Step, columns: int, height: int | None = None) -> Image.Image:
-    """The noisy state on the left, the clean estimate on the right, of all images of a step."""
-    panels = [picture(panel, columns, height) for panel in (noisy_image(step), step.x0)]
-    both = Image.new(panels[1].mode, (panels[0].width * 2 + 12, panels[0].height), "white")
-    for place, panel in enumerate(panels):
-        both.paste(panel, (place * (panel.width + 12), 0))
-    return both
-
-
 def save_animation(frames: Iterable[Image.Image], path: Path, milliseconds: int = 80, hold: int = 2000) -> None:
     """A looping animated WebP or GIF, lossless, its last frame held."""
     first, *rest = frames
     durations = [milliseconds] * len(rest) + [hold]
     first.save(path, save_all=True, append_images=rest, duration=durations, loop=0, lossless=True, method=6)
-
-
-def animate(model: Model, path: Path, weight: float = 1.0, steps: int = 30, rows: int = 2, seed: int = 0) -> None:
-    """Save the reverse process (DDPM) of ``rows`` images of up to ten classes as an animation."""
-    classes = min(10, len(model.label_names))
-    labels = torch.arange(classes).repeat(rows).tolist()
-    settings = {"labels": labels, "weight": weight} if classes else {"count": 10 * rows}
-    walk = sample(model, **settings, sampler="ddpm", steps=steps, seed=seed)
-    save_animation((side_by_side(step, classes or 10) for step in walk), path)
-
-
-def main(arguments: list[str] | None = None) -> None:
-    """Parse, load, animate."""
-    parser = argparse.ArgumentParser(prog="python -m ddpm_demo.data.images", description="Animate a reverse process.")
-    parser.add_argument("--checkpoint", default="checkpoints/mnist", help="a folder (default: %(default)s)")
-    parser.add_argument("--output", type=Path, default="denoising.webp", help=".webp or .gif (default: %(default)s)")
-    parser.add_argument("--weight", type=float, default=1.0, help="guidance weight w (default: %(default)s)")
-    parser.add_argument("--steps", type=int, default=30, help="(default: %(default)s)")
-    parser.add_argument("--rows", type=int, default=2, help="images of every class (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
-    options = parser.parse_args(arguments)
-    animate(load(options.checkpoint), options.output, options.weight, options.steps, options.rows, options.seed)
-    print(f"written to {options.output}")
-
-
-if __name__ == "__main__":
-    main()

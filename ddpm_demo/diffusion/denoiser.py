@@ -6,11 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from ddpm_demo.diffusion.schedule import Schedule
-from ddpm_demo.models.networks import beside, class_tokens
+from ddpm_demo.errors import check_one_of
 
 PREDICTIONS = ("epsilon", "v_prediction", "sample")
 WEIGHTINGS = ("simple", "min-snr")
-CONDITIONS = ("add", "cross-attention", "image")
 
 
 def alpha_sigma(log_snr: Tensor | float) -> tuple[Tensor, Tensor]:
@@ -19,7 +18,7 @@ def alpha_sigma(log_snr: Tensor | float) -> tuple[Tensor, Tensor]:
     return torch.sigmoid(log_snr).sqrt(), torch.sigmoid(-log_snr).sqrt()
 
 
-def noised(x0: Tensor, log_snr: Tensor | float, noise: Tensor) -> Tensor:
+def add_noise(x0: Tensor, log_snr: Tensor | float, noise: Tensor) -> Tensor:
     """x_t = alpha * x0 + sigma * noise (N, C, H, W) at a log-SNR (a number or (N,))."""
     alpha, sigma = (per_image(c, x0) for c in alpha_sigma(log_snr))
     return alpha * x0 + sigma * noise
@@ -35,22 +34,15 @@ def target_weights(prediction: str, alpha: Tensor, sigma: Tensor) -> tuple[Tenso
 class Denoiser:
     """A network, the schedule it was trained on, and what it predicts, as one function ``x0 = denoiser(x, log_snr)``.
 
-    ``net(x, timestep, condition)`` is the call of diffusers' UNet2DModel, whose condition is the label, and of its
-    UNet2DConditionModel, whose are tokens ("cross-attention"). ``num_classes`` is 0 for an unconditional network;
-    otherwise label ``num_classes`` is the null label of classifier-free guidance. With "image", the network takes
-    further channels of x: an image beside it.
+    ``net(x, timestep, label, image)`` returns a tensor like x, as the adapters of ``models.adapters`` do.
     """
 
     net: nn.Module
     schedule: Schedule
     prediction: str = "epsilon"
-    num_classes: int = 0
-    condition: str = "add"
 
     def __post_init__(self):
-        for name, allowed in (("prediction", PREDICTIONS), ("condition", CONDITIONS)):
-            if (value := getattr(self, name)) not in allowed:
-                raise ValueError(f"{name} is {value!r}; it must be one of {', '.join(allowed)}")
+        check_one_of("prediction", self.prediction, PREDICTIONS)
 
     def __call__(
         self, x: Tensor, log_snr: Tensor | float, label: Tensor | None = None, image: Tensor | None = None
@@ -58,7 +50,7 @@ class Denoiser:
         """Clean estimate (N, C, H, W) of x (N, C, H, W) at log_snr (a number or (N,)).
 
         ``label`` (N,) int64; None, or the null label, asks for the unconditional estimate. ``image`` (N, C + 1, H, W) is
-        what ``conditioning.beside`` makes of an image; None says that nothing is known.
+        what stands beside x, for a network that takes an image; None says that nothing of it is known.
         """
         output = self.predict(x, log_snr, label, image)
         alpha, sigma = (per_image(c, x) for c in alpha_sigma(log_snr))
@@ -69,16 +61,7 @@ class Denoiser:
         self, x: Tensor, log_snr: Tensor | float, label: Tensor | None = None, image: Tensor | None = None
     ) -> Tensor:
         """The network's raw output a*x0 + b*eps, (N, C, H, W): any log-SNR, asked for by its own timestep."""
-        timestep = self.schedule.timestep(log_snr).float().to(x.device)
-        if self.condition == "image":
-            known = x.new_zeros(len(x), beside(x.shape[1]), *x.shape[2:]) if image is None else image
-            x = torch.cat([x, known], 1)
-        if not self.num_classes:
-            return self.net(x, timestep, return_dict=False)[0]
-        if label is None:
-            label = torch.full((len(x),), self.num_classes, device=x.device)
-        condition = class_tokens(label, self.num_classes) if self.condition == "cross-attention" else label
-        return self.net(x, timestep, condition, return_dict=False)[0]
+        return self.net(x, self.schedule.timestep(log_snr).float().to(x.device), label, image)
 
 
 def loss(
@@ -97,7 +80,7 @@ def loss(
     """
     alpha, sigma = (per_image(c, x0) for c in alpha_sigma(log_snr))
     a, b = target_weights(denoiser.prediction, alpha, sigma)
-    output = denoiser.predict(alpha * x0 + sigma * noise, log_snr, label, image).float()
+    output = denoiser.predict(add_noise(x0, log_snr, noise), log_snr, label, image).float()
     squared_error = (output - (a * x0 + b * noise)).square().flatten(1).mean(1)
     if weighting == "simple":
         return squared_error

@@ -5,14 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ddpm_demo.diffusion.denoiser import alpha_sigma
+from ddpm_demo.diffusion.denoiser import add_noise, alpha_sigma
 from ddpm_demo.diffusion.schedule import Schedule
-
-
-def noised(x0: Tensor, schedule: Schedule, t: float, noise: Tensor) -> Tensor:
-    """x_t like x0, in closed form: alpha * x_0 + sigma * eps (Ho et al. 2020, equation 4), at timestep t."""
-    alpha, sigma = (c.item() for c in alpha_sigma(schedule.log_snr(t)))
-    return alpha * x0 + sigma * noise
 
 
 def chain(x0: Tensor, schedule: Schedule, t: int, generator: torch.Generator) -> Tensor:
@@ -39,7 +33,7 @@ def agreement(value: float, schedule: Schedule, t: int, draws: int = 2000, seed:
     """The closed form against the chain, for a pixel of the given value in [-1, 1], at timestep t."""
     generator = torch.Generator().manual_seed(seed)
     x0 = torch.full((draws,), value, dtype=torch.float64)
-    at_once = noised(x0, schedule, t, torch.randn(draws, generator=generator, dtype=torch.float64))
+    at_once = add_noise(x0, schedule.log_snr(t), torch.randn(draws, generator=generator, dtype=torch.float64))
     stepwise = chain(x0, schedule, t, generator)
     alpha, sigma = (c.item() for c in alpha_sigma(schedule.log_snr(t)))
     low, high = alpha * value - 4 * sigma, alpha * value + 4 * sigma

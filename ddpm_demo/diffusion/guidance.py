@@ -1,7 +1,9 @@
-"""Guidance: a denoiser goes in, a denoiser comes out."""
+"""Guidance: a denoiser goes in, a denoiser comes out, which returns its direction with the estimate."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import inf
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -10,79 +12,88 @@ from torch.nn.functional import log_softmax
 from ddpm_demo.diffusion.denoiser import alpha_sigma
 
 
-@dataclass
+class Guided(NamedTuple):
+    """A clean estimate (N, C, H, W) and the direction in which it was guided, None where it was not."""
+
+    x0: Tensor
+    direction: Tensor | None
+
+
+Denoise = Callable[[Tensor, float, Tensor | None], Tensor | Guided]  # (x, log_snr, label) -> clean estimate
+
+
+def split_estimate(estimate: Tensor | Guided) -> Guided:
+    """What any denoiser returns, as a clean estimate with its direction."""
+    return estimate if isinstance(estimate, Guided) else Guided(estimate, None)
+
+
+@dataclass(frozen=True)
 class ClassifierFree:
     """Classifier-free guidance (Ho & Salimans 2022, eq. 6): ``(1 + w) * D(label) - w * D(null)``, in one batched call.
 
     ``weight`` is the paper's w: 0 is the plain conditional denoiser, -1 the unconditional one; diffusers calls
     1 + w ``guidance_scale``. Outside ``interval`` (lowest, highest log-SNR; Kynkaanniemi et al. 2024), and where
-    w = 0, nothing is guided and the unconditional half is not computed.
+    w = 0, nothing is guided and the unconditional half is not computed. The direction is D(label) - D(null).
     """
 
-    denoise: object  # (x, log_snr, label) -> clean estimate
+    denoise: Callable[[Tensor, float, Tensor], Tensor]
     weight: float
     null_label: int
     interval: tuple[float, float] = (-inf, inf)
-    direction: Tensor | None = None  # D(label) - D(null) at the last call, None where nothing was guided
 
-    def __call__(self, x: Tensor, log_snr: float, label: Tensor) -> Tensor:
-        """The guided clean estimate (N, C, H, W) for x like it and label (N,)."""
-        self.direction = None
+    def __call__(self, x: Tensor, log_snr: float, label: Tensor) -> Guided:
+        """The guided clean estimate for x (N, C, H, W) and label (N,)."""
         if self.weight == 0 or not self.interval[0] <= log_snr <= self.interval[1]:
-            return self.denoise(x, log_snr, label)
+            return Guided(self.denoise(x, log_snr, label), None)
         null = torch.full_like(label, self.null_label)
         if self.weight == -1:
-            return self.denoise(x, log_snr, null)
+            return Guided(self.denoise(x, log_snr, null), None)
         conditional, unconditional = self.denoise(x.repeat(2, 1, 1, 1), log_snr, torch.cat([label, null])).chunk(2)
-        self.direction = conditional - unconditional
-        return conditional + self.weight * self.direction
+        direction = conditional - unconditional
+        return Guided(conditional + self.weight * direction, direction)
 
 
-@dataclass
+@dataclass(frozen=True)
 class ByClassifier:
     """Classifier guidance (Dhariwal & Nichol 2021, algorithm 1): ``D + s * sigma^2 / alpha * grad log p(label | x)``.
 
     That is eps - s * sigma * grad: where slides write eps - lambda * grad, lambda is s * sigma. ``classify`` maps
-    (x, log_snr) to logits (N, K); ``scale`` is s, 0 guides nothing. The denoiser inside may be conditional or not.
+    (x, log_snr) to logits (N, K); ``scale`` is s, 0 guides nothing. The denoiser inside may be conditional or not. The
+    direction is what s = 1 adds to D.
     """
 
-    denoise: object  # (x, log_snr, label) -> clean estimate
-    classify: object
+    denoise: Denoise
+    classify: Callable[[Tensor, float], Tensor]
     scale: float
     interval: tuple[float, float] = (-inf, inf)
-    direction: Tensor | None = None  # what s = 1 adds to D at the last call, None where nothing was guided
 
-    def __call__(self, x: Tensor, log_snr: float, label: Tensor) -> Tensor:
-        """The guided clean estimate (N, C, H, W) for x like it and label (N,)."""
-        self.direction, x0 = None, self.denoise(x, log_snr, label)
+    def __call__(self, x: Tensor, log_snr: float, label: Tensor) -> Guided:
+        """The guided clean estimate for x (N, C, H, W) and label (N,)."""
+        x0 = split_estimate(self.denoise(x, log_snr, label)).x0
         if self.scale == 0 or not self.interval[0] <= log_snr <= self.interval[1]:
-            return x0
+            return Guided(x0, None)
         with torch.enable_grad():
-            free = x.detach().requires_grad_()
-            log_p = log_softmax(self.classify(free, log_snr), -1)
-            (gradient,) = torch.autograd.grad(log_p.gather(1, label[:, None]).sum(), free)
+            variable = x.detach().requires_grad_()
+            log_p = log_softmax(self.classify(variable, log_snr), -1)
+            (gradient,) = torch.autograd.grad(log_p.gather(1, label[:, None]).sum(), variable)
         alpha, sigma = (c.item() for c in alpha_sigma(log_snr))
-        self.direction = sigma**2 / alpha * gradient
-        return x0 + self.scale * self.direction
+        direction = sigma**2 / alpha * gradient
+        return Guided(x0 + self.scale * direction, direction)
 
 
-@dataclass
-class Completion:
+@dataclass(frozen=True)
+class KeepKnown:
     """Keeps the known part of an image: its clean estimate is the image itself where ``keep`` is true.
 
     The sampler then walks that part along its own forward process, x = alpha * known + sigma * eps, while the rest is
     denoised beside it (the replacement method of Song et al. 2021, Score SDE, appendix I.2, in terms of D).
     """
 
-    denoise: object  # (x, log_snr, label) -> clean estimate
+    denoise: Denoise
     known: Tensor  # (C, H, W), or one for each of N images
     keep: Tensor  # bool, like known
 
-    def __call__(self, x: Tensor, log_snr: float, label: Tensor | None) -> Tensor:
-        """The clean estimate (N, C, H, W) with the known part put back."""
-        return torch.where(self.keep, self.known, self.denoise(x, log_snr, label))
-
-    @property
-    def direction(self) -> Tensor | None:
-        """That of the guidance inside."""
-        return getattr(self.denoise, "direction", None)
+    def __call__(self, x: Tensor, log_snr: float, label: Tensor | None) -> Guided:
+        """The clean estimate (N, C, H, W) with the known part put back, and the direction of the guidance inside."""
+        x0, direction = split_estimate(self.denoise(x, log_snr, label))
+        return Guided(torch.where(self.keep, self.known, x0), direction)

@@ -8,14 +8,14 @@ The bounds are of the stochastic samplers, and lie above the negative log-likeli
 the ODE is a model of its own. In terms of the clean estimate D, whatever the network predicts.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import log, pi
 
 import torch
 from torch import Tensor
 
-from ddpm_demo.diffusion.denoiser import alpha_sigma, noised
+from ddpm_demo.diffusion.denoiser import add_noise, alpha_sigma
 from ddpm_demo.diffusion.ode import integrate, velocity
 from ddpm_demo.diffusion.samplers import VARIANCES
 from ddpm_demo.diffusion.schedule import Schedule
@@ -46,7 +46,7 @@ def bits(nats: Tensor, x: Tensor) -> Tensor:
 
 def drowned(x0: Tensor, log_snr: Tensor | float, generator: torch.Generator) -> Tensor:
     """x0 (N, C, H, W) under fresh noise at log_snr."""
-    return noised(x0, log_snr, torch.randn(x0.shape, generator=generator, dtype=x0.dtype).to(x0.device))
+    return add_noise(x0, log_snr, torch.randn(x0.shape, generator=generator, dtype=x0.dtype).to(x0.device))
 
 
 def squared_error(denoise: Denoise, x0: Tensor, log_snr: Tensor, generator: torch.Generator) -> Tensor:
@@ -157,55 +157,3 @@ def ode(
     z, change = end[:, :-1].double(), end[:, -1].double()
     log_density = -(z.square() + log(2 * pi)).sum(1) / 2 + change
     return bits(-log_density, x0).cpu() - log(BIN) / log(2), calls
-
-
-def told(values: Tensor) -> dict[str, float]:
-    """Mean over images and its standard error."""
-    return {"mean": values.mean().item(), "se": (values.std() / len(values) ** 0.5).item()}
-
-
-def measure(
-    model, images: Tensor, *, draws: int, ode_images: int, tolerance: float, seed: int, batch: int = 64
-) -> Iterator[tuple[int, dict]]:
-    """(network evaluations since the last, report) while images (N, C, H, W), [-1, 1], are measured without their labels.
-
-    The report is complete in the last: what ``metrics.json`` holds as ``bits_per_dim``.
-    """
-    generator, schedule = torch.Generator().manual_seed(seed), model.denoiser.schedule
-    fast = model.recorded()  # which cannot be differentiated
-    x0 = model.codec.encode(images).to(model.device)
-    bounds: dict[str, list[Bound]] = {v: [] for v in (*VARIANCES, "continuous")}
-    ts, curves = [], {v: [] for v in VARIANCES}
-    for part in x0.split(batch):
-        found, (t, curve) = discrete(fast.denoiser, schedule, part, draws, generator)
-        found["continuous"] = continuous(fast.denoiser, schedule.range, part, draws, generator)
-        for name, bound in found.items():
-            bounds[name].append(bound)
-        ts.append(t.flatten())
-        for v in VARIANCES:
-            curves[v].append(curve[v].flatten())
-        yield 2 * (draws + 1) * len(part), {}
-    report: dict = {"images": len(x0), "draws": draws, "seed": seed}
-    for name, parts in bounds.items():
-        whole = Bound(*(torch.cat([getattr(part, field) for part in parts]) for field in ("prior", "steps", "decoder")))
-        split = {"L_T": whole.prior, "L_t": whole.steps, "L_0": whole.decoder, "total": whole.total}
-        report[name] = {field: told(values) for field, values in split.items()}
-    report["curve"] = by_timestep(torch.cat(ts), {v: torch.cat(curves[v]) for v in VARIANCES})
-    found, calls = [], []
-    for part in x0[:ode_images].split(batch) if ode_images else ():
-        nats, taken = ode(model.denoiser, schedule.range, part, tolerance, generator)
-        found.append(nats)
-        calls.append(taken)
-        yield 3 * taken * len(part), {}  # a backward pass is about two forward
-    if found:
-        report["ode"] = told(torch.cat(found)) | {"images": ode_images, "tolerance": tolerance, "calls": max(calls)}
-    yield 0, report
-
-
-def by_timestep(t: Tensor, terms: dict[str, Tensor], parts: int = 40) -> dict[str, list[float]]:
-    """The mean of L_{t-1} over stretches of t, shorter where t is small, since there it changes fast."""
-    edges = torch.logspace(0, 3, parts + 1).round().unique()
-    place = torch.bucketize(t.float(), edges[1:-1], right=True)
-    seen = [k for k in range(len(edges) - 1) if (place == k).any()]
-    curve = {"t": [t[place == k].double().mean().item() for k in seen]}
-    return curve | {name: [values[place == k].mean().item() for k in seen] for name, values in terms.items()}

@@ -1,13 +1,13 @@
 """Where everything is exact: a mixture of Gaussians on the line, its denoiser, its reverse step, and its paths."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from ddpm_demo.diffusion import samplers
 from ddpm_demo.diffusion.denoiser import alpha_sigma, per_image
+from ddpm_demo.diffusion.reverse_process import walk
+from ddpm_demo.diffusion.sampling import Sampling
 from ddpm_demo.diffusion.schedule import Schedule
 
 
@@ -100,8 +100,6 @@ def reverse_paths(mixture: Mixture, schedule: Schedule, steps: int, count: int, 
     def noise() -> Tensor:
         return torch.randn(count, dtype=torch.float64, generator=generator)
 
-    walk: Iterator = samplers.sample(mixture.denoise, noise(), schedule.grid(steps), sampler=sampler, noise=noise)
-    path = []
-    for step in walk:
-        path.append(step.x)
-    return torch.stack([*path, step.x0])
+    grid = schedule.grid(steps)
+    walked = list(walk(mixture.denoise, noise(), grid, sampling=Sampling(sampler=sampler), noise=noise))
+    return torch.stack([*(step.x for step in walked), walked[-1].x0])

@@ -1,4 +1,4 @@
-"""Eight samplers, one step. Each walks a grid of log-SNRs from noise to image and yields every state on the way.
+"""Eight samplers, one step. Each takes the state from one log-SNR to the next, from noise to image.
 
 |                                        | eta = 0          | eta = 1                             |
 |----------------------------------------|------------------|-------------------------------------|
@@ -7,12 +7,16 @@
 
 The others solve the probability-flow ODE (Heun; Runge-Kutta to a tolerance) or the reverse SDE (Euler-Maruyama; with
 a Langevin corrector after every step) of Song et al. 2021 directly.
+
+A row of ``SAMPLERS`` brings the function that advances it: given the ``ReverseProcess``, it returns ``advance(x, x0, s, t)``, which
+takes x from log-SNR s, where its clean estimate is x0, to the cleaner t.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import pairwise
-from math import expm1, inf, nan, sqrt
+from functools import partial
+from math import expm1, sqrt
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -20,50 +24,10 @@ from torch import Tensor
 from ddpm_demo.diffusion.denoiser import alpha_sigma
 from ddpm_demo.diffusion.ode import integrate, velocity
 
+if TYPE_CHECKING:
+    from ddpm_demo.diffusion.sampling import Sampling
 
-@dataclass(frozen=True)
-class Sampler:
-    """A row of the table: who published it, how far from deterministic, and from which clean estimate."""
-
-    title: str
-    source: str
-    eta: float = 0.0
-    order: int = 1  # 2: extrapolate the clean estimate from the previous point
-    solver: str = "step"
-    calls: int = 1  # of the denoiser, a step
-
-
-SAMPLERS = {
-    "ddpm": Sampler("DDPM, ancestral sampling", "Ho et al. 2020, algorithm 2", eta=1),
-    "ddim": Sampler("DDIM, deterministic", "Song et al. 2021, eq. 12"),
-    "dpm++2m": Sampler("DPM-Solver++(2M), deterministic", "Lu et al. 2022, algorithm 2", order=2),
-    "sde-dpm++2m": Sampler("DPM-Solver++(2M), stochastic", "Lu et al. 2022, section 3.4", eta=1, order=2),
-    "heun": Sampler("Heun, probability-flow ODE", "Karras et al. 2022, algorithm 1", solver="heun", calls=2),
-    "ode": Sampler("Runge-Kutta to a tolerance, same ODE", "Song et al. 2021, Score SDE, eq. 13", solver="ode"),
-    "euler-maruyama": Sampler("Euler-Maruyama, reverse SDE", "Song et al. 2021, Score SDE, eq. 6", eta=1, solver="sde"),
-    "pc": Sampler(
-        "Predictor-corrector, same SDE", "Song et al. 2021, Score SDE, algorithm 3", eta=1, solver="sde", calls=2
-    ),
-}
 VARIANCES = ("posterior", "beta")
-
-
-@dataclass(frozen=True)
-class Step:
-    """One state of the reverse process, before the step is taken. The last step's ``x0`` is the sample."""
-
-    index: int  # 0 .. total - 1
-    total: int
-    log_snr: float
-    timestep: float  # of the schedule that is walked, nan where the walk is a bare grid
-    x: Tensor  # (N, C, H, W) the noisy state
-    x0: Tensor  # (N, C, H, W) the clean estimate, guided
-    eps: Tensor  # (N, C, H, W) the noise that x and x0 imply
-    guidance: Tensor | None  # (N, C, H, W) conditional minus unconditional estimate, None where unguided
-    nfe: int  # denoiser calls so far
-    latents: Tensor | None = (
-        None  # x0 before it was decoded, where latents are diffused: then x, eps, guidance are, too
-    )
 
 
 def implied_noise(x: Tensor, x0: Tensor, log_snr: float) -> Tensor:
@@ -109,71 +73,109 @@ def langevin_step(x: Tensor, x0: Tensor, log_snr: float, snr: float, z: Tensor) 
     return x - size / sigma * implied_noise(x, x0, log_snr) + sqrt(2 * size) * z
 
 
-@torch.no_grad()
-def sample(
-    denoise: Callable[[Tensor, float, Tensor | None], Tensor],
-    x: Tensor,
-    log_snrs: Tensor,
-    label: Tensor | None = None,
-    *,
-    sampler: str = "dpm++2m",
-    noise: Callable[[], Tensor] | None = None,
-    variance: str = "posterior",
-    clip: bool = False,
-    tolerance: float = 1e-3,
-    snr: float = 0.16,
-) -> Iterator[Step]:
-    """Walk x (N, C, H, W), Gaussian noise, along the rising log_snrs and on to the clean image; yield each Step.
+@dataclass(frozen=True)
+class ReverseProcess:
+    """What an advancing function may use."""
 
-    ``noise()`` draws fresh noise like x for the stochastic samplers. ``clip`` keeps clean estimates in [-1, 1].
-    ``tolerance`` is the error that "ode" may make in a stride of its own choice: the grid is only where it is watched.
-    ``snr`` is the signal-to-noise ratio of the corrector of "pc".
-    ValueError for an unknown sampler or variance.
-    """
-    check(sampler, variance)
-    method, grid = SAMPLERS[sampler], [*torch.as_tensor(log_snrs, dtype=torch.float64).tolist(), inf]
-    noise = noise or (lambda: torch.randn_like(x))
-    nfe, previous = 0, None
+    x: Tensor  # (N, C, H, W) the state at the first log-SNR
+    log_snrs: list[float]  # rising
+    estimate: Callable[[Tensor, float], Tensor]  # (x, log_snr) -> clean estimate like x: one call of the denoiser
+    noise: Callable[[], Tensor]  # fresh Gaussian noise like x
+    sampling: "Sampling"
 
-    def estimate(x: Tensor, log_snr: float) -> Tensor:
-        nonlocal nfe
-        nfe += 1
-        x0 = denoise(x, log_snr, label)
-        return x0.clamp(-1, 1) if clip else x0
 
-    if method.solver == "ode":
-        path = integrate(lambda x, s: velocity(x, estimate(x, s), s), x, grid[:-1], tolerance)
-    for index, (s, t) in enumerate(pairwise(grid)):
-        if method.solver == "ode":
-            x = next(path)[0]
-        x0 = estimate(x, s)
-        direction = getattr(denoise, "direction", None)
-        yield Step(index, len(grid) - 1, s, nan, x, x0, implied_noise(x, x0, s), direction, nfe)
-        if t == inf:
-            return  # the last step, to the clean image, would only return x0
-        z = noise() if method.eta else None
-        if method.solver == "ode":
-            continue
-        if method.solver == "sde":
-            x = sde_step(x, x0, s, t, z)
-            if method.calls == 2:
-                x = langevin_step(x, estimate(x, t), t, snr, noise())
-            continue
+Advance = Callable[[Tensor, Tensor, float, float], Tensor]  # (x, x0, s, t) -> x at t
+
+
+def step_by_table(process: ReverseProcess, eta: float, order: int) -> Advance:
+    """The 2x2 table: ``eta`` 0 or 1; ``order`` 2 extrapolates the clean estimate from the previous point."""
+    previous: tuple[float, Tensor] | None = None
+
+    def advance(x: Tensor, x0: Tensor, s: float, t: float) -> Tensor:
+        nonlocal previous
         towards = x0
-        if method.solver == "heun":
-            # Averages clean estimates, not eps as Karras et al. do: of second order too, and stable at any stride,
-            # while an averaged eps is divided by alpha, which under the cosine schedule starts at 5e-5.
-            towards = (x0 + estimate(step(x, x0, s, t), t)) / 2
-        elif method.order == 2 and previous is not None:
+        if order == 2 and previous is not None:
             previous_s, previous_x0 = previous
             towards = x0 + (x0 - previous_x0) * (t - s) / (2 * (s - previous_s))
         previous = s, x0
-        x = step(x, towards, s, t, method.eta, z, variance)
+        return step(x, towards, s, t, eta, process.noise() if eta else None, process.sampling.variance)
+
+    return advance
 
 
-def check(sampler: str, variance: str = "posterior") -> None:
-    """ValueError, saying what came and what is allowed, for an unknown sampler or variance."""
-    if sampler not in SAMPLERS:
-        raise ValueError(f"sampler is {sampler!r}; it must be one of {', '.join(SAMPLERS)}")
-    if variance not in VARIANCES:
-        raise ValueError(f"variance is {variance!r}; it must be one of {', '.join(VARIANCES)}")
+def step_by_heun(process: ReverseProcess) -> Advance:
+    """Heun's method on the probability-flow ODE (Karras et al. 2022, algorithm 1).
+
+    It averages clean estimates, not eps as Karras et al. do. This is of second order as well, and stable at any stride:
+    an averaged eps is divided by alpha, which under the cosine schedule starts at 5e-5.
+    """
+
+    def advance(x: Tensor, x0: Tensor, s: float, t: float) -> Tensor:
+        return step(x, (x0 + process.estimate(step(x, x0, s, t), t)) / 2, s, t)
+
+    return advance
+
+
+def step_by_sde(process: ReverseProcess, corrects: bool) -> Advance:
+    """Euler-Maruyama on the reverse SDE, followed by one Langevin step at t if it ``corrects``."""
+
+    def advance(x: Tensor, x0: Tensor, s: float, t: float) -> Tensor:
+        x = sde_step(x, x0, s, t, process.noise())
+        return (
+            langevin_step(x, process.estimate(x, t), t, process.sampling.corrector_snr, process.noise())
+            if corrects
+            else x
+        )
+
+    return advance
+
+
+def step_by_ode(process: ReverseProcess) -> Advance:
+    """Runge-Kutta on the probability-flow ODE, in strides of its own choice; s and t are where it is watched."""
+    path = integrate(
+        lambda x, s: velocity(x, process.estimate(x, s), s), process.x, process.log_snrs, process.sampling.ode_tolerance
+    )
+    next(path)  # the first state, which is process.x
+    return lambda x, x0, s, t: next(path)[0]
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """A row of the table: its name, who published it, the function that advances it, and what a step costs."""
+
+    title: str
+    source: str
+    advance: Callable[[ReverseProcess], Advance]
+    calls: int = 1  # of the denoiser, a step
+    stochastic: bool = False
+    uses: tuple[str, ...] = ()  # the settings that matter to this sampler alone
+    many_steps: bool = False  # noise remains in the image below about 50 steps
+
+
+SAMPLERS = {
+    "ddpm": Sampler(
+        "DDPM, ancestral sampling", "Ho et al. 2020, algorithm 2", partial(step_by_table, eta=1, order=1),
+        stochastic=True, uses=("variance",), many_steps=True,
+    ),
+    "ddim": Sampler("DDIM, deterministic", "Song et al. 2021, eq. 12", partial(step_by_table, eta=0, order=1)),
+    "dpm++2m": Sampler(
+        "DPM-Solver++(2M), deterministic", "Lu et al. 2022, algorithm 2", partial(step_by_table, eta=0, order=2)
+    ),
+    "sde-dpm++2m": Sampler(
+        "DPM-Solver++(2M), stochastic", "Lu et al. 2022, section 3.4", partial(step_by_table, eta=1, order=2),
+        stochastic=True, uses=("variance",),
+    ),
+    "heun": Sampler("Heun, probability-flow ODE", "Karras et al. 2022, algorithm 1", step_by_heun, calls=2),
+    "ode": Sampler(
+        "Runge-Kutta to a tolerance, same ODE", "Song et al. 2021, Score SDE, eq. 13", step_by_ode,
+        uses=("ode_tolerance",),
+    ),
+    "euler-maruyama": Sampler(
+        "Euler-Maruyama, reverse SDE", "Song et al. 2021, Score SDE, eq. 6", partial(step_by_sde, corrects=False),
+        stochastic=True, many_steps=True,
+    ),
+    "pc": Sampler(
+        "Predictor-corrector, same SDE", "Song et al. 2021, Score SDE, algorithm 3", partial(step_by_sde, corrects=True),
+        calls=2, stochastic=True, uses=("corrector_snr",), many_steps=True,
+    ),
+}  # fmt: skip

@@ -24,14 +24,13 @@ from tqdm import tqdm
 
 from ddpm_demo.data import datasets
 from ddpm_demo.data.images import picture
-from ddpm_demo.diffusion import likelihood
 from ddpm_demo.diffusion.samplers import SAMPLERS, VARIANCES
 from ddpm_demo.diffusion.schedule import SCHEDULES
 from ddpm_demo.errors import UserError
-from ddpm_demo.evaluation import restoration
+from ddpm_demo.evaluation import bits_per_dim, restoration
 from ddpm_demo.evaluation.judge import Judge, inception_fid, inception_metric, joined, nearest, read
 from ddpm_demo.evaluation.maps import APP, FEWEST, as_arguments, cells_of, evaluations, planned
-from ddpm_demo.generation.generate import sample, shown
+from ddpm_demo.generation.generate import decode_step, sample
 from ddpm_demo.models.checkpoint import Model, load
 from ddpm_demo.models.classifier import FEATURES, FILE, load_classifier
 from ddpm_demo.reports import card
@@ -69,7 +68,7 @@ def draw(model: Model, judge: Judge, setting: dict, count: int, seed: int, bar: 
             halves = 2 if step.guidance is not None and setting["weight"] not in (0, -1) else 1
             bar.update((step.nfe - before) * halves * len(indices) * state.num_processes)
             before = step.nfe
-        mine.append((place, read(judge.classifier, shown(step, model).x0.cpu())))
+        mine.append((place, read(judge.classifier, decode_step(step, model).x0.cpu())))
     parts = sorted(gather_object(mine), key=lambda part: part[0]) if state.num_processes > 1 else mine
     return joined([part for _, part in parts]), labels
 
@@ -124,7 +123,7 @@ def evaluate(options: argparse.Namespace) -> None:
     folder = Path(options.checkpoint)
     model = load(folder, state.device)
     if options.bits_per_dim:
-        return bits_per_dim(options, model)
+        return measure_likelihood(options, model)
     plan = asked_for(options, model)
     inception = inception_metric() if options.inception else None
     judge, judged = judge_for(options, folder, model)
@@ -211,7 +210,7 @@ def progress_bar(total: int) -> tqdm:
     )  # fmt: skip
 
 
-def bits_per_dim(options: argparse.Namespace, model: Model) -> None:
+def measure_likelihood(options: argparse.Namespace, model: Model) -> None:
     """Measure the likelihood of test images, write it into metrics.json and the card, and print it."""
     if not model.codec.bounded:
         raise UserError("this checkpoint diffuses latents: what an image itself would cost in bits, it cannot tell")
@@ -227,7 +226,7 @@ def bits_per_dim(options: argparse.Namespace, model: Model) -> None:
     began = time.perf_counter()
     expected = 2 * count * (options.draws + 1) + ODE_EVALUATIONS * min(options.ode_images, count)
     with progress_bar(expected) as bar:
-        steps = likelihood.measure(
+        steps = bits_per_dim.measure(
             model,
             images,
             draws=options.draws,

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from ddpm_demo.evaluation.judge import Judge, joined, read
+from ddpm_demo.generation.begin import Completion, Enlargement
 from ddpm_demo.generation.generate import generate
 from ddpm_demo.models.checkpoint import Model
-from ddpm_demo.models.partial_image import enlarged, shrunk, to_enlarge
+from ddpm_demo.models.partial_image import enlarge, remove_detail, shrink
 from ddpm_demo.training.autoencoder import psnr
 
 BATCH, STEPS = 64, 20
@@ -28,16 +29,14 @@ def hole(size: int) -> Tensor:
 
 def tasks_of(model: Model) -> tuple[str, ...]:
     """What a model can be asked: any can complete, one that takes an image beside x can enlarge."""
-    return ("complete", "enlarge") if model.denoiser.condition == "image" else ("complete",)
+    return ("complete", "enlarge") if model.takes_image else ("complete",)
 
 
 def restored(model: Model, images: Tensor, task: str, seed: int = 0) -> Tensor:
     """Images (N, C, H, W), [-1, 1], of which the task shows the model a part, as it restores them, label unknown."""
-    if task == "complete":
-        asked = {"image": images, "keep": hole(images.shape[-1])}
-    else:
-        asked = {"image": to_enlarge(images)[0]}
-    return generate(model, count=len(images), steps=STEPS, sampler="ddpm", seed=seed, **asked).cpu()
+    completes = task == "complete"
+    begin = Completion(images, hole(images.shape[-1])) if completes else Enlargement(remove_detail(images)[0])
+    return generate(model, count=len(images), steps=STEPS, sampler="ddpm", seed=seed, begin=begin).cpu()
 
 
 def measure(model: Model, judge: Judge, count: int, seed: int = 0) -> Iterator[tuple[int, dict]]:
@@ -65,7 +64,7 @@ def measure(model: Model, judge: Judge, count: int, seed: int = 0) -> Iterator[t
         if task == "complete":
             known = images[..., ~inside].mean(-1)[..., None, None].expand_as(images)
         else:
-            known = enlarged(shrunk(images), images.shape[-1])
+            known = enlarge(shrink(images), images.shape[-1])
         seen = joined([read(judge.classifier, batch) for batch in made["own"].split(BATCH)])
         report[task] = {
             "psnr": psnr(part(made["own"]), part(images)).item(),

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from ddpm_demo.files import write_atomically
-from ddpm_demo.models.networks import parameter_count
+from ddpm_demo.models.networks import count_parameters
 from ddpm_demo.reports.results import Metrics, find, read_metrics
 
 COMMON = "--dataset mnist --cfg --widths 32 64 --layers 1 --batch-size 32 --lr 4e-3 --ema-decay 0.998"
@@ -91,7 +91,7 @@ def row(name: str, folder: Path) -> dict:
     bits = metrics.get("bits_per_dim", {})
     return {
         "name": name,
-        "parameters": parameter_count(model.denoiser.net),
+        "parameters": count_parameters(model.denoiser.net),
         "training": {k: model.training[k] for k in (
             "schedule", "attention", "prediction", "loss_weighting", "steps", "batch_size", "seconds")},
         "time": model.training.get("time", "discrete"),

@@ -37,6 +37,7 @@ from ddpm_demo.experiments.peer import DDIM_STEPS, SCHEDULE, CourseUNet
 from ddpm_demo.experiments.peer import sample as course_sample
 from ddpm_demo.files import write_atomically
 from ddpm_demo.generation.generate import generate
+from ddpm_demo.models.adapters import adapt, condition_of
 from ddpm_demo.models.checkpoint import Model, load
 from ddpm_demo.models.networks import Bare, unet
 
@@ -87,7 +88,7 @@ def machine() -> dict:
 
 def variants(model: Model, with_compile: bool) -> dict[str, Callable]:
     """The network in every form that may be faster, as functions of (x, timestep, labels)."""
-    net = model.denoiser.net  # channels_last, as loaded
+    net = model.denoiser.net.net  # channels_last, as loaded
 
     def low(*given):
         with torch.autocast("cpu", torch.bfloat16):
@@ -96,7 +97,7 @@ def variants(model: Model, with_compile: bool) -> dict[str, Callable]:
     forms = {
         "contiguous": copy.deepcopy(net).to(memory_format=torch.contiguous_format),
         "channels_last": net,
-        "recorded": model.recorded().denoiser.net,
+        "recorded": model.recorded().denoiser.net.net,
         "bf16": low,
     }
     return forms | ({"compiled": torch.compile(Bare(net), dynamic=False)} if with_compile else {})
@@ -107,7 +108,7 @@ def calls(model: Model, best: float, with_compile: bool) -> list[dict]:
     """One network call by batch size and variant, the course's network in the same rounds; ``best`` in GFLOP/s."""
     forms, course, rows = variants(model, with_compile), CourseUNet().eval(), []
     size = model.codec.shape(model.channels, model.image_size)
-    work = {name: gflop(model.denoiser.net, *arguments(1, size)) for name in forms}
+    work = {name: gflop(model.denoiser.net.net, *arguments(1, size)) for name in forms}
     work["course"] = gflop(course, *arguments(1, (1, 28, 28)))
     for batch in tqdm(BATCHES, "network calls", leave=False, disable=None):
         given, pixels = arguments(batch, size), arguments(batch, (1, 28, 28))
@@ -139,7 +140,10 @@ def training(model: Model) -> dict:
             x0.shape[1:], told["widths"], len(model.label_names), attention=told["attention"], layers=told["layers"]
         ).train()
         net = net.to(memory_format=torch.channels_last) if last else net
-        denoiser, optimizer = replace(model.denoiser, net=net), torch.optim.AdamW(net.parameters(), 1e-4, fused=True)
+        denoiser, optimizer = (
+            replace(model.denoiser, net=adapt(net)),
+            torch.optim.AdamW(net.parameters(), 1e-4, fused=True),
+        )
 
         def take() -> None:
             with torch.autocast("cpu", torch.bfloat16, enabled=low):
@@ -260,7 +264,7 @@ def main(given: list[str] | None = None) -> int:
     options = parser.parse_args(given)
     try:
         model = load(options.checkpoint)
-        if (model.channels, model.image_size, model.denoiser.condition) != (1, 28, "add"):
+        if (model.channels, model.image_size, condition_of(model.denoiser.net)) != (1, 28, "add"):
             raise UserError(
                 f"{options.checkpoint} is of {model.channels}x{model.image_size}x{model.image_size} images; the network to "
                 "compare with draws digits of 1x28x28: pass a checkpoint of those"

@@ -11,11 +11,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-from ddpm_demo.diffusion.denoiser import CONDITIONS
 from ddpm_demo.evaluation.maps import APP
 from ddpm_demo.experiments.ablation import unfinished
 from ddpm_demo.files import write_atomically
-from ddpm_demo.models.networks import parameter_count
+from ddpm_demo.models.adapters import CONDITIONS
+from ddpm_demo.models.networks import count_parameters
 from ddpm_demo.reports.results import Metrics, find, read_metrics
 
 WEIGHTS = (0.0, 1.0)
@@ -80,7 +80,7 @@ def row(condition: str, folder: Path) -> dict:
     model, metrics = load(folder), Metrics(folder).told
     training = {name: model.training[name] for name in ("steps", "batch_size", "seconds")}
     quality = [find(metrics["quality"], APP | {"weight": weight}) for weight in WEIGHTS]
-    about = {"condition": condition, "parameters": parameter_count(model.denoiser.net), "training": training}
+    about = {"condition": condition, "parameters": count_parameters(model.denoiser.net), "training": training}
     return about | {"quality": quality, "restored": metrics["restored"]}
 
 

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ddpm_demo.diffusion.denoiser import noised
+from ddpm_demo.diffusion.denoiser import add_noise
 from ddpm_demo.diffusion.ode import carry, great_circle
-from ddpm_demo.generation.generate import between, check_image, whole
+from ddpm_demo.errors import check_between, check_whole
+from ddpm_demo.generation.begin import check_image
 from ddpm_demo.models.checkpoint import Model
 
 CHUNK = 6  # frames decoded together: a film that grows
@@ -30,9 +31,9 @@ def interpolate(model: Model, images: Tensor, total: int = 24, tolerance: float 
     No class is asked for. UserError for images that do not fit the model (Song et al. 2021, Score SDE, section 4.3).
     """
     for image in images:
-        check_image(model, image, None, None)
-    whole("total", total, 2, 60)
-    between("tolerance", tolerance, 1e-6, 0.1)
+        check_image(model, image)
+    check_whole("total", total, 2, 60)
+    check_between("tolerance", tolerance, 1e-6, 0.1)
     return walk(model, images, total, tolerance)
 
 
@@ -42,7 +43,7 @@ def walk(model: Model, images: Tensor, total: int, tolerance: float) -> Iterator
     x0 = model.codec.encode(images)
     # The noise of the cleanest state belongs to it: without, an image begins where no sample ever was, and so it ends.
     noise = torch.randn(x0.shape, generator=torch.Generator().manual_seed(0))
-    x = noised(x0.to(model.device), cleanest, noise.to(model.device))
+    x = add_noise(x0.to(model.device), cleanest, noise.to(model.device))
     latents, calls = carry(model.denoiser, x, cleanest, noisiest, tolerance=tolerance)
     shown = model.codec.decode(latents) if model.codec.bounded else latents
     frames = images.new_empty(0, *images.shape[1:])

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ddpm_demo.diffusion.denoiser import alpha_sigma
+from ddpm_demo.diffusion.denoiser import add_noise, alpha_sigma
 from ddpm_demo.errors import UserError
-from ddpm_demo.generation.generate import check_image
+from ddpm_demo.generation.begin import check_image
 from ddpm_demo.models.checkpoint import Model
 
 EASIEST, HARDEST = 4.0, -4.0  # the log-SNRs where the class shows: beyond, there is no image, or no doubt about it
@@ -34,7 +34,7 @@ def classify(model: Model, image: Tensor, draws: int = 32, seed: int = 0, batch:
     """
     if not model.label_names:
         raise UserError("this model was trained without classes, so it cannot tell one from another")
-    check_image(model, image, None, None)
+    check_image(model, image)
     classes = len(model.label_names)
     generator = torch.Generator().manual_seed(seed)
     levels = torch.linspace(HARDEST, EASIEST, draws + 1, dtype=torch.float64)
@@ -46,7 +46,7 @@ def classify(model: Model, image: Tensor, draws: int = 32, seed: int = 0, batch:
     for some in levels.split(batch):
         noise = torch.randn(len(some), *x0.shape[1:], generator=generator)
         alpha, sigma = (c.float().reshape(-1, 1, 1, 1) for c in alpha_sigma(some))
-        x = (alpha * x0 + sigma * noise).to(model.device)  # (draws, C, H, W)
+        x = add_noise(x0, some, noise).to(model.device)  # (draws, C, H, W)
         estimate = model.denoiser(
             x.repeat_interleave(classes, 0), some.repeat_interleave(classes), labels.repeat(len(some))
         )

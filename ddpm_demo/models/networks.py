@@ -7,13 +7,13 @@ import torch
 from torch import Tensor, nn
 
 from ddpm_demo.errors import UserError
+from ddpm_demo.models.adapters import TOKENS, channels_beside
 
 # What recording warns of: that it is deprecated (see Recorded), and shape checks inside diffusers that it passes over.
 warnings.filterwarnings("ignore", message="`torch.jit")
 warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)
 
 
-TOKENS = 4  # of a class: attending to a single one would give every place the same
 TOKEN_WIDTH, HEAD_WIDTH = 64, 32
 
 
@@ -45,7 +45,7 @@ def unet(
         raise UserError(f"widths are {list(widths)}; each must be a multiple of 8")
     common = {
         "sample_size": height if height == width else (height, width),
-        "in_channels": channels + (beside(channels) if condition == "image" else 0),
+        "in_channels": channels + (channels_beside(channels) if condition == "image" else 0),
         "out_channels": channels,
         "block_out_channels": tuple(widths),
         "layers_per_block": layers,
@@ -85,19 +85,8 @@ def at_every_level(first: str, others: str, levels: int) -> tuple[str, ...]:
     return (first,) + (others,) * (levels - 1)
 
 
-def beside(channels: int) -> int:
-    """Channels that an image beside x takes: as many as x has, and one more for where it is known."""
-    return channels + 1
-
-
-def class_tokens(label: Tensor, num_classes: int) -> Tensor:
-    """Labels (N,) as what cross-attention attends to: (N, 4, 4 * (K + 1)), each row one-hot, four to a class."""
-    rows = label[:, None] * TOKENS + torch.arange(TOKENS, device=label.device)
-    return nn.functional.one_hot(rows, TOKENS * (num_classes + 1)).float()
-
-
-def parameter_count(net: nn.Module) -> int:
-    """Number of trained numbers in a network."""
+def count_parameters(net: nn.Module) -> int:
+    """The number of parameters of a network."""
     return sum(p.numel() for p in net.parameters())
 
 

@@ -14,7 +14,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from ddpm_demo.data.datasets import Data, mirrored
-from ddpm_demo.diffusion.denoiser import alpha_sigma, noised, per_image
+from ddpm_demo.diffusion.denoiser import add_noise, alpha_sigma, per_image
 from ddpm_demo.diffusion.schedule import Schedule
 from ddpm_demo.files import write_atomically
 from ddpm_demo.models.classifier import GRAY, Classifier, shown, widths_for, widths_of
@@ -63,7 +63,7 @@ def train(
         log_snr = schedule.at((torch.arange(len(images)) + torch.rand(len(images))) / len(images))
         optimizer.zero_grad()
         with torch.autocast("cpu", torch.bfloat16, enabled=low_precision):
-            noisy = noised(images, log_snr, torch.randn_like(images))
+            noisy = add_noise(images, log_snr, torch.randn_like(images))
             loss = F.cross_entropy(classifier.train()(noisy, log_snr), labels)
         loss.backward()
         optimizer.step()
@@ -89,7 +89,7 @@ def accuracy_by_log_snr(classifier: NoisyClassifier, data: Data, seed: int = 0) 
         images, labels = data.batch(indices)
         for log_snr in LOG_SNRS:
             noise = torch.randn(images.shape, generator=generator)
-            logits = classifier.eval()(noised(images, log_snr, noise), log_snr)
+            logits = classifier.eval()(add_noise(images, log_snr, noise), log_snr)
             right[log_snr] += (logits.argmax(1) == labels).sum().item()
     return {log_snr: count / len(data) for log_snr, count in right.items()}
 

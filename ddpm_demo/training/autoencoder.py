@@ -20,7 +20,7 @@ from ddpm_demo.data.images import picture
 from ddpm_demo.errors import UserError
 from ddpm_demo.files import write_atomically
 from ddpm_demo.models.codec import CHUNK, VAE, LatentCodec, load_vae, save_vae
-from ddpm_demo.models.networks import parameter_count
+from ddpm_demo.models.networks import count_parameters
 
 REPORT = "autoencoder.json"  # beside a checkpoint's demo.json
 LATENT_CHANNELS, WIDTHS = 8, (32, 64, 64)  # a quarter of the size: 3,072 numbers of a 32x32 image become 512
@@ -152,7 +152,7 @@ def learn(
     back = reconstructed(codec, held_out)
     originals = held_out.batch(torch.arange(len(held_out)))[0]
     told = {
-        "psnr": psnr(back, originals).item(), "test_images": len(held_out), "parameters": parameter_count(vae),
+        "psnr": psnr(back, originals).item(), "test_images": len(held_out), "parameters": count_parameters(vae),
         "latents": codec.shape(*originals.shape[1:3]), "seconds": round(seconds, 1),
     }  # fmt: skip
     save_vae(vae, folder)

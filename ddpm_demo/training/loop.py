@@ -23,10 +23,11 @@ from ddpm_demo.diffusion.denoiser import Denoiser, loss
 from ddpm_demo.diffusion.schedule import trained_schedule
 from ddpm_demo.errors import UserError
 from ddpm_demo.generation.generate import generate
+from ddpm_demo.models.adapters import adapt
 from ddpm_demo.models.checkpoint import Model, load
 from ddpm_demo.models.codec import CHUNK, Codec, LatentCodec, load_vae
 from ddpm_demo.models.networks import unet
-from ddpm_demo.models.partial_image import beside, random_tasks
+from ddpm_demo.models.partial_image import draw_tasks, encode_partial
 from ddpm_demo.training.configuration import Settings
 from ddpm_demo.training.state import load_state, save_state
 
@@ -97,9 +98,9 @@ def train(
     progress = load_state(state_dir, net, ema, optimizer) or {"step": 0, "seconds": 0.0, "loss": None}
     step, seconds_before, mean_loss = progress["step"], progress["seconds"], progress["loss"]
     first_step = step
-    prepared = accelerator.prepare(net)
+    prepared = accelerator.prepare(adapt(net, settings.condition))
     schedule = trained_schedule(settings.schedule, settings.time)
-    denoiser = Denoiser(prepared, schedule, settings.prediction, classes, settings.condition)
+    denoiser = Denoiser(prepared, schedule, settings.prediction)
     started = time.perf_counter()
     # Encoded once, since the autoencoder does not learn; with an image beside x, pieces of it are, so they cannot be.
     once = settings.latent and settings.condition != "image"
@@ -112,7 +113,7 @@ def train(
         ema.copy_to(weights.parameters())
         about = asdict(settings) | {"steps": step, "seconds": round(seconds(), 1), "device": str(accelerator.device)}
         return Model(
-            replace(denoiser, net=weights),
+            replace(denoiser, net=adapt(weights, settings.condition)),
             codec,
             data.label_names if classes else (),
             data.images.shape[1],
@@ -163,8 +164,8 @@ def train(
         else:
             images, label = None, data.labels[chosen]
             x0 = latents[torch.randint(len(latents), (len(chosen),)), chosen.cpu()].float().to(accelerator.device)
-        beside_x = beside(codec, *random_tasks(images)) if settings.condition == "image" else None
-        value = train_step(accelerator, denoiser, x0, label, beside_x, optimizer, rate, settings)
+        beside_x = encode_partial(codec, *draw_tasks(images)) if settings.condition == "image" else None
+        value = train_step(accelerator, denoiser, x0, label, classes or None, beside_x, optimizer, rate, settings)
         ema.step(net.parameters())
         step += 1
         mean_loss = value if mean_loss is None else mean_loss + (value - mean_loss) * max(0.02, 1 / step)
@@ -189,7 +190,7 @@ def train(
 
 def start_from(net: torch.nn.Module, source: str) -> None:
     """Take over the weights of a checkpoint; UserError unless its network is built like this one."""
-    theirs = load(source).denoiser.net.state_dict()
+    theirs = load(source).denoiser.net.net.state_dict()
     ours = {name: value.shape for name, value in net.state_dict().items()}
     if {name: value.shape for name, value in theirs.items()} != ours:
         raise UserError(
@@ -216,14 +217,16 @@ def turned(images: Tensor, flipped: bool) -> Tensor:
     return images.flip(-1) if flipped else images
 
 
-def train_step(accelerator, denoiser, x0, label, image, optimizer, rate: float, settings: Settings) -> Tensor:
+def train_step(
+    accelerator, denoiser, x0, label, null_label, image, optimizer, rate: float, settings: Settings
+) -> Tensor:
     """One optimizer step at learning rate ``rate`` on x0 (B, C, H, W), label (B,); the loss, a detached scalar.
 
     ``image`` is what stands beside x (B, C + 1, H, W), None unless the network is conditioned on one.
     """
     device, count = x0.device, len(x0)
-    if denoiser.num_classes:
-        label = torch.where(torch.rand(count, device=device) < settings.label_dropout, denoiser.num_classes, label)
+    if null_label is not None:
+        label = torch.where(torch.rand(count, device=device) < settings.label_dropout, null_label, label)
     # Stratified timesteps: image i of the batch draws from the i-th of B equal parts of the time (less variance).
     processes = accelerator.num_processes
     place = torch.arange(count) * processes + accelerator.process_index

@@ -4,8 +4,9 @@ import argparse
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from ddpm_demo.diffusion.denoiser import CONDITIONS, PREDICTIONS, WEIGHTINGS
+from ddpm_demo.diffusion.denoiser import PREDICTIONS, WEIGHTINGS
 from ddpm_demo.diffusion.schedule import SCHEDULES, TIMES
+from ddpm_demo.models.adapters import CONDITIONS
 from ddpm_demo.training.recipes import RECIPES
 
 NEAR = ""  # --latent without a folder: runs/DATASET, as ``settings.fresh`` completes it

@@ -10,10 +10,11 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ddpm_demo.data.datasets import Data
-from ddpm_demo.data.images import animate, picture, strip
+from ddpm_demo.data.images import picture, strip
 from ddpm_demo.errors import UserError
+from ddpm_demo.generation.animation import animate
 from ddpm_demo.models import checkpoint
-from ddpm_demo.models.networks import parameter_count
+from ddpm_demo.models.networks import count_parameters
 from ddpm_demo.reports.card import write_card
 from ddpm_demo.training.configuration import Settings
 from ddpm_demo.training.loop import SAMPLE_COLUMNS, Progress
@@ -104,7 +105,7 @@ class RunLog:
             print(f"stopped at step {progress.step}, everything is saved. Go on with:")
             print(f"  python train.py --resume --output-dir {folder}{data}")
             return
-        size = parameter_count(progress.model.denoiser.net) / 1e6
+        size = count_parameters(progress.model.denoiser.net) / 1e6
         print(f"{size:.2f}M parameters, {progress.step} steps in {minutes:.1f} minutes, saved in {folder}. Next:")
         print(f"  python app.py --checkpoint {folder}")
         print(f"  python -m ddpm_demo.evaluation --checkpoint {folder} --data-dir {shlex.quote(self.data_dir)}")

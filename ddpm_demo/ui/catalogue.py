@@ -14,8 +14,7 @@ import gradio as gr
 import torch
 from torch import Tensor
 
-from ddpm_demo.errors import UserError
-from ddpm_demo.generation.generate import one_of
+from ddpm_demo.errors import UserError, check_one_of
 from ddpm_demo.models.checkpoint import Model, load
 from ddpm_demo.models.networks import Recorded
 
@@ -64,7 +63,7 @@ class Catalogue:
     def model(self, name: str = "") -> Model:
         """The checkpoint called name, "" for the first. UserError for an unknown one."""
         name = self.names[0] if name == "" else name
-        one_of("checkpoint", name, self.folders)
+        check_one_of("checkpoint", name, self.folders)
         if name not in self.loaded:
             with NETWORK:
                 self.loaded[name] = load(self.folders[name], next(iter(self.loaded.values())).device)

@@ -52,7 +52,13 @@ def test_the_space_names_the_gradio_that_was_tested(tmp_path):
     noted = RepoCard.load(ROOT / "README.md").data.sdk_version
     assert tuple(map(int, noted.split(".")[:2])) >= tuple(map(int, required.groups()))
     names = {str(file) for file in files}
-    assert {"app.py", "requirements.txt", "README.md", "checkpoints/mnist/demo.json", "ddpm_demo/ui/components/player.js"} <= names
+    assert {
+        "app.py",
+        "requirements.txt",
+        "README.md",
+        "checkpoints/mnist/demo.json",
+        "ddpm_demo/ui/components/player.js",
+    } <= names
     assert not any(re.search(r"(^|/)(\.|tests/|__pycache__|state/)", name) for name in names)
     assert max((tmp_path / file).stat().st_size for file in files) <= space.LARGEST
 

@@ -16,9 +16,11 @@ import gradio as gr
 from PIL import Image
 from torch import Tensor
 
-from ddpm_demo.data.images import diverging, noisy_image, picture, tiled
-from ddpm_demo.diffusion.samplers import SAMPLERS, Step
+from ddpm_demo.data.images import diverging, picture, tiled
+from ddpm_demo.diffusion.reverse_process import Step
+from ddpm_demo.diffusion.samplers import SAMPLERS
 from ddpm_demo.errors import UserError
+from ddpm_demo.generation.animation import noisy_image
 
 HERE = Path(__file__).parent
 MAX_FRAMES = 60
@@ -97,7 +99,7 @@ def film(
 
 def guided(settings: dict) -> bool:
     """Whether a run is guided, either way."""
-    return settings.get("weight", 0) not in (0, -1) or bool(settings.get("scale"))
+    return settings.get("weight", 0) not in (0, -1) or bool(settings.get("classifier_scale"))
 
 
 def spread(total: int, most: int) -> set[int]:
@@ -110,7 +112,7 @@ def spread(total: int, most: int) -> set[int]:
 def calls_of(settings: dict) -> str:
     """What a guided call of the network comes with."""
     both = " × 2 (with, without class)" if settings.get("weight", 0) not in (0, -1) else ""
-    return both + (", as many of the classifier" if settings.get("scale") else "")
+    return both + (", as many of the classifier" if settings.get("classifier_scale") else "")
 
 
 def chunk(

@@ -10,8 +10,8 @@ from PIL import Image
 from ddpm_demo.data.images import picture
 from ddpm_demo.diffusion.samplers import SAMPLERS, VARIANCES
 from ddpm_demo.diffusion.schedule import SCHEDULES
-from ddpm_demo.errors import UserError
-from ddpm_demo.generation.generate import one_of, sample
+from ddpm_demo.errors import UserError, check_one_of
+from ddpm_demo.generation.generate import sample
 from ddpm_demo.ui.catalogue import Catalogue, in_words
 from ddpm_demo.ui.components.pad import small
 from ddpm_demo.ui.components.player import data_uri, film, new_run, player, templates
@@ -56,7 +56,7 @@ def listed(*values) -> Callable[[Catalogue, str], list]:
 AXES = {
     "class": Axis(classes, classes, batched=True),
     "weight": Axis(listed(-1, 0, 0.5, 1, 2, 4, 8), listed(-1, 0, 1, 2, 4, 8), float),
-    "scale": Axis(listed(0, 0.5, 1, 2, 4, 8, 16), listed(0, 1, 2, 4, 8), float),
+    "classifier_scale": Axis(listed(0, 0.5, 1, 2, 4, 8, 16), listed(0, 1, 2, 4, 8), float),
     "schedule": Axis(listed(*SCHEDULES), listed(*SCHEDULES)),
     "sampler": Axis(listed(*SAMPLERS), listed(*SAMPLERS)),
     "steps": Axis(listed(2, 3, 4, 5, 8, 10, 20, 50, 100, 200), listed(3, 5, 8, 12, 20, 50), int),
@@ -162,7 +162,7 @@ def options_of(catalogue: Catalogue, name: str, checkpoint: str = "") -> dict:
 def plan(catalogue: Catalogue, down, down_values, across, across_values, settings: dict) -> dict:
     """The grid that was asked for, each cell's settings in full; UserError for anything wrong."""
     for side, name in (("down", down), ("across", across)):
-        one_of(side, name, AXES)
+        check_one_of(side, name, AXES)
     if down == across:
         raise UserError(f"both axes are {down}: choose two different ones")
     parsed = []
@@ -186,7 +186,7 @@ def plan(catalogue: Catalogue, down, down_values, across, across_values, setting
 
 def with_class(catalogue: Catalogue, cell: dict, common: dict) -> dict:
     """A cell with one class: the chosen one, or an example where all were, or where its checkpoint has others."""
-    one_of("checkpoint", cell["checkpoint"] or catalogue.names[0], catalogue.folders)
+    check_one_of("checkpoint", cell["checkpoint"] or catalogue.names[0], catalogue.folders)
     chosen, there = cell["class_label"], classes(catalogue, cell["checkpoint"])
     elsewhere = chosen not in there and chosen in classes(catalogue, common["checkpoint"])
     return cell | {"class_label": an_example(catalogue, cell["checkpoint"])} if chosen == ALL or elsewhere else cell
@@ -245,9 +245,9 @@ def together(catalogue: Catalogue, cells: list[dict]):
     """The finished images (N, C, H, W) of cells that differ only in class and seed, and the network calls."""
     runs = [prepare(catalogue, cell) for cell in cells]
     labels = [label for run in runs for label in run.labels] if runs[0].labels else None
-    options = runs[0].options | {"seed": [run.used["seed"] for run in runs]}
+    settings = runs[0].sampling.as_dict() | {"seed": [run.sampling.seed for run in runs]}
     count = None if labels else len(runs)
-    *_, step = catalogue.compute(sample, runs[0].used["checkpoint"], labels, count=count, **options)
+    *_, step = catalogue.compute(sample, runs[0].checkpoint, labels, count=count, **settings)
     return step.x0, step.nfe
 
 
@@ -258,7 +258,7 @@ def opened(catalogue: Catalogue, asked: dict, row, column) -> Iterator[dict]:
     except (KeyError, IndexError, TypeError):
         raise gr.Error("fill the grid first, then click one of its cells", print_exception=False) from None
     run = prepare(catalogue, settings)
-    for growing in film(run.walk(), 1, run.used, run.curve):
+    for growing in film(run.walk(), 1, run.settings, run.curve):
         yield gr.update(value=growing, visible=True)
 
 

@@ -7,24 +7,16 @@ from PIL import Image
 from torch import Tensor
 
 from ddpm_demo.data.images import fitted, picture
-from ddpm_demo.errors import UserError
-from ddpm_demo.generation.generate import one_of, whole
+from ddpm_demo.errors import UserError, check_one_of, check_whole
+from ddpm_demo.generation.begin import Begin, Completion, Enlargement, NoisedImage
 from ddpm_demo.generation.zero_shot import Reading, classify
-from ddpm_demo.models.partial_image import to_enlarge
+from ddpm_demo.models.partial_image import remove_detail
 from ddpm_demo.ui.catalogue import Catalogue, in_words
 from ddpm_demo.ui.components.charts import bars
 from ddpm_demo.ui.components.pad import drawn, pad, sheet
 from ddpm_demo.ui.components.player import film, player
-from ddpm_demo.ui.runs import (
-    ALL,
-    DEFAULTS,
-    as_int,
-    class_choices,
-    columns_for,
-    prepare,
-    seed_of,
-    timestep,
-)
+from ddpm_demo.ui.controls import class_choices
+from ddpm_demo.ui.runs import ALL, DEFAULTS, Run, as_int, as_seed, as_timestep, columns_for, prepare
 
 HINT = """Draw something, then ask the model about it. **Noise and denoise** it from t = 600 and from t = 900: what
 survives? **Complete it**: *mark* a region, or erase half, and let the model paint the rest. **What is it?** asks under
@@ -91,7 +83,7 @@ def api(catalogue: Catalogue) -> None:
             raise gr.Error("complete needs an image and a mask, white where to paint", print_exception=False)
         known = fitted(image, model.channels, model.image_size)
         keep = fitted(mask, 1, model.image_size)[0] < 0
-        run = painted(catalogue, class_label, weight, seed, "", image=known, keep=keep)
+        run = painted(catalogue, class_label, weight, seed, "", Completion(known, keep))
         *_, step = run.walk()
         return picture(step.x0, columns_for(run.images), height=320)
 
@@ -130,7 +122,7 @@ def as_choices(catalogue: Catalogue, name: str) -> list:
 
 def tasks_for(catalogue: Catalogue, name: str) -> list[str]:
     """What a checkpoint can be asked: to enlarge only where its network takes an image beside x."""
-    return [t for t in TASKS if t != TASKS[3] or catalogue.model(name).denoiser.condition == "image"]
+    return [t for t in TASKS if t != TASKS[3] or catalogue.model(name).takes_image]
 
 
 def shown_for(task: str) -> list[dict]:
@@ -152,41 +144,41 @@ def answer(catalogue: Catalogue, paper, task, label, weight, t, keep, draws, see
                 yield gr.skip(), ten_bars(reading, model.label_names)
             return
         if task == TASKS[0]:
-            more = {"image": image, "start": float(timestep(t))}
+            begin = NoisedImage(image, float(as_timestep(t)))
         elif task == TASKS[3]:
-            more = {"image": to_enlarge(image[None])[0][0]}
+            begin = Enlargement(remove_detail(image[None])[0][0])
         else:
             kept = ~marked if keep == KEEPS[0] else image.amax(0) > BRIGHT
             if bool(kept.all()):
                 raise UserError("nothing is left to paint: mark a region first, or keep only the bright strokes")
-            more = {"image": image, "keep": kept}
-    run = painted(catalogue, label, weight, seed, checkpoint, **more)
+            begin = Completion(image, kept)
+    run = painted(catalogue, label, weight, seed, checkpoint, begin)
     asked = {"task": task, "class_label": label, "t": t, "seed": seed} | {
-        name: run.used[name] for name in ("weight", "sampler", "schedule", "steps")
+        name: run.settings[name] for name in ("weight", "sampler", "schedule", "steps")
     }
     for growing in film(run.walk(), columns_for(run.images), asked, run.curve):
         yield growing | {"link": ""}, gr.skip()
 
 
-def painted(catalogue: Catalogue, label, weight, seed, checkpoint: str, image: Tensor, **more):
+def painted(catalogue: Catalogue, label, weight, seed, checkpoint: str, begin: Begin) -> Run:
     """The run of a few variants that begins from an image; gr.Error for a wrong setting."""
     names = catalogue.model(checkpoint).label_names
     with in_words():
-        one_of("class_label", label, (*names, ANY))
+        check_one_of("class_label", label, (*names, ANY))
     free = label == ANY or not names
     settings = DEFAULTS | {
         "class_label": ALL if not names else names[0] if free else label, "weight": -1.0 if free and names else weight,
-        "seed": seed, "steps": STEPS, "sampler": "dpm++2m" if "start" in more else "ddpm", "count": VARIANTS,
+        "seed": seed, "steps": STEPS, "sampler": "dpm++2m" if isinstance(begin, NoisedImage) else "ddpm", "count": VARIANTS,
         "checkpoint": checkpoint,
     }  # fmt: skip
-    return prepare(catalogue, settings, image=image, **more)
+    return prepare(catalogue, settings, begin)
 
 
 def readings(catalogue: Catalogue, image: Tensor, draws, seed, checkpoint: str) -> Iterator[Reading]:
     """The reading as it firms up, each part computed while nobody else computes; gr.Error for a wrong setting."""
     with in_words():
-        whole("draws", draws := as_int("draws", draws), 1, MAX_DRAWS)
-        yield from catalogue.compute(classify, checkpoint, image, draws=draws, seed=seed_of(seed))
+        check_whole("draws", draws := as_int("draws", draws), 1, MAX_DRAWS)
+        yield from catalogue.compute(classify, checkpoint, image, draws=draws, seed=as_seed(seed))
 
 
 def ten_bars(reading: Reading, names: tuple[str, ...]) -> str:

@@ -8,9 +8,9 @@ import gradio as gr
 from PIL import Image
 
 from ddpm_demo.diffusion.samplers import VARIANCES
-from ddpm_demo.generation.generate import one_of
+from ddpm_demo.errors import check_one_of
 from ddpm_demo.models.checkpoint import Model
-from ddpm_demo.models.networks import parameter_count
+from ddpm_demo.models.networks import count_parameters
 from ddpm_demo.models.noisy_classifier import accuracies
 from ddpm_demo.reports.results import encoder_seconds, read_metrics
 from ddpm_demo.ui.catalogue import Catalogue, in_words
@@ -51,7 +51,7 @@ def show(catalogue: Catalogue, settings: dict, figure: str = "FID") -> tuple:
     settings = DEFAULTS | settings
     with in_words():
         model, folder = catalogue.model(settings["checkpoint"]), catalogue.folder(settings["checkpoint"])
-        one_of("figure", figure, maps.FIGURES)
+        check_one_of("figure", figure, maps.FIGURES)
     there = folder or Path("nowhere")
     metrics, rows = read_metrics(there), log_rows(there / "metrics.jsonl")
     where = os.path.relpath(folder) if folder else settings["checkpoint"]
@@ -94,7 +94,7 @@ def missing(what: str, command: str) -> str:
 def summary_of(model: Model, metrics: dict, where: str) -> str:
     """What the checkpoint is, and its headline figures."""
     told = model.training or {}
-    facts = [("parameters", f"{parameter_count(model.denoiser.net) / 1e6:.2f} M"), ("dataset", model.dataset or "?")]
+    facts = [("parameters", f"{count_parameters(model.denoiser.net) / 1e6:.2f} M"), ("dataset", model.dataset or "?")]
     if told.get("seconds"):
         facts.append(
             ("training", f"{told['seconds'] / 60:.0f} min, {told.get('steps', 0):,} steps ({told.get('device', '?')})")

@@ -1,12 +1,12 @@
 """The Evidence tab's maps, curves and tables, from a checkpoint's ``metrics.json``, ``speed.json`` and the like."""
 
 from ddpm_demo.diffusion.samplers import SAMPLERS, VARIANCES
+from ddpm_demo.diffusion.sampling import ALWAYS
 from ddpm_demo.diffusion.schedule import SCHEDULES
 from ddpm_demo.experiments.ablation import choices, figures
 from ddpm_demo.experiments.conditioning import HEADS, cells
 from ddpm_demo.reports.results import excess
 from ddpm_demo.ui.components.charts import around, heat, lines
-from ddpm_demo.ui.runs import ALWAYS
 
 AXES = ("schedule", "sampler", "steps", "weight", "variance", "interval", "scale")
 # (down, across) of the maps; each is drawn where at least two by two of its cells were measured.

@@ -8,15 +8,17 @@ from PIL import Image
 from torch import Tensor
 
 from ddpm_demo.data.images import fitted, noisy_panel, picture
-from ddpm_demo.diffusion.forward_process import agreement, correlation, noised
+from ddpm_demo.diffusion.denoiser import add_noise
+from ddpm_demo.diffusion.forward_process import agreement, correlation
 from ddpm_demo.diffusion.schedule import SCHEDULES, Schedule
-from ddpm_demo.errors import UserError
-from ddpm_demo.generation.generate import noise_source, one_of
+from ddpm_demo.errors import UserError, check_one_of
+from ddpm_demo.generation.begin import LAST_TIMESTEP
+from ddpm_demo.generation.generate import noise_source
 from ddpm_demo.ui.catalogue import Catalogue, in_words
 from ddpm_demo.ui.components.charts import Axis, around, lines
 from ddpm_demo.ui.components.pad import drawn, pad, sheet
 from ddpm_demo.ui.components.player import data_uri
-from ddpm_demo.ui.runs import LAST, seed_of, timestep
+from ddpm_demo.ui.runs import as_seed, as_timestep
 
 HINT = """Training never walks step by step into the noise: it jumps, since
 $q(x_t \\mid x_0) = \\mathcal{N}(\\sqrt{\\bar\\alpha_t}\\, x_0,\\ (1 - \\bar\\alpha_t) I)$ is known in closed form. Slide t
@@ -39,7 +41,9 @@ def build(catalogue: Catalogue, checkpoint: gr.components.Component) -> None:
             paper = pad(catalogue)
         with gr.Column(scale=5, min_width=320):
             with gr.Row():
-                t = gr.Slider(0, LAST, 300, step=1, label="Timestep t", info="0: the image, 999: the end", scale=4)
+                t = gr.Slider(
+                    0, LAST_TIMESTEP, 300, step=1, label="Timestep t", info="0: the image, 999: the end", scale=4
+                )
                 seed = gr.Number(
                     0, precision=0, minimum=0, maximum=2**31, label="Seed", info="of the noise", min_width=90, scale=1
                 )
@@ -80,13 +84,13 @@ def api(catalogue: Catalogue) -> None:
     def forward(image: Image.Image, t: int = 300, schedule: str = "cosine", seed: int = 0) -> tuple[Image.Image, dict]:
         model = catalogue.model()
         with in_words():
-            one_of("schedule", schedule, SCHEDULES)
-            t, seed = timestep(t), seed_of(seed)
+            check_one_of("schedule", schedule, SCHEDULES)
+            t, seed = as_timestep(t), as_seed(seed)
             if image is None:
                 raise UserError("image is missing")
         x0 = fitted(image, model.channels, model.image_size)
         walked = Schedule.named(schedule)
-        noisy = noised(x0, walked, t, noise_source([seed], tuple(x0.shape), torch.device("cpu"))()[0])
+        noisy = add_noise(x0, walked.log_snr(t), noise_source([seed], tuple(x0.shape), torch.device("cpu"))()[0])
         return picture(noisy_panel(noisy, walked.log_snr(t))[None], 1, height=320, gap=0), about(x0, walked, t)
 
     with gr.Row(visible=False):
@@ -118,7 +122,7 @@ def show(catalogue: Catalogue, paper: dict, t, seed, checkpoint: str) -> tuple[s
     """The image under the four schedules, and the curves with t marked."""
     with in_words():
         model = catalogue.model(checkpoint)
-        t, seed = timestep(t), seed_of(seed)
+        t, seed = as_timestep(t), as_seed(seed)
     if not (paper or {}).get("ink"):
         return "", curves(t)
     x0, _ = drawn(model, paper)
@@ -127,7 +131,7 @@ def show(catalogue: Catalogue, paper: dict, t, seed, checkpoint: str) -> tuple[s
     for name in SCHEDULES:
         schedule = Schedule.named(name)
         facts = about(x0, schedule, t)
-        noisy = noisy_panel(noised(x0, schedule, t, noise), facts["log_snr"])
+        noisy = noisy_panel(add_noise(x0, schedule.log_snr(t), noise), facts["log_snr"])
         cards.append(
             f'<figure data-schedule="{name}"><img alt="x_t under the {name} schedule" '
             f'src="{data_uri(picture(noisy[None], 1, gap=0))}"><figcaption><b>{name}</b><br>'
@@ -140,8 +144,8 @@ def show(catalogue: Catalogue, paper: dict, t, seed, checkpoint: str) -> tuple[s
 def curves(t: int) -> str:
     """alpha_bar, beta and log-SNR of the four schedules, with t marked."""
     schedules = {name: Schedule.named(name) for name in SCHEDULES}
-    ts = list(range(0, LAST + 1, 9))
-    time = Axis(0, LAST, "t")
+    ts = list(range(0, LAST_TIMESTEP + 1, 9))
+    time = Axis(0, LAST_TIMESTEP, "t")
 
     def plot(title: str, values: str, y: Axis) -> str:
         series = {name: (ts, getattr(schedule, values)[ts].tolist()) for name, schedule in schedules.items()}
@@ -158,8 +162,8 @@ def curves(t: int) -> str:
 def walk_or_jump(name: str, t) -> str:
     """One bright pixel at timestep t, by the closed form and by the chain, as two histograms and a sentence."""
     with in_words():
-        one_of("schedule", name, SCHEDULES)
-        t = timestep(t)
+        check_one_of("schedule", name, SCHEDULES)
+        t = as_timestep(t)
     found = agreement(1.0, Schedule.named(name), t, seed=random.randrange(2**31))
     middles = found.middles.tolist()
     series = {

@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Iterator, Mapping
+from inspect import Parameter, Signature
 
 import gradio as gr
 from PIL import Image
@@ -12,20 +13,10 @@ from ddpm_demo.diffusion.samplers import SAMPLERS
 from ddpm_demo.errors import UserError
 from ddpm_demo.ui.catalogue import Catalogue, in_words
 from ddpm_demo.ui.components.player import film, player
-from ddpm_demo.ui.runs import (
-    ALL,
-    ALWAYS,
-    DEFAULTS,
-    PRESETS,
-    Run,
-    as_number,
-    class_choices,
-    columns_for,
-    controls,
-    prepare,
-)
+from ddpm_demo.ui.controls import build_controls, class_choices
+from ddpm_demo.ui.runs import ALL, DEFAULTS, PRESETS, Run, as_number, columns_for, is_narrowed, prepare
 
-PICKED = ("class_label", "weight", "scale")  # controls that differ between checkpoints
+PICKED = ("class_label", "weight", "classifier_scale")  # controls that differ between checkpoints
 LIVE_SECONDS, LEAST_STEPS = 0.09, 3  # of computing from a change to its picture, and the coarsest draft
 PACE: dict[tuple, float] = {}  # seconds a step took, by kind of run, on this machine
 NEWEST: dict[str, list] = {}  # by open page: what its user chose last, and how many steps were drawn of it
@@ -47,8 +38,8 @@ def build(demo: gr.Blocks, catalogue: Catalogue) -> dict[str, gr.components.Comp
             made["weight"] = gr.Slider(
                 -1, 8, DEFAULTS["weight"], step=0.1, label="Guidance weight w", visible=bool(model.label_names)
             )
-            made["scale"] = gr.Slider(
-                0, 16, DEFAULTS["scale"], step=0.5, label="Classifier guidance s", visible=bool(model.noisy_classifier),
+            made["classifier_scale"] = gr.Slider(
+                0, 16, DEFAULTS["classifier_scale"], step=0.5, label="Classifier guidance s", visible=bool(model.noisy_classifier),
                 info="by the gradient of a classifier of noisy images; alone at w = -1",
             )  # fmt: skip
             with gr.Row():
@@ -60,7 +51,7 @@ def build(demo: gr.Blocks, catalogue: Catalogue) -> dict[str, gr.components.Comp
             view = player(elem_classes=["viewer"])
         with gr.Column(elem_classes="tune"):
             preset = gr.Dropdown(list(PRESETS), value=None, label="Preset", info="a good place to start from")
-            made |= controls()
+            made |= build_controls()
     made = {name: made[name] for name in DEFAULTS}
     inputs = list(made.values())
     quiet = {"show_progress": "hidden", "api_visibility": "private"}
@@ -105,28 +96,13 @@ def build(demo: gr.Blocks, catalogue: Catalogue) -> dict[str, gr.components.Comp
 def api(catalogue: Catalogue) -> None:
     """The endpoint ``/generate``: the settings as named parameters, a picture and the settings in full as answer."""
 
-    def generate(
-        class_label: str = ALL,
-        weight: float = DEFAULTS["weight"],
-        schedule: str = DEFAULTS["schedule"],
-        sampler: str = DEFAULTS["sampler"],
-        steps: int = DEFAULTS["steps"],
-        seed: int = 0,
-        count: int = 1,
-        variance: str = DEFAULTS["variance"],
-        interval_from: float = -ALWAYS,
-        interval_to: float = ALWAYS,
-        scale: float = DEFAULTS["scale"],
-        snr: float = DEFAULTS["snr"],
-        tolerance: float = DEFAULTS["tolerance"],
-        checkpoint: str = "",
-    ) -> tuple[Image.Image, dict]:
-        values = (
-            class_label, weight, schedule, sampler, steps, seed, count, variance, interval_from, interval_to, scale, snr,
-            tolerance, checkpoint,
-        )  # fmt: skip
+    def generate(*values) -> tuple[Image.Image, dict]:
         return finished(catalogue, dict(zip(DEFAULTS, values)))
 
+    # Gradio names the endpoint's parameters after those of the function.
+    generate.__signature__ = Signature(
+        [Parameter(name, Parameter.POSITIONAL_OR_KEYWORD, default=value) for name, value in DEFAULTS.items()]
+    )
     # Plain fields of their own, since the tab's controls would refuse a wrong value in words of their own.
     with gr.Row(visible=False):
         fields = [
@@ -154,7 +130,7 @@ def watch(catalogue: Catalogue, settings: dict) -> Iterator[tuple]:
     busy = gr.update(interactive=False), gr.update(interactive=True)
     unchanged = gr.skip(), gr.skip()  # a frame that is under way when Stop is pressed must not undo its buttons
     first = True
-    for growing in film(run.walk(), columns_for(run.images), run.used, run.curve):
+    for growing in film(run.walk(), columns_for(run.images), run.settings, run.curve):
         yield [growing], *(busy if first else unchanged)
         first = False
     yield gr.skip(), *buttons_at_rest()  # on its own, since Gradio sends the last answer twice
@@ -168,20 +144,20 @@ def opening(catalogue: Catalogue, settings: dict, query: Mapping[str, str]) -> I
     except gr.Error as error:
         gr.Warning(f"This link cannot be followed: {error.message}")
         run = prepare(catalogue, settings)
-    picker = class_picker(catalogue, run.used["checkpoint"])
-    values = [gr.update(value=value) for value in run.used.values()]
+    picker = class_picker(catalogue, run.settings["checkpoint"])
+    values = [gr.update(value=value) for value in run.settings.values()]
     for name, update in zip(PICKED, picker):
-        values[list(DEFAULTS).index(name)] = update | {"value": run.used[name]}
-    start = json.dumps(run.used)
+        values[list(DEFAULTS).index(name)] = update | {"value": run.settings[name]}
+    start = json.dumps(run.settings)
     if start in catalogue.opened:
-        yield catalogue.opened[start], *buttons_at_rest(), remarks(run.used), *values
+        yield catalogue.opened[start], *buttons_at_rest(), remarks(run.settings), *values
         return
     first, whole = True, []
-    for growing, *buttons in watch(catalogue, run.used):
-        rest = [remarks(run.used), *values] if first else [gr.skip()] * (1 + len(values))
+    for growing, *buttons in watch(catalogue, run.settings):
+        rest = [remarks(run.settings), *values] if first else [gr.skip()] * (1 + len(values))
         yield growing, *buttons, *rest
         first, whole = False, growing if isinstance(growing, list) else whole
-    if all(run.used[name] == value for name, value in DEFAULTS.items() if name != "checkpoint"):
+    if all(run.settings[name] == value for name, value in DEFAULTS.items() if name != "checkpoint"):
         catalogue.opened[start] = whole  # the next visitor finds it ready
 
 
@@ -221,9 +197,9 @@ def sketch(catalogue: Catalogue, live: bool, settings: dict, session: str) -> tu
     if live is not True:
         return gr.skip(), remarks(settings)
     run = prepare(catalogue, settings)
-    steps, asked = affordable(run), run.used["steps"]
+    steps, asked = affordable(run), run.settings["steps"]
     began = time.perf_counter()
-    draft = prepare(catalogue, run.used | {"steps": steps}) if steps < asked else run
+    draft = prepare(catalogue, run.settings | {"steps": steps}) if steps < asked else run
     *_, whole = film(draft.walk(), columns_for(draft.images), draft.used, draft.curve, still=True)
     PACE[kind(run)] = (time.perf_counter() - began) / steps
     mine[1] = steps
@@ -239,7 +215,7 @@ def completed(catalogue: Catalogue, live: bool, settings: dict, session: str) ->
     if live is not True or mine is None or mine[0] != settings or mine[1] >= settings["steps"]:
         return
     run = prepare(catalogue, settings)
-    for growing in film(run.walk(), columns_for(run.images), run.used, run.curve, still=True):
+    for growing in film(run.walk(), columns_for(run.images), run.settings, run.curve, still=True):
         if NEWEST.get(session) is not mine:
             return
         yield growing
@@ -247,20 +223,15 @@ def completed(catalogue: Catalogue, live: bool, settings: dict, session: str) ->
 
 def kind(run: Run) -> tuple:
     """What decides how long a step takes."""
-    used = run.used
-    return (
-        used["checkpoint"],
-        run.images,
-        used["weight"] in (0, -1),
-        bool(used["scale"]),
-        SAMPLERS[used["sampler"]].calls,
-    )
+    sampling = run.sampling
+    calls = SAMPLERS[sampling.sampler].calls
+    return run.checkpoint, run.images, sampling.mixes, bool(sampling.classifier_scale), calls
 
 
 def affordable(run: Run) -> int:
     """How many of a run's steps fit into LIVE_SECONDS, as far as we know; a few, as long as we do not."""
     fitting = int(LIVE_SECONDS / PACE.get(kind(run), LIVE_SECONDS))
-    return min(run.used["steps"], max(LEAST_STEPS, fitting))
+    return min(run.settings["steps"], max(LEAST_STEPS, fitting))
 
 
 def finished(catalogue: Catalogue, settings: dict) -> tuple[Image.Image, dict]:
@@ -268,7 +239,7 @@ def finished(catalogue: Catalogue, settings: dict) -> tuple[Image.Image, dict]:
     run = prepare(catalogue, settings)
     *_, step = run.walk()
     shown = picture(step.x0, columns_for(run.images), height=320)
-    return shown, run.used | {"guidance_scale": run.used["weight"] + 1}
+    return shown, run.settings | {"guidance_scale": run.settings["weight"] + 1}
 
 
 def remarks(settings: dict) -> str:
@@ -279,22 +250,22 @@ def remarks(settings: dict) -> str:
     except UserError as error:
         return str(error)
     method = SAMPLERS.get(settings["sampler"])
-    ignored = ", the network ignores the class" if settings["scale"] else ", the class is ignored"
+    ignored = ", the network ignores the class" if settings["classifier_scale"] else ", the class is ignored"
     meaning = {-1: ignored, 0: ", the class without guidance"}.get(weight, "")
     said = [f"w = {weight:g}, called guidance_scale {weight + 1:g} in diffusers{meaning}."]
-    narrowed = low > -ALWAYS or high < ALWAYS
+    narrowed = is_narrowed(settings)
     if low > high:
         said.append("The guidance interval ends before it begins.")
-    elif narrowed and weight in (0, -1) and not settings["scale"]:
+    elif narrowed and weight in (0, -1) and not settings["classifier_scale"]:
         said.append("The guidance interval has no effect at this weight.")
     elif narrowed:
         said.append(f"Guided only where the log-SNR is between {low:g} and {high:g}.")
-    if settings["variance"] != DEFAULTS["variance"] and method and not (method.eta and method.solver == "step"):
+    if settings["variance"] != DEFAULTS["variance"] and method and "variance" not in method.uses:
         said.append("The reverse variance matters to DDPM and stochastic DPM-Solver++ only.")
     if method and method.calls == 2:
         said.append("This sampler asks the network twice a step.")
-    if method and method.solver == "ode":
+    if method and "ode_tolerance" in method.uses:
         said.append("It takes strides of its own, to the tolerance chosen below; the steps are where it is watched.")
-    if settings["sampler"] in ("ddpm", "euler-maruyama", "pc") and (settings["steps"] or 0) < 50:
+    if method and method.many_steps and (settings["steps"] or 0) < 50:
         said.append("With so few steps this sampler stays noisy: try 100 or more.")
     return " ".join(said)

@@ -6,11 +6,10 @@ import gradio as gr
 
 from ddpm_demo.diffusion.mixture import Mixture, forward_paths, reverse_paths, reverse_step
 from ddpm_demo.diffusion.schedule import Schedule
-from ddpm_demo.errors import UserError
-from ddpm_demo.generation.generate import whole
+from ddpm_demo.errors import UserError, check_whole
 from ddpm_demo.ui.catalogue import in_words
 from ddpm_demo.ui.components.charts import COLOURS, LEFT, RIGHT, WIDTH, Axis, lines, paths
-from ddpm_demo.ui.runs import as_int, as_number, seed_of
+from ddpm_demo.ui.runs import as_int, as_number, as_seed
 
 HINT = """A network that predicts a Gaussian can undo one step of noise only if the true reverse step *is* nearly Gaussian.
 Here the data are a density on a line, so the truth is known. Make $\\beta$ small, then large, and drag $z_t$ (in the left
@@ -116,8 +115,8 @@ def one_step(power, z) -> str:
 def three_ways(steps, seed) -> str:
     """Paths of the forward SDE, the reverse SDE and the probability-flow ODE of the mixture."""
     with in_words():
-        whole("steps", steps := as_int("steps", steps), 1, 1000)
-        seed = seed_of(seed)
+        check_whole("steps", steps := as_int("steps", steps), 1, 1000)
+        seed = as_seed(seed)
     schedule = Schedule.named("linear")
     ways = (
         ("Forward SDE", forward_paths(DATA, schedule, steps, PATHS, seed), "image → noise", 0),

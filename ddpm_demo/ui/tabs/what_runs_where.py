@@ -5,7 +5,7 @@ import torch
 
 from ddpm_demo.data.images import picture, tiled
 from ddpm_demo.models.codec import Codec
-from ddpm_demo.models.networks import parameter_count
+from ddpm_demo.models.networks import count_parameters
 from ddpm_demo.ui.catalogue import Catalogue
 from ddpm_demo.ui.components.pad import examples
 from ddpm_demo.ui.components.player import data_uri
@@ -31,14 +31,14 @@ def cards(catalogue: Catalogue, name: str) -> str:
     noise = torch.randn(x0.shape, generator=torch.Generator().manual_seed(0))
     channels, height, width = x0.shape[1:]
     numbers, fewer = image.numel(), image.numel() / x0[0].numel()
-    net = f"{parameter_count(model.denoiser.net) / 1e6:.2f} M parameters"
+    net = f"{count_parameters(model.denoiser.net) / 1e6:.2f} M parameters"
     if isinstance(codec, Codec):
         before = f"Every {codec.patch}×{codec.patch} pixels become channels: the same numbers on fewer places"
         after = "Unfolded again, which costs nothing"
         shown, back = image, image
         start, work = codec.decode(noise) / 3, "Pure noise in the same shape"
     else:
-        coder = f"{parameter_count(codec.vae) / 1e6:.2f} M parameters"
+        coder = f"{count_parameters(codec.vae) / 1e6:.2f} M parameters"
         before = (
             f"The <b>encoder</b> ({coder} with the decoder) leaves one number in {fewer:.0f}; it ran while training"
         )

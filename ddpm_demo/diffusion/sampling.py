@@ -1,0 +1,127 @@
+"""How to sample, as one value. Controls, links, the API, the evaluation's flags and keys derive from its fields."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields
+
+from ddpm_demo.diffusion.samplers import SAMPLERS, VARIANCES
+from ddpm_demo.diffusion.schedule import SCHEDULES
+from ddpm_demo.errors import UserError, check_between, check_one_of, check_whole
+
+MAX_WEIGHT = 100.0
+ALWAYS = (-20.0, 20.0)  # an interval that holds every log-SNR at which a walk stops
+LAST_SEED = 2**32 - 1
+
+
+def explain(default, meaning: str, **limits):
+    """A field of ``Sampling`` with its default, its meaning, and either ``names`` or ``lowest`` and ``highest``."""
+    return field(default=default, metadata={"meaning": meaning} | limits)
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """The settings of a run. UserError for a value that is not allowed, whatever the model."""
+
+    sampler: str = explain("dpm++2m", "how each step is taken", names=SAMPLERS)
+    schedule: str = explain("cosine", "noise schedule: at which log-SNRs the steps are", names=SCHEDULES)
+    steps: int = explain(20, "number of steps", lowest=1, highest=1000)
+    weight: float = explain(
+        0.0, "guidance weight w (0: conditional, -1: unconditional)", lowest=-MAX_WEIGHT, highest=MAX_WEIGHT
+    )
+    interval: tuple[float, float] = explain(ALWAYS, "guide at these log-SNRs only, from the lowest to the highest")
+    variance: str = explain("posterior", "reverse variance of the stochastic samplers", names=VARIANCES)
+    classifier_scale: float = explain(
+        0.0, "scale s of classifier guidance (0: none)", lowest=-MAX_WEIGHT, highest=MAX_WEIGHT
+    )
+    corrector_snr: float = explain(0.16, "signal-to-noise ratio of the corrector of pc", lowest=0.0, highest=1.0)
+    ode_tolerance: float = explain(1e-3, "error of a stride of ode", lowest=1e-6, highest=0.1)
+    seed: int | Sequence[int] = explain(0, "seed of the noise of the first image, or one seed for each image")
+
+    def __post_init__(self):
+        for one in fields(self):
+            value, limits = getattr(self, one.name), one.metadata
+            if "names" in limits:
+                check_one_of(one.name, value, limits["names"])
+            elif one.type is int:
+                check_whole(one.name, value, limits["lowest"], limits["highest"])
+            elif "lowest" in limits:
+                check_between(one.name, value, limits["lowest"], limits["highest"])
+        for seed in self.seed if isinstance(self.seed, Sequence) and not isinstance(self.seed, str) else [self.seed]:
+            check_whole("seed", seed, 0, LAST_SEED)
+        low_high = self.interval
+        if not isinstance(low_high, Sequence) or len(low_high) != 2 or not low_high[0] <= low_high[1]:
+            raise UserError(f"interval is {low_high!r}; it must be (lowest, highest) log-SNR")
+        object.__setattr__(self, "interval", tuple(low_high))
+
+    @property
+    def mixes(self) -> bool:
+        """Whether a guided step needs both estimates, with the label and without it: twice the network's work."""
+        return self.weight not in (0, -1)
+
+    @property
+    def guided(self) -> bool:
+        """Whether a step has a direction of guidance, of either kind."""
+        return self.mixes or self.classifier_scale != 0
+
+    @property
+    def always_guided(self) -> bool:
+        """Whether the guidance interval leaves out no log-SNR."""
+        return self.interval[0] <= ALWAYS[0] and self.interval[1] >= ALWAYS[1]
+
+    @property
+    def evaluations(self) -> int:
+        """Network evaluations for each image, at most; of ``ode``, which chooses its own strides, at least."""
+        calls = 1 + (self.steps - 1) * SAMPLERS[self.sampler].calls
+        return calls * (1 + self.mixes)
+
+    def check(self, model, labels: Sequence[int] | None, count: int | None) -> int:
+        """How many images ``labels``, or ``count``, ask a model for. UserError where the settings do not fit the model.
+
+        Nothing is computed: only the names of the model's classes and whether it has a classifier are looked at.
+        """
+        if self.classifier_scale and model.noisy_classifier is None:
+            raise UserError(
+                f"classifier_scale is {self.classifier_scale}, but this checkpoint has no noise-aware classifier: train "
+                "one with  python train.py --classifier --noise-aware --dataset NAME --output-dir FOLDER"
+            )
+        if labels is None:
+            number = 1 if count is None else count
+            check_whole("count", number, 1, 2**20)
+            if self.weight or self.classifier_scale:
+                raise UserError(
+                    f"weight is {self.weight}, classifier_scale {self.classifier_scale}, but guidance needs labels: pass "
+                    "labels, or 0 for both"
+                )
+        else:
+            number = len(labels)
+            self.check_labels(model, labels, count)
+        self.seeds(number)
+        return number
+
+    def check_labels(self, model, labels: Sequence[int], count: int | None) -> None:
+        """UserError where a model cannot draw these labels."""
+        if not model.label_names and self.weight:
+            raise UserError(
+                f"weight is {self.weight}, but this model was trained without classes: only classifier_scale can guide it"
+            )
+        if not model.label_names and not self.classifier_scale:
+            raise UserError("labels were given, but this model was trained without classes: pass count instead")
+        if count is not None and count != len(labels):
+            raise UserError(f"count is {count}, but there are {len(labels)} labels: pass one of the two")
+        if not len(labels):
+            raise UserError("labels is empty; it must hold at least one class number")
+        for label in labels:
+            check_whole("label", label, 0, len(model.class_names) - 1)
+
+    def seeds(self, count: int) -> list[int]:
+        """The seed of each of ``count`` images. UserError where there are others than one, or one for each."""
+        if not isinstance(self.seed, Sequence):
+            return [self.seed + k for k in range(count)]
+        if len(self.seed) != count:
+            raise UserError(
+                f"seed holds {len(self.seed)} numbers for {count} images; it must be one number, or one an image"
+            )
+        return list(self.seed)
+
+    def as_dict(self) -> dict:
+        """The settings as JSON holds them."""
+        return asdict(self) | {"interval": list(self.interval)}

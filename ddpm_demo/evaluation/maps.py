@@ -19,7 +19,7 @@ APP = {
     "scale": 0.0,
 }
 FEWEST = 2 * FEATURES  # samples that a covariance of the features can be estimated from
-WALKED = [name for name, row in SAMPLERS.items() if row.solver != "ode"]  # which takes steps of its own
+WALKED = [name for name, row in SAMPLERS.items() if "ode_tolerance" not in row.uses]  # which takes steps of its own
 # The slices of --map, cheapest first. The many steps of the last two are measured on the fewest samples.
 MAP = {
     "schedule by steps": {"weight": [0.0], "schedule": list(SCHEDULES), "steps": [3, 5, 10, 20, 50]},

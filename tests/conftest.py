@@ -23,6 +23,7 @@ from PIL import Image, ImageDraw
 from ddpm_demo import load
 from ddpm_demo.diffusion.denoiser import Denoiser
 from ddpm_demo.diffusion.schedule import Schedule
+from ddpm_demo.models.adapters import adapt
 from ddpm_demo.models.checkpoint import Model
 from ddpm_demo.models.codec import Codec
 from ddpm_demo.models.networks import unet
@@ -49,7 +50,10 @@ def tiny_model(classes: int = 3, size: int = 16, channels: int = 1, patch: int =
     codec = Codec(patch)
     net = unet(codec.shape(channels, size), (8, 16), classes, layers=1, **options).eval().requires_grad_(False)
     names = tuple("abcdefghij"[:classes])
-    return Model(Denoiser(net, Schedule.named("cosine"), "v_prediction", classes), codec, names, channels, size, "tiny")
+    condition = options.get("condition", "add")
+    return Model(
+        Denoiser(adapt(net, condition), Schedule.named("cosine"), "v_prediction"), codec, names, channels, size, "tiny"
+    )
 
 
 @pytest.fixture

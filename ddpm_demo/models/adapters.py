@@ -9,6 +9,8 @@ import copy
 import torch
 from torch import Tensor, nn
 
+from ddpm_demo.errors import check_one_of
+
 TOKENS = 4  # of a class, for cross-attention: with a single one, every place would attend to the same
 
 
@@ -91,5 +93,6 @@ def count_classes(net: nn.Module) -> int:
 
 
 def adapt(net: nn.Module, condition: str = "add") -> ClassAdded:
-    """The adapter of a diffusers network that is conditioned in a certain way, one of ``CONDITIONS``."""
+    """The adapter of a diffusers network that is conditioned in a certain way. UserError unless that is one of ``CONDITIONS``."""
+    check_one_of("condition", condition, CONDITIONS)
     return ADAPTERS[condition](net, count_classes(net))

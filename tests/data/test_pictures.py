@@ -5,7 +5,8 @@ from conftest import tiny_model
 from PIL import Image
 
 from ddpm_demo import sample
-from ddpm_demo.data.images import diverging, fitted, picture, save_animation, side_by_side, strip, unstrip
+from ddpm_demo.data.images import diverging, fitted, picture, save_animation, strip, unstrip
+from ddpm_demo.generation.animation import side_by_side
 
 
 def test_pixels_are_kept_and_enlarged_whole():

@@ -11,11 +11,11 @@ class Oracle:
     def __init__(self, prediction, schedule, x0, eps):
         self.prediction, self.schedule, self.x0, self.eps = prediction, schedule, x0, eps
 
-    def __call__(self, x, timestep, label=None, return_dict=False):
+    def __call__(self, x, timestep, label=None, image=None):
         log_snr = self.schedule.log_snr(timestep)
         alpha, sigma = (c.reshape(-1, 1, 1, 1) for c in alpha_sigma(log_snr))
         a, b = target_weights(self.prediction, alpha, sigma)
-        return ((a * self.x0 + b * self.eps),)
+        return a * self.x0 + b * self.eps
 
 
 @pytest.mark.parametrize("prediction", PREDICTIONS)
@@ -38,8 +38,8 @@ def test_min_snr_weighs_the_error_of_the_clean_estimate(prediction):
     x0, eps, wrong = torch.randn(3, 5, 1, 4, 4, dtype=torch.float64)
     log_snr = schedule.log_snr(torch.tensor([20, 200, 400, 600, 900]))
 
-    def net(x, timestep, return_dict):
-        return (wrong,)
+    def net(x, timestep, label, image):
+        return wrong
 
     denoiser = Denoiser(net, schedule, prediction)
     alpha, sigma = (c.reshape(-1, 1, 1, 1) for c in alpha_sigma(log_snr))
@@ -52,7 +52,7 @@ def test_simple_is_the_error_of_epsilon():
     """L_simple (Ho et al. 2020, eq. 14)."""
     schedule = Schedule.named("linear")
     x0, eps, output = torch.randn(3, 5, 1, 4, 4)
-    denoiser = Denoiser(lambda x, t, return_dict: (output,), schedule, "epsilon")
+    denoiser = Denoiser(lambda x, t, label, image: output, schedule, "epsilon")
     log_snr = schedule.log_snr(torch.arange(5) * 200)
     torch.testing.assert_close(loss(denoiser, x0, log_snr, eps), (output - eps).square().mean((1, 2, 3)))
 
@@ -60,6 +60,6 @@ def test_simple_is_the_error_of_epsilon():
 def test_wrong_names():
     with pytest.raises(ValueError, match="prediction is 'noise'; it must be one of epsilon, v_prediction, sample"):
         Denoiser(None, Schedule.named("cosine"), "noise")
-    denoiser = Denoiser(lambda x, t, return_dict: (x,), Schedule.named("cosine"))
+    denoiser = Denoiser(lambda x, t, label, image: x, Schedule.named("cosine"))
     with pytest.raises(ValueError, match="weighting is 'snr'; it must be one of simple, min-snr"):
         loss(denoiser, torch.zeros(1, 1, 2, 2), torch.zeros(1), torch.zeros(1, 1, 2, 2), weighting="snr")

@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from ddpm_demo.diffusion.forward_process import agreement, chain, correlation, noised
+from ddpm_demo.diffusion.denoiser import add_noise
+from ddpm_demo.diffusion.forward_process import agreement, chain, correlation
 from ddpm_demo.diffusion.schedule import SCHEDULES, Schedule
 
 
@@ -11,7 +12,7 @@ def test_the_chain_and_the_closed_form_have_the_same_mean_and_variance(name, t):
     schedule, generator = Schedule.named(name), torch.Generator().manual_seed(0)
     x0 = torch.full((20000,), 0.7, dtype=torch.float64)
     walked = chain(x0, schedule, t, generator)
-    jumped = noised(x0, schedule, t, torch.randn(20000, generator=generator, dtype=torch.float64))
+    jumped = add_noise(x0, schedule.log_snr(t), torch.randn(20000, generator=generator, dtype=torch.float64))
     for x in (walked, jumped):
         assert abs(x.mean() - 0.7 * schedule.alpha_bars[t] ** 0.5) < 0.03
         assert abs(x.var() - (1 - schedule.alpha_bars[t])) < 0.03
@@ -30,6 +31,6 @@ def test_correlation_falls_from_one_to_nothing():
     values = [correlation(log_snr, 0.4) for log_snr in (20.0, 3.0, 0.0, -3.0, -20.0)]
     assert values == sorted(values, reverse=True) and values[0] > 0.999 and values[-1] < 0.001
     x0 = torch.randn(100000, dtype=torch.float64) * 0.4**0.5
-    x = noised(x0, Schedule.named("linear"), 250, torch.randn(100000, dtype=torch.float64))
+    x = add_noise(x0, Schedule.named("linear").log_snr(250), torch.randn(100000, dtype=torch.float64))
     measured = torch.corrcoef(torch.stack([x0, x]))[0, 1].item()
     assert abs(measured - correlation(Schedule.named("linear").log_snr(250).item(), 0.4)) < 0.01

@@ -4,7 +4,7 @@ import torch
 from ddpm_demo.diffusion.denoiser import alpha_sigma
 from ddpm_demo.diffusion.guidance import ByClassifier, ClassifierFree
 from ddpm_demo.diffusion.mixture import Mixture
-from ddpm_demo.diffusion.samplers import sample
+from ddpm_demo.diffusion.reverse_process import walk
 from ddpm_demo.diffusion.schedule import Schedule
 
 
@@ -24,27 +24,28 @@ X, LABEL = torch.randn(2, 1, 4, 4), torch.tensor([1, 2])
 def test_the_formula_and_its_direction():
     guided = ClassifierFree(Counting(), weight=2.0, null_label=10)
     conditional = torch.ones_like(X) * LABEL.reshape(-1, 1, 1, 1)
-    torch.testing.assert_close(guided(X, 0.0, LABEL), 3 * conditional - 2 * 10)
-    torch.testing.assert_close(guided.direction, conditional - 10)
+    x0, direction = guided(X, 0.0, LABEL)
+    torch.testing.assert_close(x0, 3 * conditional - 2 * 10)
+    torch.testing.assert_close(direction, conditional - 10)
 
 
 @pytest.mark.parametrize("weight, factor", [(0.0, 1), (-1.0, 1), (1.0, 2), (-0.5, 2)])
 def test_the_other_half_is_computed_only_where_it_counts(weight, factor):
     denoise = Counting()
     guided = ClassifierFree(denoise, weight, null_label=10)
-    list(sample(guided, X, Schedule.named("cosine").grid(7), LABEL))
+    list(walk(guided, X, Schedule.named("cosine").grid(7), LABEL))
     assert (denoise.calls, denoise.images) == (7, 7 * len(X) * factor)
 
 
 def test_weight_0_is_conditional_and_minus_1_unconditional():
-    assert torch.equal(ClassifierFree(Counting(), 0.0, 10)(X, 0.0, LABEL), Counting()(X, 0.0, LABEL))
-    assert (ClassifierFree(Counting(), -1.0, 10)(X, 0.0, LABEL) == 10).all()
+    assert torch.equal(ClassifierFree(Counting(), 0.0, 10)(X, 0.0, LABEL).x0, Counting()(X, 0.0, LABEL))
+    assert (ClassifierFree(Counting(), -1.0, 10)(X, 0.0, LABEL).x0 == 10).all()
 
 
 def test_outside_the_interval_nothing_is_guided():
     denoise = Counting()
     guided = ClassifierFree(denoise, 3.0, 10, interval=(-2.0, 2.0))
-    steps = list(sample(guided, X, torch.tensor([-5.0, -1.0, 1.0, 5.0]), LABEL))
+    steps = list(walk(guided, X, torch.tensor([-5.0, -1.0, 1.0, 5.0]), LABEL))
     assert [step.guidance is not None for step in steps] == [False, True, True, False]
     assert denoise.images == len(X) * (1 + 2 + 2 + 1)
 
@@ -68,14 +69,16 @@ def test_an_exact_classifier_makes_an_unconditional_denoiser_conditional(log_snr
         alone = Mixture((1.0,), (MIXTURE.centres[part],), (MIXTURE.widths[part],))
         guided = ByClassifier(MIXTURE.denoise, part_of_the_mixture, 1.0)
         label = torch.full((len(x),), part)
-        torch.testing.assert_close(guided(x, log_snr, label), alone.denoise(x, log_snr))
+        x0, direction = guided(x, log_snr, label)
+        torch.testing.assert_close(x0, alone.denoise(x, log_snr))
         alpha, sigma = (c.item() for c in alpha_sigma(log_snr))
-        gradient = guided.direction * alpha / sigma**2
-        moved = (x - alpha * guided(x, log_snr, label)) / sigma - (x - alpha * MIXTURE.denoise(x, log_snr)) / sigma
+        gradient = direction * alpha / sigma**2
+        moved = (x - alpha * x0) / sigma - (x - alpha * MIXTURE.denoise(x, log_snr)) / sigma
         torch.testing.assert_close(moved, -sigma * gradient)
 
 
 def test_a_classifier_guides_only_where_it_is_asked():
     x, label = torch.zeros(2, 1, 1, 1, dtype=torch.float64), torch.tensor([0, 2])
     for guided in (ByClassifier(MIXTURE.denoise, None, 0.0), ByClassifier(MIXTURE.denoise, None, 2.0, (-3.0, 3.0))):
-        assert torch.equal(guided(x, 5.0, label), MIXTURE.denoise(x, 5.0)) and guided.direction is None
+        x0, direction = guided(x, 5.0, label)
+        assert torch.equal(x0, MIXTURE.denoise(x, 5.0)) and direction is None

@@ -8,6 +8,7 @@ import torch
 from ddpm_demo.diffusion import likelihood
 from ddpm_demo.diffusion.mixture import Mixture
 from ddpm_demo.diffusion.schedule import Schedule
+from ddpm_demo.evaluation import bits_per_dim
 
 WORLDS = {
     "gaussian": Mixture((1.0,), (0.1,), (0.15,)),
@@ -91,7 +92,7 @@ def test_measured_on_a_model_of_any_prediction(model, prediction):
 
     model = replace(model, denoiser=replace(model.denoiser, prediction=prediction))
     images = torch.rand(6, model.channels, model.image_size, model.image_size) * 2 - 1
-    evaluations, reports = zip(*likelihood.measure(model, images, draws=4, ode_images=2, tolerance=0.05, seed=0))
+    evaluations, reports = zip(*bits_per_dim.measure(model, images, draws=4, ode_images=2, tolerance=0.05, seed=0))
     report = reports[-1]
     assert sum(evaluations) > 2 * 5 * 6 and report["images"] == 6 and report["ode"]["images"] == 2
     for name in ("posterior", "beta", "continuous"):

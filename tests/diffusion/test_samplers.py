@@ -8,16 +8,18 @@ from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler,
 
 from ddpm_demo.diffusion.denoiser import Denoiser, alpha_sigma
 from ddpm_demo.diffusion.mixture import Mixture
-from ddpm_demo.diffusion.samplers import SAMPLERS, sample
+from ddpm_demo.diffusion.reverse_process import walk
+from ddpm_demo.diffusion.samplers import SAMPLERS
+from ddpm_demo.diffusion.sampling import Sampling
 from ddpm_demo.diffusion.schedule import SCHEDULES, Schedule
 
 STEPS = 20
 X = torch.randn(3, 1, 4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 
 
-def network(x, timestep, label=None, return_dict=False):
+def network(x, timestep, label=None, image=None):
     """Any smooth function of x and the timestep."""
-    return (torch.tanh(x + 0.3 * torch.sin(timestep.double() / 100)) * 0.7,)
+    return torch.tanh(x + 0.3 * torch.sin(timestep.double() / 100)) * 0.7
 
 
 def drawn(seed=1, dtype=torch.float64):
@@ -25,9 +27,10 @@ def drawn(seed=1, dtype=torch.float64):
     return lambda: torch.randn(X.shape, generator=generator, dtype=dtype)
 
 
-def states(sampler, name, prediction, **options):
+def states(sampler, name, prediction, noise=None, **settings):
     schedule = Schedule.named(name)
-    steps = list(sample(Denoiser(network, schedule, prediction), X, schedule.grid(STEPS), sampler=sampler, **options))
+    denoiser, sampling = Denoiser(network, schedule, prediction), Sampling(sampler=sampler, **settings)
+    steps = list(walk(denoiser, X, schedule.grid(STEPS), sampling=sampling, noise=noise))
     return [step.x for step in steps] + [steps[-1].x0]
 
 
@@ -52,7 +55,7 @@ def test_ddpm_and_ddim_are_those_of_diffusers(sampler, name, prediction):
     x, generator, theirs = X, torch.Generator().manual_seed(1), [X]
     for t in scheduler.timesteps:
         options = {} if sampler == "ddim" else {"generator": generator}
-        x = scheduler.step(network(x, t)[0], int(t), x, **options).prev_sample
+        x = scheduler.step(network(x, t), int(t), x, **options).prev_sample
         theirs.append(x)
     variance = "beta" if "beta" in sampler else "posterior"
     ours = states(sampler.partition("-")[0], name, prediction, noise=drawn(), variance=variance)
@@ -89,13 +92,14 @@ MIXTURE = Mixture((0.3, 0.5, 0.2), (-0.8, 0.1, 0.7), (0.1, 0.1, 0.1))
 mixture = MIXTURE.denoise
 
 
-def walk(sampler, steps, name="cosine", count=8000, **options):
+def ends(sampler, steps, name="cosine", count=8000):
     generator = torch.Generator().manual_seed(2)
 
     def noise():
         return torch.randn(count, 1, 1, 1, dtype=torch.float64, generator=generator)
 
-    *_, last = sample(mixture, noise(), Schedule.named(name).grid(steps), sampler=sampler, noise=noise, **options)
+    grid, sampling = Schedule.named(name).grid(steps), Sampling(sampler=sampler)
+    *_, last = walk(mixture, noise(), grid, sampling=sampling, noise=noise)
     return last.x0.flatten()
 
 
@@ -105,7 +109,7 @@ def walk(sampler, steps, name="cosine", count=8000, **options):
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_every_sampler_draws_the_mixture(sampler, name):
     """Kolmogorov-Smirnov: the largest gap between the samples' distribution and the true one."""
-    drawn = walk(sampler, 400, name).sort().values
+    drawn = ends(sampler, 400, name).sort().values
     shares, centres, widths = MIXTURE.parts()
     true = (shares * torch.special.ndtr((drawn[:, None] - centres) / widths)).sum(1)
     gap = (true - (torch.arange(len(drawn)) + 0.5) / len(drawn)).abs().max().item()
@@ -115,14 +119,14 @@ def test_every_sampler_draws_the_mixture(sampler, name):
 @pytest.mark.parametrize("sampler", ["ddim", "dpm++2m", "heun", "ode"])
 def test_two_schedules_reach_the_same_end_of_the_ode(sampler):
     """The probability-flow ODE depends on the noise alone: the schedule only chooses where to stop on the way."""
-    cosine, sigmoid = walk(sampler, 1000, "cosine", 2000), walk(sampler, 1000, "sigmoid", 2000)
+    cosine, sigmoid = ends(sampler, 1000, "cosine", 2000), ends(sampler, 1000, "sigmoid", 2000)
     assert (cosine - sigmoid).abs().mean() < 0.01
 
 
 def test_more_than_first_order():
-    exact = walk("heun", 1000, count=2000)
+    exact = ends("heun", 1000, count=2000)
     error = {
-        (sampler, steps): (walk(sampler, steps, count=2000) - exact).abs().mean().item()
+        (sampler, steps): (ends(sampler, steps, count=2000) - exact).abs().mean().item()
         for sampler in ("ddim", "dpm++2m", "heun")
         for steps in (25, 100)
     }
@@ -152,14 +156,15 @@ def test_heun_agrees_with_diffusers_as_the_stride_shrinks():
     GRIDS = {steps: torch.linspace(-2, 6, steps, dtype=torch.float64) for steps in (20, 40, 80)}
     gaps = []
     for steps, grid in GRIDS.items():
-        *_, last = sample(mixture, X, grid, sampler="heun")
+        *_, last = walk(mixture, X, grid, sampling=Sampling(sampler="heun"))
         gaps.append((last.x0 - theirs(steps)).abs().max().item())
     assert gaps[1] < gaps[0] / 3 and gaps[2] < gaps[1] / 3
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_what_a_step_says(sampler):
-    steps = list(sample(mixture, X, Schedule.named("cosine").grid(5), sampler=sampler, clip=True, noise=drawn()))
+    grid, sampling = Schedule.named("cosine").grid(5), Sampling(sampler=sampler)
+    steps = list(walk(mixture, X, grid, sampling=sampling, clip=True, noise=drawn()))
     assert [step.index for step in steps] == [0, 1, 2, 3, 4] and {step.total for step in steps} == {5}
     calls = [step.nfe for step in steps]
     if sampler == "ode":  # as many as the tolerance takes
@@ -174,6 +179,6 @@ def test_what_a_step_says(sampler):
 
 def test_a_wrong_name_is_named():
     with pytest.raises(ValueError, match="sampler is 'euler'; it must be one of ddpm, ddim, "):
-        next(sample(mixture, X, torch.zeros(1), sampler="euler"))
+        Sampling(sampler="euler")
     with pytest.raises(ValueError, match="variance is 'big'; it must be one of posterior, beta"):
-        next(sample(mixture, X, torch.zeros(1), variance="big"))
+        Sampling(variance="big")

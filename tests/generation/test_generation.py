@@ -1,10 +1,12 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from conftest import SHIPPED, tiny_model
 from PIL import Image
 
 import ddpm_demo
-from ddpm_demo import UserError, generate, sample
+from ddpm_demo import Completion, Enlargement, NoisedImage, PureNoise, UserError, generate, sample
 from ddpm_demo.data.images import unstrip
 from ddpm_demo.diffusion.denoiser import alpha_sigma
 from ddpm_demo.models.classifier import load_classifier
@@ -109,11 +111,11 @@ def test_beginning_from_an_image():
     with Image.open(SHIPPED / "examples.png") as row:
         seven = unstrip(row, 1, 28)[7]
     distance = [
-        (generate(model, [7], image=seven, start=start, steps=8)[0] - seven).square().mean().item()
+        (generate(model, [7], begin=NoisedImage(seven, start), steps=8)[0] - seven).square().mean().item()
         for start in (50.0, 400.0, 999.0)
     ]
     assert distance[0] < 0.02 and distance[0] < distance[1] < distance[2]
-    first = next(sample(model, [7], image=seven, start=400.0, steps=8))
+    first = next(sample(model, [7], begin=NoisedImage(seven, 400.0), steps=8))
     assert first.timestep == pytest.approx(400, abs=0.01)
 
 
@@ -124,7 +126,7 @@ def test_completion_keeps_what_is_known(sampler):
         digit = unstrip(row, 1, 28)[3]
     keep = torch.zeros(28, 28, dtype=torch.bool)
     keep[:, :14] = True
-    steps = list(sample(model, [3, 3], image=digit, keep=keep, weight=1.0, steps=10, sampler=sampler))
+    steps = list(sample(model, [3, 3], begin=Completion(digit, keep), weight=1.0, steps=10, sampler=sampler))
     for image in steps[-1].x0:
         assert torch.equal(image[:, keep], digit[:, keep])
     assert not torch.allclose(steps[-1].x0[0], steps[-1].x0[1], atol=0.1)
@@ -136,18 +138,36 @@ def test_completion_keeps_what_is_known(sampler):
 
 
 @pytest.mark.parametrize(
-    "settings, message",
+    "begin, message",
     [
-        ({"start": 5.0}, "start and keep need an image"),
-        ({"image": torch.zeros(1, 28, 28)}, "image has shape \\(1, 28, 28\\); it must be finite numbers of shape"),
-        ({"image": torch.full((1, 16, 16), torch.nan)}, "finite numbers"),
-        ({"image": torch.zeros(1, 16, 16), "start": 1000}, "start is 1000; it must be a timestep"),
-        ({"image": torch.zeros(1, 16, 16), "keep": torch.ones(16, 16)}, "keep is torch.float32"),
+        (
+            NoisedImage(torch.zeros(1, 28, 28), 5.0),
+            "image has shape \\(1, 28, 28\\); it must be finite numbers of shape",
+        ),
+        (NoisedImage(torch.full((1, 16, 16), torch.nan), 5.0), "finite numbers"),
+        (NoisedImage(torch.zeros(1, 16, 16), 1000), "start is 1000; it must be a timestep"),
+        (Completion(torch.zeros(1, 16, 16), torch.ones(16, 16)), "keep is torch.float32"),
+        (Enlargement(torch.zeros(1, 16, 16)), "this model cannot enlarge: its network takes no image"),
     ],
 )
-def test_a_wrong_image_is_a_sentence(model, settings, message):
+def test_a_wrong_image_is_a_sentence(model, begin, message):
     with pytest.raises(UserError, match=message):
-        generate(model, [0], steps=3, **settings)
+        generate(model, [0], steps=3, begin=begin)
+
+
+def test_a_misspelt_setting_is_an_error(model):
+    with pytest.raises(
+        TypeError, match="there is no setting wieght; the settings are sampler, schedule, steps, weight"
+    ):
+        sample(model, [0], wieght=1.0)
+
+
+def test_nothing_is_computed_before_the_first_step_is_asked_for(model):
+    """Neither the network nor the autoencoder runs, and no noise is drawn: the settings are only checked."""
+    broken = replace(model, denoiser=replace(model.denoiser, net=None), codec=None)
+    sample(broken, [0], weight=1.0, begin=PureNoise())
+    with pytest.raises(UserError, match="label is 9"):
+        sample(broken, [9])
 
 
 @pytest.mark.parametrize("name", ["cifar10", "cifar10-latent"])

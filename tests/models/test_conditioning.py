@@ -7,23 +7,24 @@ import torch
 from accelerate import Accelerator
 from test_training import SETTINGS
 
-from ddpm_demo import generate
+from ddpm_demo import Completion, generate
 from ddpm_demo.data import datasets as data
 from ddpm_demo.diffusion.denoiser import Denoiser
 from ddpm_demo.diffusion.schedule import Schedule
 from ddpm_demo.errors import UserError
 from ddpm_demo.evaluation import restoration
+from ddpm_demo.models.adapters import adapt, class_tokens
 from ddpm_demo.models.codec import Codec
-from ddpm_demo.models.networks import class_tokens, unet
+from ddpm_demo.models.networks import unet
 from ddpm_demo.models.partial_image import (
-    Beside,
-    beside,
-    boxes,
-    enlarged,
-    random_tasks,
-    shrunk,
-    to_complete,
-    to_enlarge,
+    WithImage,
+    draw_boxes,
+    draw_tasks,
+    encode_partial,
+    enlarge,
+    hide_pixels,
+    remove_detail,
+    shrink,
 )
 from ddpm_demo.training import loop as training
 
@@ -89,11 +90,11 @@ def test_without_an_image_beside_a_known_part_is_kept_by_replacement(learned, sh
 def test_one_image_for_each_or_one_for_all(learned):
     model, image = learned("image"), torch.full((1, SIZE, SIZE), -0.7)
     keep = restoration.hole(SIZE)
-    alone = generate(model, count=2, steps=4, image=image, keep=keep)
-    each = generate(model, count=2, steps=4, image=image.expand(2, 1, SIZE, SIZE), keep=keep)
+    alone = generate(model, count=2, steps=4, begin=Completion(image, keep))
+    each = generate(model, count=2, steps=4, begin=Completion(image.expand(2, 1, SIZE, SIZE), keep))
     torch.testing.assert_close(alone, each)
     with pytest.raises(UserError, match="image has shape"):
-        generate(model, count=3, steps=4, image=image.expand(2, 1, SIZE, SIZE), keep=keep)
+        generate(model, count=3, steps=4, begin=Completion(image.expand(2, 1, SIZE, SIZE), keep))
 
 
 def test_tokens_of_a_class_are_its_own():
@@ -103,7 +104,7 @@ def test_tokens_of_a_class_are_its_own():
 
 
 def test_boxes_are_boxes():
-    keep = boxes(200, 32, torch.device("cpu"))
+    keep = draw_boxes(200, 32, torch.device("cpu"))
     missing = (~keep).float().mean((1, 2, 3))
     assert keep.shape == (200, 1, 32, 32) and missing.min() > 0.04 and missing.max() < 0.64
     rows, columns = ((~keep).any(axis) for axis in (3, 2))
@@ -112,34 +113,34 @@ def test_boxes_are_boxes():
 
 def test_tasks_hide_what_they_should():
     images = torch.rand(300, 3, 16, 16) + 0.1
-    shown, known = random_tasks(images)
+    shown, known = draw_tasks(images)
     full = known.flatten(1).mean(1)
     nothing = shown.flatten(1).abs().sum(1) == 0
     holes = full > 0
     assert 0.3 < holes.float().mean() < 0.5 and 0.12 < nothing.float().mean() < 0.28
     assert (shown[holes] == images[holes] * known[holes]).all()
     small = ~holes & ~nothing
-    torch.testing.assert_close(shown[small], to_enlarge(images[small])[0])
-    torch.testing.assert_close(shrunk(images), images.unfold(2, 4, 4).unfold(3, 4, 4).mean((4, 5)))
+    torch.testing.assert_close(shown[small], remove_detail(images[small])[0])
+    torch.testing.assert_close(shrink(images), images.unfold(2, 4, 4).unfold(3, 4, 4).mean((4, 5)))
     flat = torch.full((1, 3, 4, 4), 0.3)
-    torch.testing.assert_close(enlarged(flat, 16), torch.full((1, 3, 16, 16), 0.3))
+    torch.testing.assert_close(enlarge(flat, 16), torch.full((1, 3, 16, 16), 0.3))
 
 
 def test_what_goes_beside_x_and_through_guidance():
     keep = torch.zeros(16, 16, dtype=torch.bool)
     keep[:8] = True
     image = torch.full((2, 1, 16, 16), 0.5)
-    given = beside(Codec(2), *to_complete(image, keep))
+    given = encode_partial(Codec(2), *hide_pixels(image, keep))
     assert given.shape == (2, 5, 8, 8)
     assert (given[:, :, :4] == torch.tensor([0.5, 0.5, 0.5, 0.5, 1.0]).reshape(5, 1, 1)).all() and (
         given[:, :, 4:] == 0
     ).all()
     net = unet((4, 8, 8), (8, 16), 3, layers=1, condition="image").eval()
-    denoiser = Denoiser(net, Schedule.named("cosine"), "v_prediction", 3, "image")
+    denoiser = Denoiser(adapt(net, "image"), Schedule.named("cosine"), "v_prediction")
     x, label = torch.randn(2, 4, 8, 8), torch.tensor([0, 1])
     with torch.no_grad():
-        once = Beside(denoiser, given)(x, 0.0, label)
-        twice = Beside(denoiser, given)(x.repeat(2, 1, 1, 1), 0.0, label.repeat(2))
+        once = WithImage(denoiser, given)(x, 0.0, label)
+        twice = WithImage(denoiser, given)(x.repeat(2, 1, 1, 1), 0.0, label.repeat(2))
         free = denoiser(x, 0.0, label)
         zeros = denoiser(x, 0.0, label, torch.zeros_like(given))
     torch.testing.assert_close(twice, once.repeat(2, 1, 1, 1))
@@ -149,4 +150,4 @@ def test_what_goes_beside_x_and_through_guidance():
 
 def test_an_unknown_way_is_said():
     with pytest.raises(ValueError, match="condition is 'glue'; it must be one of add, cross-attention, image"):
-        Denoiser(torch.nn.Identity(), Schedule.named("cosine"), condition="glue")
+        adapt(torch.nn.Identity(), "glue")

@@ -1,4 +1,4 @@
-"""The one central abstraction: a denoiser maps (x, log_snr, label) to its estimate of the clean image."""
+"""The denoiser, the central abstraction: it maps (x, log_snr, label) to its estimate of the clean image."""
 
 from dataclasses import dataclass
 
@@ -13,28 +13,28 @@ WEIGHTINGS = ("simple", "min-snr")
 
 
 def alpha_sigma(log_snr: Tensor | float) -> tuple[Tensor, Tensor]:
-    """(alpha, sigma) at a log-SNR, both float64 with its shape; alpha^2 + sigma^2 = 1."""
+    """Return (alpha, sigma) at a log-SNR, both float64 of its shape, with alpha^2 + sigma^2 = 1."""
     log_snr = torch.as_tensor(log_snr, dtype=torch.float64)
     return torch.sigmoid(log_snr).sqrt(), torch.sigmoid(-log_snr).sqrt()
 
 
 def add_noise(x0: Tensor, log_snr: Tensor | float, noise: Tensor) -> Tensor:
-    """x_t = alpha * x0 + sigma * noise (N, C, H, W) at a log-SNR (a number or (N,))."""
+    """Return x_t = alpha * x0 + sigma * noise, (N, C, H, W), at a log-SNR (a number or (N,))."""
     alpha, sigma = (per_image(c, x0) for c in alpha_sigma(log_snr))
     return alpha * x0 + sigma * noise
 
 
 def target_weights(prediction: str, alpha: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
-    """(a, b) of what the network learns to predict, a*x0 + b*eps (Salimans & Ho 2022, appendix D)."""
+    """Return (a, b) of the network's target a*x0 + b*eps (Salimans & Ho 2022, appendix D)."""
     zero, one = torch.zeros_like(alpha), torch.ones_like(alpha)
     return {"epsilon": (zero, one), "sample": (one, zero), "v_prediction": (-sigma, alpha)}[prediction]
 
 
 @dataclass(frozen=True)
 class Denoiser:
-    """A network, the schedule it was trained on, and what it predicts, as one function ``x0 = denoiser(x, log_snr)``.
+    """A network, its training schedule and its kind of prediction, as one function ``x0 = denoiser(x, log_snr)``.
 
-    ``net(x, timestep, label, image)`` returns a tensor like x, as the adapters of ``models.adapters`` do.
+    ``net(x, timestep, label, image)`` returns a tensor like x. The adapters of ``models.adapters`` have this form.
     """
 
     net: nn.Module
@@ -47,10 +47,10 @@ class Denoiser:
     def __call__(
         self, x: Tensor, log_snr: Tensor | float, label: Tensor | None = None, image: Tensor | None = None
     ) -> Tensor:
-        """Clean estimate (N, C, H, W) of x (N, C, H, W) at log_snr (a number or (N,)).
+        """Return the clean estimate (N, C, H, W) of x (N, C, H, W) at log_snr (a number or (N,)).
 
-        ``label`` (N,) int64; None, or the null label, asks for the unconditional estimate. ``image`` (N, C + 1, H, W) is
-        what stands beside x, for a network that takes an image; None says that nothing of it is known.
+        ``label`` is (N,) int64; None or the null label selects the unconditional estimate. ``image`` (N, C + 1, H, W)
+        is the image input of a network that has one; None means that no pixel of the image is known.
         """
         output = self.predict(x, log_snr, label, image)
         alpha, sigma = (per_image(c, x) for c in alpha_sigma(log_snr))
@@ -60,7 +60,7 @@ class Denoiser:
     def predict(
         self, x: Tensor, log_snr: Tensor | float, label: Tensor | None = None, image: Tensor | None = None
     ) -> Tensor:
-        """The network's raw output a*x0 + b*eps, (N, C, H, W): any log-SNR, asked for by its own timestep."""
+        """Return the network's output a*x0 + b*eps, (N, C, H, W), at the timestep of its own schedule for log_snr."""
         return self.net(x, self.schedule.timestep(log_snr).float().to(x.device), label, image)
 
 
@@ -73,10 +73,11 @@ def loss(
     weighting: str = "simple",
     image: Tensor | None = None,
 ) -> Tensor:
-    """Training loss per image (N,), for clean x0 (N, C, H, W), log_snr (N,), noise like x0, and what the denoiser takes.
+    """Compute the training loss per image (N,) for clean x0 (N, C, H, W), log_snr (N,) and noise like x0.
 
-    ``simple`` is the mean squared error of the network's own target (L_simple, Ho et al. 2020, eq. 14, when it
-    predicts epsilon); ``min-snr`` weighs the error of the clean estimate by min(SNR, 5) (Hang et al. 2023, eq. 8).
+    ``label`` and ``image`` are passed to the denoiser. ``simple`` is the mean squared error of the network's own target
+    (L_simple, Ho et al. 2020, eq. 14, if it predicts epsilon); ``min-snr`` multiplies the squared error of the clean
+    estimate by min(SNR, 5) (Hang et al. 2023, eq. 8). Raises ValueError for any other weighting.
     """
     alpha, sigma = (per_image(c, x0) for c in alpha_sigma(log_snr))
     a, b = target_weights(denoiser.prediction, alpha, sigma)
@@ -91,6 +92,6 @@ def loss(
 
 
 def per_image(value: Tensor, x: Tensor) -> Tensor:
-    """A number, or one number per image, in x's type and device and ready to multiply x."""
-    value = value.to(x.dtype).to(x.device)  # in this order: not every device knows float64
+    """Return a number, or one number per image, with x's dtype and device and in a shape that multiplies x."""
+    value = value.to(x.dtype).to(x.device)  # in this order, because some devices do not support float64
     return value.reshape(-1, *[1] * (x.ndim - 1)) if value.ndim else value

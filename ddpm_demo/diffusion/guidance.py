@@ -1,4 +1,4 @@
-"""Guidance: a denoiser goes in, a denoiser comes out, which returns its direction with the estimate."""
+"""Guidance as functions from denoiser to denoiser. A guided denoiser returns its estimate with the direction."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from ddpm_demo.diffusion.denoiser import alpha_sigma
 
 
 class Guided(NamedTuple):
-    """A clean estimate (N, C, H, W) and the direction in which it was guided, None where it was not."""
+    """A clean estimate (N, C, H, W) and the direction of its guidance, or None if it was not guided."""
 
     x0: Tensor
     direction: Tensor | None
@@ -23,7 +23,7 @@ Denoise = Callable[[Tensor, float, Tensor | None], Tensor | Guided]  # (x, log_s
 
 
 def split_estimate(estimate: Tensor | Guided) -> Guided:
-    """What any denoiser returns, as a clean estimate with its direction."""
+    """Return the result of any denoiser as a clean estimate with its direction."""
     return estimate if isinstance(estimate, Guided) else Guided(estimate, None)
 
 
@@ -31,9 +31,9 @@ def split_estimate(estimate: Tensor | Guided) -> Guided:
 class ClassifierFree:
     """Classifier-free guidance (Ho & Salimans 2022, eq. 6): ``(1 + w) * D(label) - w * D(null)``, in one batched call.
 
-    ``weight`` is the paper's w: 0 is the plain conditional denoiser, -1 the unconditional one; diffusers calls
-    1 + w ``guidance_scale``. Outside ``interval`` (lowest, highest log-SNR; Kynkaanniemi et al. 2024), and where
-    w = 0, nothing is guided and the unconditional half is not computed. The direction is D(label) - D(null).
+    ``weight`` is the paper's w: 0 is the conditional denoiser, -1 the unconditional one; diffusers calls 1 + w
+    ``guidance_scale``. If w = 0, or outside ``interval`` (lowest, highest log-SNR; Kynkaanniemi et al. 2024), there is
+    no guidance and the unconditional half is not computed. The direction is D(label) - D(null).
     """
 
     denoise: Callable[[Tensor, float, Tensor], Tensor]
@@ -42,7 +42,7 @@ class ClassifierFree:
     interval: tuple[float, float] = (-inf, inf)
 
     def __call__(self, x: Tensor, log_snr: float, label: Tensor) -> Guided:
-        """The guided clean estimate for x (N, C, H, W) and label (N,)."""
+        """Return the guided clean estimate for x (N, C, H, W) and label (N,)."""
         if self.weight == 0 or not self.interval[0] <= log_snr <= self.interval[1]:
             return Guided(self.denoise(x, log_snr, label), None)
         null = torch.full_like(label, self.null_label)
@@ -57,9 +57,8 @@ class ClassifierFree:
 class ByClassifier:
     """Classifier guidance (Dhariwal & Nichol 2021, algorithm 1): ``D + s * sigma^2 / alpha * grad log p(label | x)``.
 
-    That is eps - s * sigma * grad: where slides write eps - lambda * grad, lambda is s * sigma. ``classify`` maps
-    (x, log_snr) to logits (N, K); ``scale`` is s, 0 guides nothing. The denoiser inside may be conditional or not. The
-    direction is what s = 1 adds to D.
+    In terms of eps this is eps - s * sigma * grad. ``classify`` maps (x, log_snr) to logits (N, K). ``scale`` is s;
+    0 means no guidance. ``denoise`` may be conditional or unconditional. The direction is what s = 1 adds to D.
     """
 
     denoise: Denoise
@@ -68,7 +67,7 @@ class ByClassifier:
     interval: tuple[float, float] = (-inf, inf)
 
     def __call__(self, x: Tensor, log_snr: float, label: Tensor) -> Guided:
-        """The guided clean estimate for x (N, C, H, W) and label (N,)."""
+        """Return the guided clean estimate for x (N, C, H, W) and label (N,)."""
         x0 = split_estimate(self.denoise(x, log_snr, label)).x0
         if self.scale == 0 or not self.interval[0] <= log_snr <= self.interval[1]:
             return Guided(x0, None)
@@ -83,17 +82,17 @@ class ByClassifier:
 
 @dataclass(frozen=True)
 class KeepKnown:
-    """Keeps the known part of an image: its clean estimate is the image itself where ``keep`` is true.
+    """Keeps the known part of an image: where ``keep`` is true, the clean estimate is the known image.
 
-    The sampler then walks that part along its own forward process, x = alpha * known + sigma * eps, while the rest is
-    denoised beside it (the replacement method of Song et al. 2021, Score SDE, appendix I.2, in terms of D).
+    In that part the sampler follows the forward process of the known image, x = alpha * known + sigma * eps, while it
+    denoises the rest (the replacement method of Song et al. 2021, Score SDE, appendix I.2, in terms of D).
     """
 
     denoise: Denoise
-    known: Tensor  # (C, H, W), or one for each of N images
-    keep: Tensor  # bool, like known
+    known: Tensor  # (C, H, W), or (N, C, H, W)
+    keep: Tensor  # bool, of the same shape as known
 
     def __call__(self, x: Tensor, log_snr: float, label: Tensor | None) -> Guided:
-        """The clean estimate (N, C, H, W) with the known part put back, and the direction of the guidance inside."""
+        """Return the clean estimate (N, C, H, W) with the known part replaced, and the direction of ``denoise``."""
         x0, direction = split_estimate(self.denoise(x, log_snr, label))
         return Guided(torch.where(self.keep, self.known, x0), direction)

@@ -1,6 +1,6 @@
-"""The probability-flow ODE, solved to a tolerance: from noise to image, from image to noise, and what lies between.
+"""The probability-flow ODE, solved to a given tolerance: from noise to image, from image to noise, and interpolation.
 
-In log-SNR the ODE of Song et al. 2021 (Score SDE, eq. 13) has no singular end:
+As a function of log-SNR, the ODE of Song et al. 2021 (Score SDE, eq. 13) has no singularity at its ends:
 
     dx / d log_snr = alpha / 2 * (D(x, log_snr) - alpha * x),    since score = -(x - alpha * D) / sigma^2
 """
@@ -15,7 +15,7 @@ from ddpm_demo.diffusion.denoiser import alpha_sigma
 
 
 def velocity(x: Tensor, x0: Tensor, log_snr: float) -> Tensor:
-    """dx / d log_snr (N, C, H, W) at x, given its clean estimate x0."""
+    """Return dx / d log_snr (N, C, H, W) at x, given its clean estimate x0."""
     alpha = alpha_sigma(log_snr)[0].item()
     return alpha / 2 * (x0 - alpha * x)
 
@@ -23,10 +23,11 @@ def velocity(x: Tensor, x0: Tensor, log_snr: float) -> Tensor:
 def integrate(
     slope: Callable[[Tensor, float], Tensor], x: Tensor, log_snrs: Sequence[float], tolerance: float = 1e-4
 ) -> Iterator[tuple[Tensor, int]]:
-    """(state like x, calls of ``slope`` so far) at every one of the log_snrs, rising or falling; x is that at the first.
+    """Solve dx / d log_snr = slope(x, log_snr). Yield (state like x, calls of ``slope`` so far) at each log-SNR.
 
-    Runge-Kutta 4(5) of Dormand and Prince, scipy's, in float64: its strides keep the error of a stride, a root mean
-    square over the whole state, below ``tolerance`` absolute plus relative. RuntimeError where no stride is small enough.
+    The log_snrs are increasing or decreasing, and x is the state at the first one. The solver is scipy's Runge-Kutta
+    4(5) of Dormand and Prince in float64. It keeps the error of a step, a root mean square over the whole state, below
+    ``tolerance``, absolute plus relative. Raises RuntimeError if the required step becomes too small.
     """
     from scipy.integrate import RK45
 
@@ -52,9 +53,10 @@ def integrate(
 def carry(
     denoise: Callable, x: Tensor, start: float, end: float, label: Tensor | None = None, tolerance: float = 1e-4
 ) -> tuple[Tensor, int]:
-    """x (N, C, H, W) carried along the ODE from log-SNR ``start`` to ``end``, and the denoiser calls it took.
+    """Solve the ODE for x (N, C, H, W) from log-SNR ``start`` to ``end``; return the end state and the denoiser calls.
 
-    Downwards it encodes an image as its own latent noise, upwards it decodes: the same path (ibid., section 4.3).
+    With decreasing log-SNR this encodes an image as latent noise; with increasing log-SNR it decodes the noise along
+    the same path (ibid., section 4.3).
     """
     *_, last = integrate(
         lambda x, log_snr: velocity(x, denoise(x, log_snr, label), log_snr), x, (start, end), tolerance
@@ -63,7 +65,10 @@ def carry(
 
 
 def great_circle(a: Tensor, b: Tensor, shares: Tensor) -> Tensor:
-    """Latents (S, C, H, W) on the great circle from a (C, H, W), share 0, to b, share 1: each as likely as its ends."""
+    """Interpolate on the great circle from a (C, H, W), share 0, to b, share 1 (spherical linear interpolation).
+
+    Returns latents (S, C, H, W), one per share (S,). If a and b have the same norm, all results have that norm.
+    """
     cosine = (a * b).sum() / (a.norm() * b.norm())
     angle = torch.acos(cosine.clamp(-1 + 1e-6, 1 - 1e-6))
     shares = shares.to(a).reshape(-1, 1, 1, 1)

@@ -1,4 +1,4 @@
-"""The reverse process: from noise to image along a grid of log-SNRs, by any sampler, every state on the way."""
+"""The reverse process: it runs any sampler from noise to image on a grid of log-SNRs and yields every state."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,18 +15,18 @@ from ddpm_demo.diffusion.sampling import Sampling
 
 @dataclass(frozen=True)
 class Step:
-    """One state of the reverse process, before the step is taken. The last step's ``x0`` is the sample."""
+    """One state of the reverse process, before its step is taken. The ``x0`` of the last step is the sample."""
 
     index: int  # 0 .. total - 1
     total: int
     log_snr: float
-    timestep: float  # of the schedule that is walked, nan where the walk is a bare grid
+    timestep: float  # of the sampling schedule; nan if only a grid of log-SNRs was given
     x: Tensor  # (N, C, H, W) the noisy state
     x0: Tensor  # (N, C, H, W) the clean estimate, guided
     eps: Tensor  # (N, C, H, W) the noise that x and x0 imply
-    guidance: Tensor | None  # (N, C, H, W) conditional minus unconditional estimate, None where unguided
+    guidance: Tensor | None  # (N, C, H, W) direction of the guidance, None if not guided
     nfe: int  # denoiser calls so far
-    latents: Tensor | None = None  # x0 before it was decoded, where latents are diffused (as x, eps and guidance are)
+    latents: Tensor | None = None  # x0 before decoding, if latents are diffused; x, eps and guidance then are latents
 
 
 @torch.no_grad()
@@ -40,28 +40,28 @@ def walk(
     noise: Callable[[], Tensor] | None = None,
     clip: bool = False,
 ) -> Iterator[Step]:
-    """Walk x (N, C, H, W), Gaussian noise, along the rising log_snrs and on to the clean image; yield each Step.
+    """Run the reverse process from x (N, C, H, W) along the increasing log_snrs to the clean image; yield each Step.
 
-    ``denoise`` is a ``Denoiser``, or one with guidance around it. ``label`` (N,). Of ``sampling``, only the sampler and
-    what belongs to it is used. ``noise()`` draws fresh noise like x for the stochastic samplers. ``clip`` keeps clean
-    estimates in [-1, 1].
+    ``denoise`` is a ``Denoiser``, with or without guidance. ``label`` is (N,). Only the sampler of ``sampling`` and its
+    own settings are used. ``noise()`` draws new noise like x for the stochastic samplers. ``clip`` clamps the clean
+    estimates to [-1, 1].
     """
     grid = [*torch.as_tensor(log_snrs, dtype=torch.float64).tolist(), inf]
     nfe = 0
 
-    def ask(x: Tensor, log_snr: float) -> tuple[Tensor, Tensor | None]:
+    def estimate(x: Tensor, log_snr: float) -> tuple[Tensor, Tensor | None]:
         nonlocal nfe
         nfe += 1
         x0, direction = split_estimate(denoise(x, log_snr, label))
         return (x0.clamp(-1, 1) if clip else x0), direction
 
     process = ReverseProcess(
-        x, grid[:-1], lambda x, log_snr: ask(x, log_snr)[0], noise or (lambda: torch.randn_like(x)), sampling
+        x, grid[:-1], lambda x, log_snr: estimate(x, log_snr)[0], noise or (lambda: torch.randn_like(x)), sampling
     )
     advance = SAMPLERS[sampling.sampler].advance(process)
     for index, (s, t) in enumerate(pairwise(grid)):
-        x0, direction = ask(x, s)
+        x0, direction = estimate(x, s)
         yield Step(index, len(grid) - 1, s, nan, x, x0, implied_noise(x, x0, s), direction, nfe)
         if t == inf:
-            return  # the last step, to the clean image, would only return x0
+            return  # the last step leads to the clean image, which is x0
         x = advance(x, x0, s, t)

@@ -1,15 +1,15 @@
-"""Eight samplers, one step. Each takes the state from one log-SNR to the next, from noise to image.
+"""The eight samplers. A step of a sampler moves the state from one log-SNR to the next, in the direction of the image.
 
 |                                        | eta = 0          | eta = 1                             |
 |----------------------------------------|------------------|-------------------------------------|
 | clean estimate D at the current point  | DDIM             | DDPM (posterior variance)           |
 | D extrapolated from the previous point | DPM-Solver++(2M) | SDE-DPM-Solver++(2M)                |
 
-The others solve the probability-flow ODE (Heun; Runge-Kutta to a tolerance) or the reverse SDE (Euler-Maruyama; with
-a Langevin corrector after every step) of Song et al. 2021 directly.
+The other samplers solve the probability-flow ODE (Heun; adaptive Runge-Kutta) or the reverse SDE (Euler-Maruyama,
+without or with a Langevin corrector after each step) of Song et al. 2021 directly.
 
-A row of ``SAMPLERS`` brings the function that advances it: given the ``ReverseProcess``, it returns ``advance(x, x0, s, t)``, which
-takes x from log-SNR s, where its clean estimate is x0, to the cleaner t.
+Each row of ``SAMPLERS`` names its advancing function. Given the ``ReverseProcess``, this function returns
+``advance(x, x0, s, t)``, which moves x from log-SNR s, where its clean estimate is x0, to the higher log-SNR t.
 """
 
 from collections.abc import Callable
@@ -31,16 +31,16 @@ VARIANCES = ("posterior", "beta")
 
 
 def implied_noise(x: Tensor, x0: Tensor, log_snr: float) -> Tensor:
-    """eps = (x - alpha * x0) / sigma."""
+    """Return eps = (x - alpha * x0) / sigma."""
     alpha, sigma = (c.item() for c in alpha_sigma(log_snr))
     return (x - alpha * x0) / sigma
 
 
 def step(x: Tensor, x0: Tensor, s: float, t: float, eta: float = 0.0, z: Tensor | None = None, variance="posterior"):
-    """From x at log-SNR s to a cleaner t, given the clean estimate (DDIM, Song et al. 2021, eq. 12 and 16).
+    """Move x from log-SNR s to a higher log-SNR t, given its clean estimate (DDIM, Song et al. 2021, eq. 12 and 16).
 
-    ``eta`` 0 is deterministic; 1 is DDPM's posterior (Ho et al. 2020, eq. 6-7) with fresh noise ``z`` like x, whose
-    variance is the posterior's or, with ``variance="beta"``, the forward process's (both in Ho et al., section 3.2).
+    ``eta`` 0 is deterministic. ``eta`` 1 is DDPM's posterior (Ho et al. 2020, eq. 6-7) with new noise ``z`` like x. Its
+    variance is that of the posterior, or with ``variance="beta"`` that of the forward process (ibid., section 3.2).
     """
     alpha_t, sigma_t = (c.item() for c in alpha_sigma(t))
     nu = eta * sigma_t * sqrt(-expm1(s - t))
@@ -52,7 +52,7 @@ def step(x: Tensor, x0: Tensor, s: float, t: float, eta: float = 0.0, z: Tensor 
 
 
 def sde_step(x: Tensor, x0: Tensor, s: float, t: float, z: Tensor) -> Tensor:
-    """Euler-Maruyama on the reverse variance-preserving SDE: x + (x/2 + score) * B + sqrt(B) * z.
+    """Take an Euler-Maruyama step of the reverse variance-preserving SDE: x + (x/2 + score) * B + sqrt(B) * z.
 
     B is the integral of beta over the step, log alpha_bar_t - log alpha_bar_s (Song et al. 2021, eq. 6 and 11).
     """
@@ -63,10 +63,10 @@ def sde_step(x: Tensor, x0: Tensor, s: float, t: float, z: Tensor) -> Tensor:
 
 
 def langevin_step(x: Tensor, x0: Tensor, log_snr: float, snr: float, z: Tensor) -> Tensor:
-    """A step of Langevin dynamics at one log-SNR (Song et al. 2021, Score SDE, algorithm 5): x + e * score + sqrt(2e) * z.
+    """Take a step of Langevin dynamics at one log-SNR: x + e * score + sqrt(2e) * z.
 
-    e = 2 (snr * |z| / |score|)^2, with the ratio of the norms at its expected value sigma, so that no image depends on
-    the others of its batch.
+    e = 2 (snr * |z| / |score|)^2 (Song et al. 2021, Score SDE, algorithm 5). The ratio of the norms is replaced by its
+    expected value sigma, so that an image does not depend on the other images of its batch.
     """
     sigma = alpha_sigma(log_snr)[1].item()
     size = 2 * (snr * sigma) ** 2
@@ -75,12 +75,12 @@ def langevin_step(x: Tensor, x0: Tensor, log_snr: float, snr: float, z: Tensor) 
 
 @dataclass(frozen=True)
 class ReverseProcess:
-    """What an advancing function may use."""
+    """The data and functions that an advancing function may use."""
 
     x: Tensor  # (N, C, H, W) the state at the first log-SNR
-    log_snrs: list[float]  # rising
-    estimate: Callable[[Tensor, float], Tensor]  # (x, log_snr) -> clean estimate like x: one call of the denoiser
-    noise: Callable[[], Tensor]  # fresh Gaussian noise like x
+    log_snrs: list[float]  # increasing
+    estimate: Callable[[Tensor, float], Tensor]  # (x, log_snr) -> clean estimate like x; one denoiser call
+    noise: Callable[[], Tensor]  # draws new Gaussian noise like x
     sampling: "Sampling"
 
 
@@ -88,26 +88,27 @@ Advance = Callable[[Tensor, Tensor, float, float], Tensor]  # (x, x0, s, t) -> x
 
 
 def step_by_table(process: ReverseProcess, eta: float, order: int) -> Advance:
-    """The 2x2 table: ``eta`` 0 or 1; ``order`` 2 extrapolates the clean estimate from the previous point."""
+    """Advance by the 2x2 table: ``eta`` is 0 or 1; ``order`` 2 extrapolates D from the previous point."""
     previous: tuple[float, Tensor] | None = None
 
     def advance(x: Tensor, x0: Tensor, s: float, t: float) -> Tensor:
         nonlocal previous
-        towards = x0
+        extrapolated = x0
         if order == 2 and previous is not None:
             previous_s, previous_x0 = previous
-            towards = x0 + (x0 - previous_x0) * (t - s) / (2 * (s - previous_s))
+            extrapolated = x0 + (x0 - previous_x0) * (t - s) / (2 * (s - previous_s))
         previous = s, x0
-        return step(x, towards, s, t, eta, process.noise() if eta else None, process.sampling.variance)
+        return step(x, extrapolated, s, t, eta, process.noise() if eta else None, process.sampling.variance)
 
     return advance
 
 
 def step_by_heun(process: ReverseProcess) -> Advance:
-    """Heun's method on the probability-flow ODE (Karras et al. 2022, algorithm 1).
+    """Advance by Heun's method on the probability-flow ODE (Karras et al. 2022, algorithm 1).
 
-    It averages clean estimates, not eps as Karras et al. do. This is of second order as well, and stable at any stride:
-    an averaged eps is divided by alpha, which under the cosine schedule starts at 5e-5.
+    This averages the clean estimates, whereas Karras et al. average eps. Both are of second order. Averaging clean
+    estimates is stable for any step size; an averaged eps is divided by alpha, which is 5e-5 at the start of the cosine
+    schedule.
     """
 
     def advance(x: Tensor, x0: Tensor, s: float, t: float) -> Tensor:
@@ -117,7 +118,7 @@ def step_by_heun(process: ReverseProcess) -> Advance:
 
 
 def step_by_sde(process: ReverseProcess, corrects: bool) -> Advance:
-    """Euler-Maruyama on the reverse SDE, followed by one Langevin step at t if it ``corrects``."""
+    """Advance by Euler-Maruyama on the reverse SDE, with one Langevin step at t afterwards if ``corrects``."""
 
     def advance(x: Tensor, x0: Tensor, s: float, t: float) -> Tensor:
         x = sde_step(x, x0, s, t, process.noise())
@@ -131,7 +132,7 @@ def step_by_sde(process: ReverseProcess, corrects: bool) -> Advance:
 
 
 def step_by_ode(process: ReverseProcess) -> Advance:
-    """Runge-Kutta on the probability-flow ODE, in strides of its own choice; s and t are where it is watched."""
+    """Advance by Runge-Kutta on the probability-flow ODE. It chooses its own steps; its state is returned at each t."""
     path = integrate(
         lambda x, s: velocity(x, process.estimate(x, s), s), process.x, process.log_snrs, process.sampling.ode_tolerance
     )
@@ -141,15 +142,15 @@ def step_by_ode(process: ReverseProcess) -> Advance:
 
 @dataclass(frozen=True)
 class Sampler:
-    """A row of the table: its name, who published it, the function that advances it, and what a step costs."""
+    """A sampler: its title, its source, its advancing function, and the cost of a step."""
 
     title: str
     source: str
     advance: Callable[[ReverseProcess], Advance]
-    calls: int = 1  # of the denoiser, a step
+    calls: int = 1  # denoiser calls per step
     stochastic: bool = False
-    uses: tuple[str, ...] = ()  # the settings that matter to this sampler alone
-    many_steps: bool = False  # noise remains in the image below about 50 steps
+    uses: tuple[str, ...] = ()  # the settings that only some samplers use, and this one does
+    many_steps: bool = False  # with fewer than about 50 steps, noise remains in the image
 
 
 SAMPLERS = {

@@ -1,4 +1,4 @@
-"""How to sample, as one value. Controls, links, the API, the evaluation's flags and keys derive from its fields."""
+"""The sampling settings as one value. The app, its links, its API and the evaluation derive their settings from it."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
@@ -8,43 +8,43 @@ from ddpm_demo.diffusion.schedule import SCHEDULES
 from ddpm_demo.errors import UserError, check_between, check_one_of, check_whole
 
 MAX_WEIGHT = 100.0
-ALWAYS = (-20.0, 20.0)  # an interval that holds every log-SNR at which a walk stops
+ALWAYS = (-20.0, 20.0)  # an interval that contains the log-SNRs of every sampling step
 LAST_SEED = 2**32 - 1
 
 
 def explain(default, meaning: str, **limits):
-    """A field of ``Sampling`` with its default, its meaning, and either ``names`` or ``lowest`` and ``highest``."""
+    """Define a field of ``Sampling``: its default, its meaning, and either ``names`` or ``lowest`` and ``highest``."""
     return field(default=default, metadata={"meaning": meaning} | limits)
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """The settings of a run. UserError for a value that is not allowed, whatever the model."""
+    """The sampling settings. Raises UserError for a value that no model allows."""
 
-    sampler: str = explain("dpm++2m", "how each step is taken", names=SAMPLERS)
-    schedule: str = explain("cosine", "noise schedule: at which log-SNRs the steps are", names=SCHEDULES)
+    sampler: str = explain("dpm++2m", "sampling method", names=SAMPLERS)
+    schedule: str = explain("cosine", "noise schedule, which gives the log-SNRs of the steps", names=SCHEDULES)
     steps: int = explain(20, "number of steps", lowest=1, highest=1000)
     weight: float = explain(
         0.0, "guidance weight w (0: conditional, -1: unconditional)", lowest=-MAX_WEIGHT, highest=MAX_WEIGHT
     )
-    interval: tuple[float, float] = explain(ALWAYS, "guide at these log-SNRs only, from the lowest to the highest")
+    interval: tuple[float, float] = explain(ALWAYS, "guide only between these two log-SNRs, lowest and highest")
     variance: str = explain("posterior", "reverse variance of the stochastic samplers", names=VARIANCES)
     classifier_scale: float = explain(
         0.0, "scale s of classifier guidance (0: none)", lowest=-MAX_WEIGHT, highest=MAX_WEIGHT
     )
     corrector_snr: float = explain(0.16, "signal-to-noise ratio of the corrector of pc", lowest=0.0, highest=1.0)
-    ode_tolerance: float = explain(1e-3, "error of a stride of ode", lowest=1e-6, highest=0.1)
-    seed: int | Sequence[int] = explain(0, "seed of the noise of the first image, or one seed for each image")
+    ode_tolerance: float = explain(1e-3, "error tolerance of a step of ode", lowest=1e-6, highest=0.1)
+    seed: int | Sequence[int] = explain(0, "seed of the noise of the first image, or one seed per image")
 
     def __post_init__(self):
-        for one in fields(self):
-            value, limits = getattr(self, one.name), one.metadata
+        for setting in fields(self):
+            value, limits = getattr(self, setting.name), setting.metadata
             if "names" in limits:
-                check_one_of(one.name, value, limits["names"])
-            elif one.type is int:
-                check_whole(one.name, value, limits["lowest"], limits["highest"])
+                check_one_of(setting.name, value, limits["names"])
+            elif setting.type is int:
+                check_whole(setting.name, value, limits["lowest"], limits["highest"])
             elif "lowest" in limits:
-                check_between(one.name, value, limits["lowest"], limits["highest"])
+                check_between(setting.name, value, limits["lowest"], limits["highest"])
         for seed in self.seed if isinstance(self.seed, Sequence) and not isinstance(self.seed, str) else [self.seed]:
             check_whole("seed", seed, 0, LAST_SEED)
         low_high = self.interval
@@ -54,29 +54,30 @@ class Sampling:
 
     @property
     def mixes(self) -> bool:
-        """Whether a guided step needs both estimates, with the label and without it: twice the network's work."""
+        """Whether a guided step needs both the conditional and the unconditional estimate, which doubles its cost."""
         return self.weight not in (0, -1)
 
     @property
     def guided(self) -> bool:
-        """Whether a step has a direction of guidance, of either kind."""
+        """Whether classifier-free or classifier guidance is in use."""
         return self.mixes or self.classifier_scale != 0
 
     @property
     def always_guided(self) -> bool:
-        """Whether the guidance interval leaves out no log-SNR."""
+        """Whether the guidance interval contains all log-SNRs."""
         return self.interval[0] <= ALWAYS[0] and self.interval[1] >= ALWAYS[1]
 
     @property
     def evaluations(self) -> int:
-        """Network evaluations for each image, at most; of ``ode``, which chooses its own strides, at least."""
+        """The largest number of network evaluations per image; for ``ode``, which is adaptive, the smallest."""
         calls = 1 + (self.steps - 1) * SAMPLERS[self.sampler].calls
         return calls * (1 + self.mixes)
 
     def check(self, model, labels: Sequence[int] | None, count: int | None) -> int:
-        """How many images ``labels``, or ``count``, ask a model for. UserError where the settings do not fit the model.
+        """Check that a model can use these settings. Return the number of images that ``labels`` or ``count`` request.
 
-        Nothing is computed: only the names of the model's classes and whether it has a classifier are looked at.
+        Raises UserError if it cannot. Nothing is computed: the check only reads the model's class names and whether it
+        has a classifier.
         """
         if self.classifier_scale and model.noisy_classifier is None:
             raise UserError(
@@ -98,7 +99,7 @@ class Sampling:
         return number
 
     def check_labels(self, model, labels: Sequence[int], count: int | None) -> None:
-        """UserError where a model cannot draw these labels."""
+        """Raise UserError if a model cannot draw images of these labels."""
         if not model.label_names and self.weight:
             raise UserError(
                 f"weight is {self.weight}, but this model was trained without classes: only classifier_scale can guide it"
@@ -113,15 +114,15 @@ class Sampling:
             check_whole("label", label, 0, len(model.class_names) - 1)
 
     def seeds(self, count: int) -> list[int]:
-        """The seed of each of ``count`` images. UserError where there are others than one, or one for each."""
+        """Return the seed of each of ``count`` images. Raises UserError for a list of seeds of another length."""
         if not isinstance(self.seed, Sequence):
             return [self.seed + k for k in range(count)]
         if len(self.seed) != count:
             raise UserError(
-                f"seed holds {len(self.seed)} numbers for {count} images; it must be one number, or one an image"
+                f"seed holds {len(self.seed)} numbers for {count} images; it must be one number, or one per image"
             )
         return list(self.seed)
 
     def as_dict(self) -> dict:
-        """The settings as JSON holds them."""
+        """Return the settings as a dictionary for JSON."""
         return asdict(self) | {"interval": list(self.interval)}

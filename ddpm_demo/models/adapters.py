@@ -1,7 +1,7 @@
-"""One call for every network: ``net(x, timestep, label, image)`` returns a tensor like x.
+"""Adapters give all networks the same call: ``net(x, timestep, label, image)`` returns a tensor like x.
 
-An adapter holds a diffusers network as ``net`` and puts together what that network takes. It is attached when a network
-is built or loaded, so that neither the Denoiser nor the samplers know how a network is conditioned.
+An adapter contains a diffusers network as ``net`` and builds the inputs of that network. It is attached when a network
+is built or loaded, so that the denoiser and the samplers do not depend on the kind of conditioning.
 """
 
 import copy
@@ -11,13 +11,13 @@ from torch import Tensor, nn
 
 from ddpm_demo.errors import check_one_of
 
-TOKENS = 4  # of a class, for cross-attention: with a single one, every place would attend to the same
+TOKENS = 4  # tokens per class for cross-attention; with one token, the attention weights would be constant
 
 
 class ClassAdded(nn.Module):
     """A UNet2DModel that adds a class embedding to the time embedding, or an unconditional one (``num_classes`` 0).
 
-    Label ``num_classes`` is the null label of classifier-free guidance; no label at all means the null label.
+    Label ``num_classes`` is the null label of classifier-free guidance. It is used if ``label`` is None.
     """
 
     takes_image = False
@@ -27,11 +27,11 @@ class ClassAdded(nn.Module):
         self.net, self.num_classes = net, num_classes
 
     def forward(self, x: Tensor, timestep: Tensor, label: Tensor | None = None, image: Tensor | None = None) -> Tensor:
-        """The network's output like x (N, C, H, W); timestep a number or (N,), label (N,), image (N, C + 1, H, W)."""
+        """Return the output like x (N, C, H, W) for timestep, a number or (N,), label (N,), image (N, C + 1, H, W)."""
         return self.net(*self.inputs(x, timestep, label, image), return_dict=False)[0]
 
     def inputs(self, x: Tensor, timestep: Tensor, label: Tensor | None, image: Tensor | None) -> tuple[Tensor, ...]:
-        """What the diffusers network takes."""
+        """Return the inputs of the diffusers network."""
         if not self.num_classes:
             return x, timestep
         if label is None:
@@ -39,28 +39,28 @@ class ClassAdded(nn.Module):
         return x, timestep, label
 
     def with_net(self, net: nn.Module) -> "ClassAdded":
-        """The same adapter around another network."""
+        """Return a copy of this adapter with another network."""
         other = copy.copy(self)
         other._modules = self._modules | {"net": net}
         return other
 
 
 class CrossAttention(ClassAdded):
-    """A UNet2DConditionModel that attends to four tokens of the class."""
+    """A UNet2DConditionModel that attends to four class tokens."""
 
     def inputs(self, x: Tensor, timestep: Tensor, label: Tensor | None, image: Tensor | None) -> tuple[Tensor, ...]:
-        """What the diffusers network takes."""
+        """Return the inputs of the diffusers network."""
         x, timestep, label = super().inputs(x, timestep, label, image)
         return x, timestep, class_tokens(label, self.num_classes)
 
 
 class ImageBeside(ClassAdded):
-    """A UNet2DModel that takes an image in further channels, beside x (Saharia et al. 2022, Palette)."""
+    """A UNet2DModel with an image input in additional channels (Saharia et al. 2022, Palette)."""
 
     takes_image = True
 
     def inputs(self, x: Tensor, timestep: Tensor, label: Tensor | None, image: Tensor | None) -> tuple[Tensor, ...]:
-        """What the diffusers network takes; without an image, zeros say that nothing of one is known."""
+        """Return the inputs of the diffusers network. If ``image`` is None, zeros mean that no pixel is known."""
         if image is None:
             image = x.new_zeros(len(x), channels_beside(x.shape[1]), *x.shape[2:])
         return super().inputs(torch.cat([x, image], 1), timestep, label, None)
@@ -71,28 +71,28 @@ CONDITIONS = tuple(ADAPTERS)
 
 
 def condition_of(adapter: ClassAdded) -> str:
-    """The name under which an adapter stands in ``ADAPTERS``."""
+    """Return the name of an adapter's class in ``ADAPTERS``."""
     return next(name for name, kind in ADAPTERS.items() if type(adapter) is kind)
 
 
 def channels_beside(channels: int) -> int:
-    """Channels that an image beside x takes: as many as x has, and one more for where it is known."""
+    """Return the number of channels of the image input: those of x, and one that marks the known pixels."""
     return channels + 1
 
 
 def class_tokens(label: Tensor, num_classes: int) -> Tensor:
-    """Labels (N,) as what cross-attention attends to: (N, 4, 4 * (K + 1)), each row one-hot, four for each class."""
+    """Return the tokens (N, 4, 4 * (K + 1)) of labels (N,) for cross-attention: four one-hot rows per class."""
     rows = label[:, None] * TOKENS + torch.arange(TOKENS, device=label.device)
     return nn.functional.one_hot(rows, TOKENS * (num_classes + 1)).float()
 
 
 def count_classes(net: nn.Module) -> int:
-    """How many classes a diffusers network knows, beside the null label; 0 for an unconditional one."""
+    """Return the number of classes of a diffusers network without the null label; 0 if it is unconditional."""
     tokens = net.config.get("encoder_hid_dim")
     return (tokens // TOKENS if tokens else net.config.num_class_embeds or 1) - 1
 
 
 def adapt(net: nn.Module, condition: str = "add") -> ClassAdded:
-    """The adapter of a diffusers network that is conditioned in a certain way. UserError unless that is one of ``CONDITIONS``."""
+    """Attach the adapter of a ``condition`` to a diffusers net. Raises UserError if it is not in ``CONDITIONS``."""
     check_one_of("condition", condition, CONDITIONS)
     return ADAPTERS[condition](net, count_classes(net))

@@ -1,11 +1,11 @@
-"""A trained model as a folder that stock diffusers loads, and back.
+"""Saves a trained model as a folder that stock diffusers can load, and loads it.
 
-unet/config.json, unet/diffusion_pytorch_model.safetensors    fp16 on disk, float32 once loaded
-vae/config.json, vae/diffusion_pytorch_model.safetensors      the same, where latents are diffused: an AutoencoderKL
-scheduler/scheduler_config.json                               DDPMScheduler, its betas written out
+unet/config.json, unet/diffusion_pytorch_model.safetensors    float16 on disk, float32 after loading
+vae/config.json, vae/diffusion_pytorch_model.safetensors      the same for an AutoencoderKL, if latents are diffused
+scheduler/scheduler_config.json                               DDPMScheduler with a list of its betas
 demo.json                                                     dataset, label names, image size, codec, training
-samples.png, metrics.json, README.md                          the evidence
-examples.png, metrics.jsonl, samples/                         real images, losses, samples as it learned: for the app
+samples.png, metrics.json, README.md                          samples, measured results, model card
+examples.png, metrics.jsonl, samples/                         real images, losses, samples during training, for the app
 """
 
 import copy
@@ -30,7 +30,7 @@ MOST_LEVELS, MOST_CHANNELS = 16, 4096
 
 @dataclass(frozen=True)
 class Model:
-    """A denoiser and what is needed to show its images: codec, label names (empty if unconditional), image shape."""
+    """A denoiser with its codec, its label names (empty if unconditional) and its image shape."""
 
     denoiser: Denoiser
     codec: Codec | LatentCodec
@@ -38,58 +38,58 @@ class Model:
     channels: int
     image_size: int
     dataset: str = ""
-    training: dict | None = None  # how it was trained, as in demo.json
+    training: dict | None = None  # training settings, as in demo.json
     noisy_classifier: NoisyClassifier | None = None  # for classifier guidance
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """The classes that can be asked for: those it was trained with, or else those of its noise-aware classifier."""
+        """The available classes: those of the training, or otherwise those of the noise-aware classifier."""
         return self.label_names or (self.noisy_classifier.label_names if self.noisy_classifier else ())
 
     @property
     def null_label(self) -> int:
-        """The label that asks for the unconditional estimate."""
+        """The label of the unconditional estimate."""
         return len(self.label_names)
 
     @property
     def takes_image(self) -> bool:
-        """Whether the network takes an image beside x, to complete or to enlarge it."""
+        """Whether the network has an image input, which allows completing and enlarging an image."""
         return self.denoiser.net.takes_image
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """The device of the weights."""
         return next(self.denoiser.net.parameters()).device
 
     def recorded(self) -> "Model":
-        """The same model, its network recorded where it is on a CPU: faster for a few images."""
+        """Return this model with a traced network if it is on a CPU, where that is faster for a few images."""
         if self.device.type != "cpu":
             return self
         x = torch.randn(2, *self.codec.shape(self.channels, self.image_size))
         net, timestep = self.denoiser.net, self.denoiser.schedule.timestep(torch.zeros(2)).float()
-        recorded = Recorded(net.net, *net.inputs(x, timestep, None, None))
-        return replace(self, denoiser=replace(self.denoiser, net=net.with_net(recorded)))
+        traced = Recorded(net.net, *net.inputs(x, timestep, None, None))
+        return replace(self, denoiser=replace(self.denoiser, net=net.with_net(traced)))
 
     def to(self, device: str | torch.device) -> "Model":
-        """The same model, its weights moved to ``device``."""
+        """Return this model with its weights on ``device``."""
         net, codec = self.denoiser.net.to(device), self.codec.to(device)
         moved = replace(self, denoiser=replace(self.denoiser, net=net), codec=codec)
         return replace(moved, noisy_classifier=self.noisy_classifier and self.noisy_classifier.to(device))
 
 
 def save(model: Model, folder: str | Path) -> None:
-    """Write the model into ``folder``. Each part is written beside its place and swapped in."""
+    """Write the model to ``folder``. Each part is written to a temporary folder first, and then renamed."""
     from diffusers import DDPMScheduler
 
     folder = Path(folder)
-    fresh = folder / ".partial"
-    shutil.rmtree(fresh, ignore_errors=True)
-    copy.deepcopy(model.denoiser.net.net).half().save_pretrained(fresh / "unet")
+    temporary = folder / ".partial"
+    shutil.rmtree(temporary, ignore_errors=True)
+    copy.deepcopy(model.denoiser.net.net).half().save_pretrained(temporary / "unet")
     schedule, prediction = model.denoiser.schedule, model.denoiser.prediction
     DDPMScheduler(
         num_train_timesteps=len(schedule), trained_betas=schedule.betas.tolist(), prediction_type=prediction,
         clip_sample=model.codec.bounded,
-    ).save_pretrained(fresh / "scheduler")  # fmt: skip
+    ).save_pretrained(temporary / "scheduler")  # fmt: skip
     latent = isinstance(model.codec, LatentCodec)
     if latent:
         save_vae(model.codec.vae, folder)
@@ -102,19 +102,19 @@ def save(model: Model, folder: str | Path) -> None:
         "condition": condition_of(model.denoiser.net),
         "training": model.training,
     }
-    (fresh / "demo.json").write_text(json.dumps(about, indent=2) + "\n")
+    (temporary / "demo.json").write_text(json.dumps(about, indent=2) + "\n")
     for part in ("unet", "scheduler", "demo.json"):
         old = folder / part
         if old.is_dir():
             shutil.rmtree(old)
-        (fresh / part).replace(old)
-    fresh.rmdir()
+        (temporary / part).replace(old)
+    temporary.rmdir()
 
 
 def load(source: str | Path, device: str | torch.device = "cpu") -> Model:
-    """The model in a folder, or in a Hub repository ``user/name`` or ``user/name@revision``, ready to sample.
+    """Load the model of a folder, or of a Hub repository ``user/name`` or ``user/name@revision``, for sampling.
 
-    UserError if there is no such folder, or what is missing or wrong in it.
+    Raises UserError if there is no such folder, or if it is not a valid checkpoint.
     """
     folder = Path(source)
     if not folder.is_dir():
@@ -125,26 +125,26 @@ def load(source: str | Path, device: str | torch.device = "cpu") -> Model:
         return load_folder(folder).to(device)
     except UserError:
         raise
-    except Exception as error:  # diffusers, safetensors and json each have their own; all mean the same here
+    except Exception as error:  # diffusers, safetensors and json raise different exceptions
         raise UserError(f"{source} is not a checkpoint that can be loaded ({type(error).__name__}: {error})") from error
 
 
 def load_folder(folder: Path) -> Model:
-    """The model in a folder that exists."""
+    """Load the model of an existing folder. Raises UserError if it is not a checkpoint."""
     for part in ("demo.json", "unet/config.json", "scheduler/scheduler_config.json"):
         if not (folder / part).is_file():
             raise UserError(f"{folder} is not a checkpoint: {part} is missing")
     refuse_absurd(folder)
     about = json.loads((folder / "demo.json").read_text())
     scheduler = json.loads((folder / "scheduler/scheduler_config.json").read_text())
-    condition = about.get("condition", "add")  # checkpoints of before there was a choice say nothing
+    condition = about.get("condition", "add")  # older checkpoints have no such entry
     net: nn.Module = network_class(condition).from_pretrained(
         folder, subfolder="unet", use_safetensors=True, torch_dtype=torch.float32, low_cpu_mem_usage=False
     )
     names = tuple(about["label_names"])
     betas = torch.tensor(scheduler["trained_betas"], dtype=torch.float64)
     continuous = (about["training"] or {}).get("time") == "continuous"
-    # channels_last: on a CPU the convolutions then skip a reordering, and sampling is about a tenth faster
+    # With channels_last, convolutions on a CPU need no reordering, and sampling is about 10% faster.
     adapter = adapt(net.eval().requires_grad_(False).to(memory_format=torch.channels_last), condition)
     if adapter.num_classes != len(names):
         raise UserError(
@@ -160,19 +160,19 @@ def load_folder(folder: Path) -> Model:
         image_size=about["image_size"],
         dataset=about["dataset"],
         training=about["training"],
-        noisy_classifier=load_noisy(folder) if about["codec"] else None,  # it reads images, not latents
+        noisy_classifier=load_noisy(folder) if about["codec"] else None,  # it classifies images, not latents
     )
 
 
 def network_class(condition: str) -> type[nn.Module]:
-    """The diffusers class of a network that is conditioned in a certain way."""
+    """Return the diffusers class of the network for a ``condition``."""
     import diffusers
 
     return diffusers.UNet2DConditionModel if condition == "cross-attention" else diffusers.UNet2DModel
 
 
 def refuse_absurd(folder: Path) -> None:
-    """UserError for a network far larger than any of this project's: it would take the memory before it failed."""
+    """Raise UserError for a far too large network, before it exhausts the memory."""
     for part in ("unet", VAE):
         path = folder / part / "config.json"
         for name, value in json.loads(path.read_text()).items() if path.is_file() else ():
@@ -180,5 +180,5 @@ def refuse_absurd(folder: Path) -> None:
             if len(numbers) > MOST_LEVELS or any(isinstance(n, (int, float)) and n > MOST_CHANNELS for n in numbers):
                 raise UserError(
                     f"{folder} is not a checkpoint that is safe to load: {part}/config.json has {name} = {value}; at "
-                    f"most {MOST_LEVELS} values of at most {MOST_CHANNELS} are taken"
+                    f"most {MOST_LEVELS} values of at most {MOST_CHANNELS} are allowed"
                 )

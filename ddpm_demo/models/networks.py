@@ -1,4 +1,4 @@
-"""Builds diffusers networks from a few numbers."""
+"""Builds diffusers networks from a few settings, and traces them for fast calls on a CPU."""
 
 import warnings
 from collections.abc import Sequence
@@ -9,10 +9,9 @@ from torch import Tensor, nn
 from ddpm_demo.errors import UserError
 from ddpm_demo.models.adapters import TOKENS, channels_beside
 
-# What recording warns of: that it is deprecated (see Recorded), and shape checks inside diffusers that it passes over.
+# Tracing warns that it is deprecated (see Recorded), and that it ignores shape checks inside diffusers.
 warnings.filterwarnings("ignore", message="`torch.jit")
 warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)
-
 
 TOKEN_WIDTH, HEAD_WIDTH = 64, 32
 
@@ -27,12 +26,13 @@ def unet(
     dropout: float = 0.0,
     condition: str = "add",
 ) -> nn.Module:
-    """A diffusers U-Net for x of ``shape`` (C, H, W): one level per width, each half the size of the one before.
+    """Build a diffusers U-Net for x of ``shape`` (C, H, W). It has one level per width, each half the size of the last.
 
-    ``attention`` puts multi-head self-attention (Ho et al. 2020, appendix B) at every level but the first.
-    ``num_classes`` > 0 teaches it classes and one more, the null label of classifier-free guidance. ``condition`` says
-    how: "add" and "image" build a UNet2DModel that adds a class embedding to the time's, with "image" for C + 1 more
-    channels of x; "cross-attention" builds a UNet2DConditionModel that attends to ``class_tokens``.
+    ``attention`` adds multi-head self-attention (Ho et al. 2020, appendix B) to every level except the first.
+    ``num_classes`` K > 0 gives a conditional network with K + 1 labels; the last is the null label of classifier-free
+    guidance. ``condition`` is the kind of conditioning: "add" builds a UNet2DModel that adds a class embedding to the
+    time embedding; "image" builds the same network with C + 1 more input channels; "cross-attention" builds a
+    UNet2DConditionModel that attends to ``class_tokens``. Raises UserError for settings that do not fit together.
     """
     channels, height, width = shape
     halvings = 2 ** (len(widths) - 1)
@@ -55,7 +55,7 @@ def unet(
     from diffusers import (
         UNet2DConditionModel,
         UNet2DModel,
-    )  # here: it takes a while, and most of the package does without
+    )  # imported here, because the import is slow and most of the package does not need it
 
     if condition == "cross-attention":
         if not (num_classes and attention):
@@ -64,9 +64,9 @@ def unet(
             **common,
             down_block_types=at_every_level("DownBlock2D", "CrossAttnDownBlock2D", len(widths)),
             up_block_types=at_every_level("UpBlock2D", "CrossAttnUpBlock2D", len(widths))[::-1],
-            attention_head_dim=tuple(max(1, w // HEAD_WIDTH) for w in widths),  # the number of heads, despite its name
+            attention_head_dim=tuple(max(1, w // HEAD_WIDTH) for w in widths),  # the number of heads in diffusers
             cross_attention_dim=TOKEN_WIDTH,
-            encoder_hid_dim=TOKENS * (num_classes + 1),  # tokens come in as one-hot rows, and are embedded inside
+            encoder_hid_dim=TOKENS * (num_classes + 1),  # the tokens are one-hot rows, which the network embeds
             encoder_hid_dim_type="text_proj",
         )
     inner = ("AttnDownBlock2D", "AttnUpBlock2D") if attention else ("DownBlock2D", "UpBlock2D")
@@ -81,42 +81,42 @@ def unet(
 
 
 def at_every_level(first: str, others: str, levels: int) -> tuple[str, ...]:
-    """Block names, the outermost level's first."""
+    """Return the block names of all levels, from the outermost level to the innermost."""
     return (first,) + (others,) * (levels - 1)
 
 
 def count_parameters(net: nn.Module) -> int:
-    """The number of parameters of a network."""
+    """Return the number of parameters of a network."""
     return sum(p.numel() for p in net.parameters())
 
 
 class Recorded(nn.Module):
-    """A network whose operations were recorded once, so that no Python runs between them.
+    """A network that is traced once, so that no Python code runs between its operations.
 
-    The same numbers to the last bit, in half the time for a few images, where a CPU waits for Python rather than
-    computes. Recording takes about a second. ``example`` are tensors of a call; the call is that of the network recorded.
+    Its outputs are bitwise equal to those of the network. For a few images, a call takes half the time, because Python
+    takes most of the time there. Tracing takes about a second. ``example`` are the inputs of one call.
     """
 
     def __init__(self, net: nn.Module, *example: Tensor):
         super().__init__()
         self.net = net
-        # Deprecated in favour of torch.compile, which needs a C++ compiler and half a minute, and torch.export, which
-        # refuses batches beyond 63 here; until torch drops it, nothing else starts a demo in time.
+        # torch.jit is deprecated in favour of torch.compile, which needs a C++ compiler and half a minute, and of
+        # torch.export, which rejects batches larger than 63 here. No other method starts a demo fast enough.
         with torch.no_grad():
             self.graph = torch.jit.freeze(torch.jit.trace(Bare(net).eval(), example, check_trace=False))
 
     def forward(self, x: Tensor, timestep: Tensor, *condition: Tensor, return_dict: bool = False):
-        """(output,) like x (N, C, H, W); timestep a number or (N,)."""
+        """Return (output,) like x (N, C, H, W). ``timestep`` is a number or (N,)."""
         return (self.graph(x, timestep.expand(len(x)), *condition),)
 
 
 class Bare(nn.Module):
-    """A diffusers network whose output is the tensor alone, as recording needs it."""
+    """A diffusers network that returns only the output tensor, which tracing requires."""
 
     def __init__(self, net: nn.Module):
         super().__init__()
         self.net = net
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        """The output like x."""
+        """Return the output like x."""
         return self.net(*inputs, return_dict=False)[0]

@@ -1,8 +1,8 @@
-"""An image of which a part is known, beside what is diffused (Saharia et al. 2022, Palette).
+"""Conditioning on a partially known image (Saharia et al. 2022, Palette).
 
-One network learns three tasks: to complete an image of which a box is missing, to enlarge a small one, and to draw
-without any image. What is known is encoded like an image and enters the network in further channels; one more channel
-says where it is known.
+One network learns three tasks: completing an image with a missing box, enlarging a small image, and generating without
+any image. The known image is encoded and enters the network as additional channels. One more channel marks the known
+pixels.
 """
 
 from collections.abc import Callable
@@ -14,54 +14,54 @@ from torch import Tensor
 
 from ddpm_demo.models.codec import Codec, LatentCodec
 
-SMALLER = 4  # an image to enlarge is this many times smaller
-SHARES = (0.4, 0.4, 0.2)  # of the training images: to complete, to enlarge, to draw without any image
+SMALLER = 4  # factor between the sizes of an image and of the small image to enlarge
+SHARES = (0.4, 0.4, 0.2)  # shares of the three tasks in training: complete, enlarge, generate
 
 
 @dataclass(frozen=True)
 class WithImage:
-    """A denoiser that is given images (N, C + 1, H, W) beside x, also where guidance doubles the batch of N."""
+    """A denoiser with fixed image inputs (N, C + 1, H, W). They are repeated if guidance doubles the batch of N."""
 
     denoise: Callable[..., Tensor]
     images: Tensor
 
     def __call__(self, x: Tensor, log_snr: Tensor | float, label: Tensor | None = None) -> Tensor:
-        """The clean estimate (N, C, H, W)."""
+        """Return the clean estimate (N, C, H, W)."""
         return self.denoise(x, log_snr, label, self.images.repeat(len(x) // len(self.images), 1, 1, 1))
 
 
 def encode_partial(codec: Codec | LatentCodec, images: Tensor, known: Tensor) -> Tensor:
-    """What the network is given of images (N, C, H, W), gray where they are not known: (N, C' + 1, H', W').
+    """Encode partially known images (N, C, H, W), gray where unknown, as a network input (N, C' + 1, H', W').
 
-    ``known`` (N, 1, H, W), 0 or 1, says where: 1 takes the pixels as they are; where it is 0 they are a hint at most.
+    ``known`` (N, 1, H, W) is 1 where the output must equal the pixels, and 0 where the pixels are unknown or blurred.
     """
     encoded = codec.encode(images)
     return torch.cat([encoded, F.adaptive_avg_pool2d(known.to(encoded.device), encoded.shape[2:])], 1)
 
 
 def shrink(images: Tensor) -> Tensor:
-    """Images (N, C, H, W) made four times smaller, each new pixel the mean of sixteen."""
+    """Shrink images (N, C, H, W) by a factor of four. Each new pixel is the mean of sixteen pixels."""
     return F.avg_pool2d(images, SMALLER)
 
 
 def enlarge(images: Tensor, size: int) -> Tensor:
-    """Small images (N, C, h, w) at ``size``, smooth between their pixels (bicubic)."""
+    """Resize small images (N, C, h, w) to ``size`` by bicubic interpolation, clamped to [-1, 1]."""
     return F.interpolate(images, size=(size, size), mode="bicubic", align_corners=False).clamp(-1, 1)
 
 
 def hide_pixels(images: Tensor, keep: Tensor) -> tuple[Tensor, Tensor]:
-    """(images (N, C, H, W), gray outside ``keep`` (N, 1, H, W) or (H, W); known): the task to complete them."""
+    """Return (images, known) for completion: images (N, C, H, W) are gray outside ``keep`` (N, 1, H, W) or (H, W)."""
     keep = keep.to(images.dtype).expand(len(images), 1, *images.shape[2:])
     return images * keep, keep
 
 
 def remove_detail(images: Tensor) -> tuple[Tensor, Tensor]:
-    """(images (N, C, H, W) with a sixteenth of their detail; known, 0 everywhere): the task to enlarge them."""
+    """Return (images, known) for enlargement: images (N, C, H, W) shrunk and resized again; known is 0 everywhere."""
     return enlarge(shrink(images), images.shape[-1]), torch.zeros_like(images[:, :1])
 
 
 def draw_boxes(count: int, size: int, device: torch.device) -> Tensor:
-    """Random boxes of a quarter to three quarters of the size as what is missing: keep (N, 1, size, size), bool."""
+    """Draw masks (N, 1, size, size), bool, that are false in a random box with sides of 1/4 to 3/4 of the size."""
     lengths = (torch.rand(2, count, 1, device=device) * 0.5 + 0.25) * size
     starts = torch.rand(2, count, 1, device=device) * (size - lengths)
     place = torch.arange(size, device=device) + 0.5
@@ -70,7 +70,7 @@ def draw_boxes(count: int, size: int, device: torch.device) -> Tensor:
 
 
 def draw_tasks(images: Tensor) -> tuple[Tensor, Tensor]:
-    """(images, known) of a random task for each of images (N, C, H, W)."""
+    """Return (images, known) of a random task for each of the images (N, C, H, W)."""
     count, size = len(images), images.shape[-1]
     holes, small = hide_pixels(images, draw_boxes(count, size, images.device)), remove_detail(images)
     nothing = torch.zeros_like(images), torch.zeros_like(small[1])

@@ -1,4 +1,4 @@
-"""Images in and out: any picture as a tensor, tensors as crisp enlargements, grids and animations."""
+"""Conversion of images: from PIL images to tensors, and from tensors to grids, rows and animations."""
 
 from collections.abc import Iterable
 from math import ceil, log2
@@ -14,42 +14,45 @@ from ddpm_demo.diffusion.denoiser import alpha_sigma
 
 
 def picture(images: Tensor, columns: int = 8, height: int | None = None, gap: int = 2) -> Image.Image:
-    """Images (N, C, H, W) in [-1, 1] as one picture, ``columns`` a row, whole pixels enlarged to about ``height``."""
+    """Render images (N, C, H, W) in [-1, 1] as a grid, ``columns`` per row, magnified to about ``height`` pixels."""
     grid = make_grid(images.detach().float().cpu().clamp(-1, 1), columns, gap, pad_value=1.0)
     pixels = ((grid + 1) * 127.5).round().byte().permute(1, 2, 0)
-    drawn = Image.fromarray((pixels[..., 0] if images.shape[1] == 1 else pixels).numpy())
-    scale = max(1, round(height / drawn.height)) if height else 1
-    return drawn.resize((drawn.width * scale, drawn.height * scale), Image.Resampling.NEAREST)
+    rendered = Image.fromarray((pixels[..., 0] if images.shape[1] == 1 else pixels).numpy())
+    scale = max(1, round(height / rendered.height)) if height else 1
+    return rendered.resize((rendered.width * scale, rendered.height * scale), Image.Resampling.NEAREST)
 
 
 def fitted(image: Image.Image, channels: int, size: int) -> Tensor:
-    """Any picture as (channels, size, size), [-1, 1]: turned upright, cropped to its middle square, black behind it."""
+    """Convert a PIL image to (channels, size, size) in [-1, 1]: upright, on black, cropped to its central square."""
     upright = ImageOps.exif_transpose(image).convert("RGBA")
-    behind = Image.new("RGBA", upright.size, "black")
-    whole = Image.alpha_composite(behind, upright).convert("L" if channels == 1 else "RGB")
-    square = ImageOps.fit(whole, (size, size), Image.Resampling.LANCZOS)
+    background = Image.new("RGBA", upright.size, "black")
+    opaque = Image.alpha_composite(background, upright).convert("L" if channels == 1 else "RGB")
+    square = ImageOps.fit(opaque, (size, size), Image.Resampling.LANCZOS)
     pixels = torch.frombuffer(bytearray(square.tobytes()), dtype=torch.uint8)
     return pixels.reshape(size, size, channels).permute(2, 0, 1) / 127.5 - 1
 
 
 def strip(images: Tensor) -> Image.Image:
-    """Images (N, C, H, W), [-1, 1], in one row without gaps: ``examples.png``, which ``unstrip`` reads."""
+    """Render images (N, C, H, W) in [-1, 1] as one row without gaps, such as ``examples.png``."""
     return picture(images, columns=len(images), gap=0)
 
 
 def unstrip(row: Image.Image, channels: int, size: int) -> Tensor:
-    """The images (N, channels, size, size) of such a row."""
+    """Split a row of ``strip`` into images (N, channels, size, size)."""
     parts = [row.crop((k * size, 0, (k + 1) * size, size)) for k in range(row.width // size)]
     return torch.stack([fitted(part, channels, size) for part in parts])
 
 
 def noisy_panel(x: Tensor, log_snr: float) -> Tensor:
-    """The noisy state, scaled so that noise (which reaches beyond 1) is not cut off and the image ends at its own."""
+    """Scale a noisy state for display: pure noise, which exceeds [-1, 1], is halved; a clean image is unchanged."""
     return x / (1 + alpha_sigma(log_snr)[1].item())
 
 
 def tiled(latents: Tensor, size: int, unit: float = 3.0, behind: float = -1.0) -> Tensor:
-    """Latents (N, c, h, w) as gray images (N, 1, size, size): the channels as tiles, in units of three deviations."""
+    """Render latents (N, c, h, w) as gray images (N, 1, size, size) with one tile per channel.
+
+    A latent of ``unit`` is white, and one of -``unit`` is black. The pixels around the tiles have the value ``behind``.
+    """
     count, channels, height, width = latents.shape
     columns = 2 ** ceil(log2(channels) / 2)
     rows = ceil(channels / columns)
@@ -63,7 +66,10 @@ def tiled(latents: Tensor, size: int, unit: float = 3.0, behind: float = -1.0) -
 
 
 def diverging(difference: Tensor) -> Tensor:
-    """Signed (N, C, H, W) as colours (N, 3, H, W), [-1, 1]: dark for 0, orange above, blue below, both full at 1."""
+    """Render signed values (N, C, H, W) as colours (N, 3, H, W) in [-1, 1].
+
+    0 is dark; 1 is orange and -1 is blue, at full saturation. Channels are averaged.
+    """
     signed = difference.detach().float().cpu().mean(1, keepdim=True).clamp(-1, 1)
     ends = [torch.tensor(rgb).reshape(1, 3, 1, 1) / 127.5 - 1 for rgb in ((255.0, 150, 40), (60.0, 130, 255))]
     middle = torch.tensor(-0.7)
@@ -71,7 +77,7 @@ def diverging(difference: Tensor) -> Tensor:
 
 
 def save_animation(frames: Iterable[Image.Image], path: Path, milliseconds: int = 80, hold: int = 2000) -> None:
-    """A looping animated WebP or GIF, lossless, its last frame held."""
+    """Save frames as a lossless, looping WebP or GIF. The last frame is shown for ``hold`` milliseconds."""
     first, *rest = frames
     durations = [milliseconds] * len(rest) + [hold]
     first.save(path, save_all=True, append_images=rest, duration=durations, loop=0, lossless=True, method=6)

@@ -1,6 +1,6 @@
-"""Where a walk begins: from noise, from an image under noise, with an image to complete, with an image to enlarge.
+"""The start of the reverse process: from noise, from a noisy image, to complete an image, or to enlarge an image.
 
-Each kind checks itself against a model, and then prepares the first state and the denoiser to walk with.
+Each kind of start can check itself against a model, and prepare the first state and the denoiser.
 """
 
 from collections.abc import Callable
@@ -16,49 +16,50 @@ from ddpm_demo.models.checkpoint import Model
 from ddpm_demo.models.partial_image import WithImage, encode_partial, hide_pixels
 
 LAST_TIMESTEP = 999
-Guide = Callable[[Denoise], Denoise]  # puts guidance around a denoiser
+Guide = Callable[[Denoise], Denoise]  # adds guidance to a denoiser
 
 
 @dataclass(frozen=True)
 class PureNoise:
-    """From Gaussian noise, at the noisiest timestep."""
+    """Starts from Gaussian noise at the last timestep."""
 
     start = None
 
     def check(self, model: Model, count: int) -> None:
-        """Nothing can be wrong with it."""
+        """Check nothing, because every model can start from noise."""
 
     def prepare(self, model: Model, noise: Tensor, log_snr: Tensor, guide: Guide) -> tuple[Tensor, Denoise]:
-        """(first state, denoiser) for noise like x (N, C, H, W) and the first log-SNR of the walk."""
+        """Return (first state, denoiser) for noise like x (N, C, H, W) and the first log-SNR of the grid."""
         return noise, guide(model.denoiser)
 
 
 @dataclass(frozen=True)
 class NoisedImage:
-    """From an image (C, H, W), or one for each (N, C, H, W), [-1, 1], under the noise of timestep ``start``.
+    """Starts from an image (C, H, W), or one per sample (N, C, H, W), in [-1, 1], with the noise of timestep ``start``.
 
-    SDEdit (Meng et al. 2022). ``start`` 0 .. 999 is a timestep of the schedule that is walked.
+    This is SDEdit (Meng et al. 2022). ``start`` 0 .. 999 is a timestep of the sampling schedule.
     """
 
     image: Tensor
     start: float
 
     def check(self, model: Model, count: int) -> None:
-        """UserError unless image and start fit the model and the number of images to draw."""
+        """Raise UserError unless image and start fit the model and the number of samples."""
         check_image(model, self.image, count)
         check_start(self.start)
 
     def prepare(self, model: Model, noise: Tensor, log_snr: Tensor, guide: Guide) -> tuple[Tensor, Denoise]:
-        """(first state, denoiser) for noise like x (N, C, H, W) and the first log-SNR of the walk."""
+        """Return (first state, denoiser) for noise like x (N, C, H, W) and the first log-SNR of the grid."""
         return add_noise(encode_image(model, self.image), log_snr, noise), guide(model.denoiser)
 
 
 @dataclass(frozen=True)
 class Completion:
-    """Keeps what ``keep`` (H, W), bool, marks of an image (C, H, W) or (N, C, H, W), and paints the rest anew.
+    """Keeps the pixels of an image where ``keep`` (H, W), bool, is true, and generates the rest.
 
-    A network that takes an image beside x completes it by itself. For any other network, and wherever ``start`` is
-    given, the known part is put back at every step (Song et al. 2021, Score SDE, appendix I.2).
+    The image is (C, H, W), or (N, C, H, W) with one image per sample, in [-1, 1]. A network with an image
+    input completes the image directly. For any other network, and whenever ``start`` is given, the known part is
+    replaced at every step (Song et al. 2021, Score SDE, appendix I.2).
     """
 
     image: Tensor
@@ -66,7 +67,7 @@ class Completion:
     start: float | None = None
 
     def check(self, model: Model, count: int) -> None:
-        """UserError unless image, keep and start fit the model and the number of images to draw."""
+        """Raise UserError unless image, keep and start fit the model and the number of samples."""
         check_image(model, self.image, count)
         size = (model.image_size, model.image_size)
         if self.keep.dtype != torch.bool or tuple(self.keep.shape) != size:
@@ -77,7 +78,7 @@ class Completion:
             check_start(self.start)
 
     def prepare(self, model: Model, noise: Tensor, log_snr: Tensor, guide: Guide) -> tuple[Tensor, Denoise]:
-        """(first state, denoiser) for noise like x (N, C, H, W) and the first log-SNR of the walk."""
+        """Return (first state, denoiser) for noise like x (N, C, H, W) and the first log-SNR of the grid."""
         if model.takes_image and self.start is None:
             return noise, guide(with_image(model, *hide_pixels(as_batch(self.image), self.keep), len(noise)))
         known = encode_image(model, self.image)
@@ -87,16 +88,16 @@ class Completion:
 
 @dataclass(frozen=True)
 class Enlargement:
-    """Enlarges an image (C, H, W) or (N, C, H, W): a small one at the model's size, smooth between its pixels.
+    """Enlarges a small image, given as (C, H, W) or (N, C, H, W) after interpolation to the image size of the model.
 
-    Only for a network that takes an image beside x.
+    The network must have an image input.
     """
 
     image: Tensor
     start = None
 
     def check(self, model: Model, count: int) -> None:
-        """UserError unless the model can enlarge and the image fits."""
+        """Raise UserError unless the model can enlarge images and the image fits it."""
         if not model.takes_image:
             raise UserError(
                 "this model cannot enlarge: its network takes no image. Train one with  python train.py --condition image"
@@ -104,7 +105,7 @@ class Enlargement:
         check_image(model, self.image, count)
 
     def prepare(self, model: Model, noise: Tensor, log_snr: Tensor, guide: Guide) -> tuple[Tensor, Denoise]:
-        """(first state, denoiser) for noise like x (N, C, H, W) and the first log-SNR of the walk."""
+        """Return (first state, denoiser) for noise like x (N, C, H, W) and the first log-SNR of the grid."""
         images = as_batch(self.image)
         return noise, guide(with_image(model, images, torch.zeros_like(images[:, :1]), len(noise)))
 
@@ -113,31 +114,31 @@ Begin = PureNoise | NoisedImage | Completion | Enlargement
 
 
 def as_batch(image: Tensor) -> Tensor:
-    """(C, H, W) as (1, C, H, W); a batch as it is."""
+    """Return an image (C, H, W) as (1, C, H, W), and a batch unchanged."""
     return image[None] if image.ndim == 3 else image
 
 
 def encode_image(model: Model, image: Tensor) -> Tensor:
-    """What of the image is diffused, (1 or N, C', H', W'), on the model's device."""
+    """Encode an image, or one per sample, as (1 or N, C', H', W') on the model's device."""
     return model.codec.encode(as_batch(image)).to(model.device)
 
 
 def with_image(model: Model, images: Tensor, known: Tensor, count: int) -> WithImage:
-    """The model's denoiser with one image, or one for each of ``count``, beside x."""
+    """Return the model's denoiser with one image input, or one per sample, for ``count`` samples."""
     encoded = encode_partial(model.codec, images, known).to(model.device)
     return WithImage(model.denoiser, encoded.expand(count, -1, -1, -1))
 
 
 def check_image(model: Model, image: Tensor, count: int = 1) -> None:
-    """UserError unless the image, or one for each of a ``count``, fits the model."""
+    """Raise UserError unless the image, or one for each of ``count`` samples, fits the model."""
     size = (model.channels, model.image_size, model.image_size)
     if tuple(image.shape) not in (size, (count, *size)) or not bool(image.isfinite().all()):
         raise UserError(
-            f"image has shape {tuple(image.shape)}; it must be finite numbers of shape {size}, or one for each"
+            f"image has shape {tuple(image.shape)}; it must be finite numbers of shape {size}, or one image per sample"
         )
 
 
 def check_start(start: float) -> None:
-    """UserError unless start is a timestep."""
+    """Raise UserError unless start is a timestep."""
     if isinstance(start, bool) or not 0 <= start <= LAST_TIMESTEP:
         raise UserError(f"start is {start!r}; it must be a timestep from 0 to {LAST_TIMESTEP}")

@@ -1,4 +1,4 @@
-"""The public face of sampling: validate, begin, guide, walk, decode."""
+"""The public sampling functions. They validate, prepare the start, add guidance, run the process and decode."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields, replace
@@ -24,21 +24,22 @@ def sample(
     decoded: bool = True,
     **settings,
 ) -> Iterator[Step]:
-    """Every step of the reverse process, as images (N, C, H, W), [-1, 1]; the last step's ``x0`` is the sample.
+    """Yield every step of the reverse process as images (N, C, H, W), [-1, 1]; the last step's ``x0`` is the sample.
 
-    ``labels`` are N class numbers; None draws ``count`` images (1) without a label. The ``settings`` are the fields of
-    ``Sampling``: ``weight`` is the guidance weight w of Ho & Salimans 2022 (0: plain conditional; diffusers'
-    ``guidance_scale`` is 1 + w), applied where the log-SNR lies in ``interval``; ``schedule``, ``sampler``, ``steps``;
-    ``classifier_scale`` is that of classifier guidance (Dhariwal & Nichol 2021), which needs the checkpoint's
-    noise-aware classifier; ``variance``, ``corrector_snr`` and ``ode_tolerance`` belong to single samplers. Image k
-    starts from the noise of ``seed + k``, or of the k-th of several seeds, whatever the other images or the device.
+    ``labels`` are N class numbers. If they are None, ``count`` images (default 1) are drawn without a label. The
+    ``settings`` are the fields of ``Sampling``. ``weight`` is the guidance weight w of Ho & Salimans 2022 (0:
+    conditional; the ``guidance_scale`` of diffusers is 1 + w). It applies where the log-SNR is in ``interval``.
+    ``classifier_scale`` is the scale of classifier guidance (Dhariwal & Nichol 2021), which requires a noise-aware
+    classifier in the checkpoint. ``variance``, ``corrector_snr`` and ``ode_tolerance`` apply only to some samplers.
+    Image k starts from the noise of ``seed + k``, or of the k-th of several seeds. This noise does not depend on the
+    other images or on the device.
 
-    ``begin`` says where the walk begins: ``PureNoise()``, ``NoisedImage(image, start)``, ``Completion(image, keep)`` or
-    ``Enlargement(image)``.
+    ``begin`` is the start of the process: ``PureNoise()``, ``NoisedImage(image, start)``, ``Completion(image, keep)``
+    or ``Enlargement(image)``.
 
-    Where latents are diffused, so are x, eps and guidance of a step; x0 is the image. ``decoded`` False leaves every
-    step as it is diffused; ``decode_step`` decodes a single one. UserError for a wrong setting, at once; the model
-    computes when the first step is asked for.
+    For a model of latents, x, eps and guidance of a step are latents, and x0 is the image. With ``decoded`` False, no
+    step is decoded; ``decode_step`` decodes a single step. The call itself raises UserError for a wrong setting; the
+    model runs only when the first step is requested.
     """
     sampling = read_settings(settings)
     number = sampling.check(model, labels, count)
@@ -50,7 +51,7 @@ def sample(
 def draw_steps(
     model: Model, labels: Sequence[int] | None, number: int, begin: Begin, sampling: Sampling
 ) -> Iterator[Step]:
-    """The steps of ``number`` images as they are diffused; what ``sample`` has checked is valid."""
+    """Yield the steps of ``number`` images without decoding. ``sample`` has checked all arguments."""
     label = None if labels is None else torch.tensor(labels, dtype=torch.int64, device=model.device)
     noise = noise_source(sampling.seeds(number), model.codec.shape(model.channels, model.image_size), model.device)
     grid = log_snr_grid(model, sampling, begin.start)
@@ -62,13 +63,13 @@ def draw_steps(
 
 
 def generate(model: Model, labels: Sequence[int] | None = None, **settings) -> Tensor:
-    """The finished images (N, C, H, W), [-1, 1]: the last clean estimate of ``sample``, same arguments."""
+    """Return the generated images (N, C, H, W), [-1, 1]: the last ``x0`` of ``sample``, with the same arguments."""
     *_, step = sample(model, labels, **settings, decoded=False)
     return decode_step(step, model).x0
 
 
 def read_settings(settings: dict) -> Sampling:
-    """The settings as a value. TypeError for a name that is no setting, UserError for a value that is not allowed."""
+    """Build a ``Sampling`` from keywords. Raises TypeError for an unknown name, UserError for a forbidden value."""
     names = [field.name for field in fields(Sampling)]
     unknown = [name for name in settings if name not in names]
     if unknown:
@@ -77,7 +78,7 @@ def read_settings(settings: dict) -> Sampling:
 
 
 def add_guidance(model: Model, labelled: bool, sampling: Sampling, denoise: Denoise) -> Denoise:
-    """The denoiser with classifier-free and classifier guidance around it, as far as they are asked for."""
+    """Add classifier-free and classifier guidance to a denoiser, as far as the settings request them."""
     if model.label_names and labelled:
         denoise = ClassifierFree(denoise, sampling.weight, model.null_label, sampling.interval)
     if sampling.classifier_scale:
@@ -86,12 +87,12 @@ def add_guidance(model: Model, labelled: bool, sampling: Sampling, denoise: Deno
 
 
 def classify_diffused(model: Model) -> Callable[[Tensor, float], Tensor]:
-    """The model's noise-aware classifier on what is diffused: patches are pixels in another order, noise stays noise."""
+    """Return the noise-aware classifier as a function of encoded images. Decoding patches keeps the noise white."""
     return lambda x, log_snr: model.noisy_classifier(model.codec.decode(x), log_snr)
 
 
 def decode_step(step: Step, model: Model) -> Step:
-    """A step of what is diffused as one of images: patches unfolded, or the clean estimate alone decoded."""
+    """Decode a step: all tensors if patches are diffused, only the clean estimate if latents are diffused."""
     decode = model.codec.decode
     if not model.codec.bounded:
         return replace(step, x0=decode(step.x0), latents=step.x0)
@@ -100,13 +101,13 @@ def decode_step(step: Step, model: Model) -> Step:
 
 
 def log_snr_grid(model: Model, sampling: Sampling, start: float | None = None) -> Tensor:
-    """The log-SNRs (steps,) that ``sample`` visits: the schedule's, within those the model was trained on."""
+    """Return the log-SNRs (steps,) that ``sample`` visits: those of the schedule, clamped to the training range."""
     lowest, highest = model.denoiser.schedule.range
     within = max(lowest, ALWAYS[0]), min(highest, ALWAYS[1])
     return Schedule.named(sampling.schedule).grid(sampling.steps, within=within, start=start)
 
 
 def noise_source(seeds: Sequence[int], shape: tuple[int, ...], device: torch.device) -> Callable[[], Tensor]:
-    """A function that draws the next noise (N, *shape); every image has a CPU generator of its own, with its seed."""
+    """Return a function that draws the next noise (N, *shape). Each image has its own CPU generator and seed."""
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     return lambda: torch.stack([torch.randn(shape, generator=g) for g in generators]).to(device)

@@ -1,4 +1,4 @@
-"""The generative model as a classifier: the class whose denoising error is smallest (Li et al. 2023, algorithm 1)."""
+"""Zero-shot classification: it selects the class with the smallest denoising error (Li et al. 2023, algorithm 1)."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,29 +11,30 @@ from ddpm_demo.errors import UserError
 from ddpm_demo.generation.begin import check_image
 from ddpm_demo.models.checkpoint import Model
 
-EASIEST, HARDEST = 4.0, -4.0  # the log-SNRs where the class shows: beyond, there is no image, or no doubt about it
+EASIEST, HARDEST = 4.0, -4.0  # range of log-SNRs; outside it, the errors hardly depend on the class
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What the model makes of an image after some draws of noise. The best class has ``excess`` 0."""
+    """The errors of all K classes after some draws of noise. The best class has ``excess`` 0."""
 
     draws: int
     total: int
-    errors: Tensor  # (K,) mean squared error of the noise estimate, per class
-    excess: Tensor  # (K,) error above the best class's
-    spread: Tensor  # (K,) standard error of that excess: draws are shared, so the classes are compared in pairs
+    errors: Tensor  # (K,) mean squared error of the noise estimate
+    excess: Tensor  # (K,) error minus that of the best class
+    spread: Tensor  # (K,) standard error of the excess, a paired difference because all classes share the draws
 
 
 @torch.no_grad()
 def classify(model: Model, image: Tensor, draws: int = 32, seed: int = 0, batch: int = 4) -> Iterator[Reading]:
-    """Reading after reading of image (C, H, W), [-1, 1], firmer with every ``batch`` of noise draws.
+    """Classify image (C, H, W), [-1, 1]; yield a Reading after each ``batch`` of noise draws.
 
-    Each draw is one noise level (stratified in log-SNR) and one noise, shared by all K classes in one batched call;
-    the error is that of the noise estimate, || eps - eps_hat(x_t, class) ||^2 a pixel.
+    Each draw is one noise level (stratified in log-SNR) and one noise, which all K classes use in one batched call. The
+    error is that of the noise estimate, || eps - eps_hat(x_t, class) ||^2 per pixel. Raises UserError for a model
+    without classes, or for an image that does not fit.
     """
     if not model.label_names:
-        raise UserError("this model was trained without classes, so it cannot tell one from another")
+        raise UserError("this model was trained without classes, so it cannot classify an image")
     check_image(model, image)
     classes = len(model.label_names)
     generator = torch.Generator().manual_seed(seed)
@@ -42,18 +43,20 @@ def classify(model: Model, image: Tensor, draws: int = 32, seed: int = 0, batch:
     levels = levels[torch.randperm(draws, generator=generator)]
     x0 = model.codec.encode(image[None]).cpu()
     labels = torch.arange(classes, device=model.device)
-    seen = torch.empty(0, classes, dtype=torch.float64)
-    for some in levels.split(batch):
-        noise = torch.randn(len(some), *x0.shape[1:], generator=generator)
-        alpha, sigma = (c.float().reshape(-1, 1, 1, 1) for c in alpha_sigma(some))
-        x = add_noise(x0, some, noise).to(model.device)  # (draws, C, H, W)
+    errors_by_draw = torch.empty(0, classes, dtype=torch.float64)
+    for log_snr in levels.split(batch):
+        noise = torch.randn(len(log_snr), *x0.shape[1:], generator=generator)
+        alpha, sigma = (c.float().reshape(-1, 1, 1, 1) for c in alpha_sigma(log_snr))
+        x = add_noise(x0, log_snr, noise).to(model.device)  # (draws, C, H, W)
         estimate = model.denoiser(
-            x.repeat_interleave(classes, 0), some.repeat_interleave(classes), labels.repeat(len(some))
+            x.repeat_interleave(classes, 0), log_snr.repeat_interleave(classes), labels.repeat(len(log_snr))
         )
-        x0_error = (estimate.cpu() - x0).square().flatten(1).mean(1).reshape(len(some), classes)
-        # eps - eps_hat = -alpha/sigma (x0 - x0_hat): the same error, in units of the noise
-        seen = torch.cat([seen, x0_error.double() * (alpha / sigma).square().double().reshape(-1, 1)])
-        errors = seen.mean(0)
-        excess = seen - seen[:, errors.argmin()].unsqueeze(1)
-        spread = excess.std(0) / len(seen) ** 0.5 if len(seen) > 1 else torch.full_like(errors, torch.nan)
-        yield Reading(len(seen), draws, errors, excess.mean(0), spread)
+        x0_error = (estimate.cpu() - x0).square().flatten(1).mean(1).reshape(len(log_snr), classes)
+        # eps - eps_hat = -alpha/sigma (x0 - x0_hat): this gives the error of the noise estimate
+        errors_by_draw = torch.cat(
+            [errors_by_draw, x0_error.double() * (alpha / sigma).square().double().reshape(-1, 1)]
+        )
+        errors, count = errors_by_draw.mean(0), len(errors_by_draw)
+        excess = errors_by_draw - errors_by_draw[:, errors.argmin()].unsqueeze(1)
+        spread = excess.std(0) / count**0.5 if count > 1 else torch.full_like(errors, torch.nan)
+        yield Reading(count, draws, errors, excess.mean(0), spread)

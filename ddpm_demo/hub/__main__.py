@@ -1,7 +1,7 @@
-"""To and from the Hugging Face Hub.
+"""Publishes checkpoints and the demo on the Hugging Face Hub.
 
-python -m ddpm_demo.hub push checkpoints/mnist user/ddpm-mnist    publish a checkpoint (after: hf auth login)
-python app.py --checkpoint user/ddpm-mnist                        use it: user/name or user/name@revision
+python -m ddpm_demo.hub push checkpoints/mnist user/ddpm-mnist    publish a checkpoint (requires: hf auth login)
+python app.py --checkpoint user/ddpm-mnist                        use it, as user/name or user/name@revision
 python -m ddpm_demo.hub space user/ddpm-demo                      host the demo as a Space
 """
 
@@ -15,23 +15,25 @@ from ddpm_demo.hub.client import push
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Parse and publish. Returns the exit status."""
+    """Parse the arguments and publish. Return the exit status."""
     formatter = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(prog="python -m ddpm_demo.hub", description=__doc__, formatter_class=formatter)
     commands = parser.add_subparsers(dest="command", required=True)
     publish = commands.add_parser("push", help="publish a checkpoint")
     publish.add_argument("folder", type=Path, help="the checkpoint, e.g. runs/mnist")
     publish.add_argument("name", help="user/name on the Hub")
-    publish.add_argument("--private", action="store_true", help="only for you and those you invite")
+    publish.add_argument("--private", action="store_true", help="visible only to you and to people you invite")
     host = commands.add_parser("space", help="create or update a Space that runs the demo")
     host.add_argument("name", help="user/name on the Hub")
     host.add_argument(
-        "--hardware", choices=space.HARDWARE, help="zero-a10g is ZeroGPU (default: as it is, or cpu-basic)"
+        "--hardware", choices=space.HARDWARE, help="zero-a10g is ZeroGPU (default: unchanged, or cpu-basic)"
     )
     host.add_argument(
-        "--checkpoint", metavar="USER/NAME", help="the model on the Hub that it opens on (default: the shipped one)"
+        "--checkpoint",
+        metavar="USER/NAME",
+        help="the Hub model that the Space loads first (default: the shipped model)",
     )
-    host.add_argument("--private", action="store_true", help="only for you and those you invite")
+    host.add_argument("--private", action="store_true", help="visible only to you and to people you invite")
     options = parser.parse_args(arguments)
     try:
         if options.command == "push":

@@ -1,4 +1,4 @@
-"""Pull and push checkpoints, with every failure of the Hub in a sentence."""
+"""Downloads and publishes checkpoints. Every error of the Hub becomes a UserError with a clear message."""
 
 import errno
 import json
@@ -21,22 +21,22 @@ NEEDED = (
     "unet/diffusion_pytorch_model.safetensors",
     "scheduler/scheduler_config.json",
 )
-# What of a checkpoint travels, in both directions: never training states, snapshots or pickles.
+# The files that are uploaded and downloaded. Training states, snapshots and pickles are never transferred.
 PARTS = ["unet/*.json", "unet/*.safetensors", "vae/*.json", "vae/*.safetensors", "scheduler/*.json", "demo.json",
          "model_index.json", "autoencoder.json", "reconstructions.png",
          "pipeline.py", "classifier.safetensors", "noisy_classifier.safetensors", "metrics.json",
          "metrics.jsonl", "speed.json", "peer.json", "README.md", "samples.png", "examples.png", "nearest.png",
          "denoising.webp", "samples/step-*.png"]  # fmt: skip
-WAITS = (1, 2, 4)  # seconds before each further try, when the Hub itself is in trouble
-PATIENCE = 60  # seconds that a rate limit is waited for
+WAITS = (1, 2, 4)  # seconds before each new attempt after a server error
+PATIENCE = 60  # longest accepted wait for a rate limit, in seconds
 LOGIN = "log in with  hf auth login  (a token with write access: https://huggingface.co/settings/tokens)"
 
 
 def pull(source: str) -> Path:
-    """The local folder of Hub repository ``user/name`` or ``user/name@revision``, from the cache where possible.
+    """Return the local folder of Hub repository ``user/name`` or ``user/name@revision``. Download it if necessary.
 
-    A download that was cut goes on where it stopped. UserError if ``source`` has not that form, or the repository
-    cannot be had.
+    An interrupted download resumes. Raises UserError if ``source`` does not have this form, or if the repository cannot
+    be downloaded.
     """
     name, _, revision = source.partition("@")
     if not is_repository(name) or Path(source).exists() or (revision and not re.fullmatch(r"[\w./-]+", revision)):
@@ -50,9 +50,9 @@ def pull(source: str) -> Path:
 
 
 def push(folder: Path, name: str, private: bool = False) -> str:
-    """Publish a checkpoint as Hub repository ``user/name``, made if it is not there; returns its address.
+    """Publish a checkpoint as Hub repository ``user/name``, which is created if necessary; return its address.
 
-    UserError where the folder is no checkpoint, or the Hub refuses.
+    Raises UserError if the folder is not a checkpoint, or if the Hub rejects the upload.
     """
     for part in NEEDED:
         if not (folder / part).is_file():
@@ -72,7 +72,7 @@ def push(folder: Path, name: str, private: bool = False) -> str:
 
 
 def stage(folder: Path, place: Path) -> Path:
-    """Copy what travels of a checkpoint to ``place``, and make it a diffusers pipeline there; returns ``place``."""
+    """Copy the public files of a checkpoint to ``place`` and add a diffusers pipeline to them; return ``place``."""
     about = json.loads((folder / "demo.json").read_text())
     latent = not about["codec"]
     parts = PARTS if latent else [part for part in PARTS if not part.startswith("vae/")]
@@ -92,7 +92,7 @@ def stage(folder: Path, place: Path) -> Path:
 
 
 def publishable(name: str) -> None:
-    """UserError unless name has the form ``user/name`` and somebody is logged in."""
+    """Raise UserError unless name has the form ``user/name`` and the user is logged in."""
     if not is_repository(name):
         raise UserError(f"{name!r} is not the name of a Hub repository: it must be of the form user/name")
     from huggingface_hub import get_token
@@ -102,12 +102,12 @@ def publishable(name: str) -> None:
 
 
 def is_repository(name: str) -> bool:
-    """Whether it has the form ``user/name``."""
+    """Return whether a name has the form ``user/name``."""
     return bool(re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", name)) and ".." not in name
 
 
 def repeated(call: Callable[[], T]) -> T:
-    """A call that is made again, after longer and longer waits, while the Hub itself is in trouble (500 and above)."""
+    """Make a call, and repeat it after increasing waits if the Hub has a server error (status 500 and above)."""
     from huggingface_hub.errors import HfHubHTTPError
 
     for wait in (*WAITS, None):
@@ -121,22 +121,22 @@ def repeated(call: Callable[[], T]) -> T:
 
 
 class TooLong(Exception):
-    """The Hub asks for a longer wait than is reasonable."""
+    """The Hub requests a wait longer than PATIENCE. The message is the number of seconds."""
 
 
 def refuse_long_waits(response) -> None:
-    """Raise TooLong for a rate limit that ends later than PATIENCE: the Hub's client would sleep until then."""
+    """Raise TooLong for a rate limit longer than PATIENCE, because the client of the Hub would sleep until its end."""
     if response.status_code != 429:
         return
     limit = re.search(r"\bt=(\d+)", response.headers.get("ratelimit", ""))
-    told = limit[1] if limit else response.headers.get("retry-after", "0")
-    if told.isdecimal() and int(told) > PATIENCE:
-        raise TooLong(told)
+    seconds = limit[1] if limit else response.headers.get("retry-after", "0")
+    if seconds.isdecimal() and int(seconds) > PATIENCE:
+        raise TooLong(seconds)
 
 
 @contextmanager
 def in_words(purpose: str, name: str) -> Iterator[None]:
-    """Whatever goes wrong between here and the Hub, as a sentence: what came, and what to do. Never with the token."""
+    """Raise UserError for any error of a Hub request. The message says what to do, and never contains the token."""
     from huggingface_hub import constants, get_token
     from huggingface_hub.errors import (
         HfHubHTTPError,
@@ -157,7 +157,7 @@ def in_words(purpose: str, name: str) -> Iterator[None]:
     except LocalTokenNotFoundError as error:
         raise UserError(f"you must be logged in {purpose}: {LOGIN}") from error
     except TooLong as error:
-        raise UserError(f"the Hub asks to wait {error} seconds {purpose}: run the same command again then") from error
+        raise UserError(f"the Hub asks to wait {error} seconds {purpose}: then run the same command again") from error
     except RevisionNotFoundError as error:
         raise UserError(f"{name} has no such revision ({purpose}): see {constants.ENDPOINT}/{name}/commits") from error
     except HfHubHTTPError as error:
@@ -167,20 +167,22 @@ def in_words(purpose: str, name: str) -> Iterator[None]:
                 f"the Hub has no repository {name} that you may see, and there is no such folder"
             ) from error
         raise UserError(f"{ANSWERS.get(status, OTHER).format(status=status, name=name)} ({purpose})") from error
-    except Exception as error:  # the client's transport errors have no common base
+    except Exception as error:  # the transport errors of the client have no common base class
         if getattr(error, "errno", None) == errno.ENOSPC:
-            raise UserError(f"the disk is full: free some space below {constants.HF_HUB_CACHE}, then go on") from error
+            raise UserError(
+                f"the disk is full: free some space below {constants.HF_HUB_CACHE}, then try again"
+            ) from error
         kind = "is not in the cache" if isinstance(error, LocalEntryNotFoundError) else type(error).__name__
         raise UserError(
-            f"the Hub could not be reached {purpose} ({kind}): check the connection; the same command goes on"
+            f"the Hub could not be reached {purpose} ({kind}): check the connection, then run the same command again"
         ) from error
 
 
-OTHER = "the Hub answers {status} for {name}: if that stays so, see https://status.huggingface.co"
+OTHER = "the Hub answers {status} for {name}: if this persists, see https://status.huggingface.co"
 ANSWERS = {
     401: f"the Hub does not accept your login: {LOGIN}",
-    403: "your token may not do that with {name}: use one with write access, or a repository of your own",
+    403: "your token may not do that with {name}: use a token with write access, or a repository of your own",
     404: "the Hub has no repository {name} that you may see, and there is no such folder",
     409: "somebody else is changing {name} at this moment: run the same command again",
-    429: "the Hub asks for patience, too many requests came from you: run the same command again in some minutes",
+    429: "the Hub has received too many requests from you: run the same command again in a few minutes",
 }

@@ -1,4 +1,4 @@
-"""Sampling as a diffusers pipeline; a copy of this file goes to the Hub with a checkpoint, and needs diffusers alone.
+"""Sampling as a diffusers pipeline. A copy of this file is published with each checkpoint and requires only diffusers.
 
 pipeline = DiffusionPipeline.from_pretrained(id, custom_pipeline=id, trust_remote_code=True)
 pipeline(class_labels=[3], guidance_scale=3.0).images[0]
@@ -14,11 +14,11 @@ from diffusers import (
     UNet2DModel,
 )
 
-TOKENS = 4  # of a class, where the network attends to them
+TOKENS = 4  # tokens per class of a network with cross-attention
 
 
 class ClassConditionalPipeline(DiffusionPipeline):
-    """DDPM with classifier-free guidance on images folded into ``patch`` x ``patch`` channels, or on the ``vae``'s latents."""
+    """DDPM with classifier-free guidance, on images as ``patch`` x ``patch`` patches or on the latents of ``vae``."""
 
     _optional_components = ("vae",)
 
@@ -43,18 +43,18 @@ class ClassConditionalPipeline(DiffusionPipeline):
         generator: torch.Generator | None = None,
         output_type: str = "pil",
     ) -> ImagePipelineOutput:
-        """Images of the ``class_labels`` (N numbers), or ``batch_size`` of any class.
+        """Generate images of the ``class_labels`` (N numbers), or ``batch_size`` images without a class.
 
-        ``guidance_scale`` is 1 + w of Ho & Salimans 2022: 1 does not guide. ``output_type`` "pil" gives PIL images,
-        anything else an array (N, H, W, C), [0, 1].
+        ``guidance_scale`` is 1 + w of Ho & Salimans 2022; 1 means no guidance. ``output_type`` "pil" returns PIL
+        images, any other value an array (N, H, W, C) in [0, 1]. Raises ValueError for a label out of range.
         """
         config = self.unet.config
         attends = config.get("encoder_hid_dim")
         classes = attends // TOKENS if attends else config.num_class_embeds
         if class_labels is None:
-            label = torch.full((batch_size,), classes - 1) if classes else None  # the last one means: any
+            label = torch.full((batch_size,), classes - 1) if classes else None  # the last label is the null label
         elif not classes or not all(0 <= k < classes - 1 for k in class_labels):
-            known = f"numbers from 0 to {classes - 2}" if classes else "left out, for this model has no classes"
+            known = f"numbers from 0 to {classes - 2}" if classes else "left out, because this model has no classes"
             raise ValueError(f"class_labels is {class_labels}; it must be {known}")
         else:
             label = torch.tensor(class_labels)
@@ -68,7 +68,7 @@ class ClassConditionalPipeline(DiffusionPipeline):
         if attends:
             label = torch.eye(attends, dtype=self.unet.dtype)[label[:, None] * TOKENS + torch.arange(TOKENS)]
         label = None if label is None else label.to(self.device)
-        # A network that takes an image beside x is told that nothing of one is known.
+        # For a network with an image input, zeros mean that no pixel of the image is known.
         nothing = x.new_zeros(number * (1 + guided), config.in_channels - config.out_channels, *shape[2:])
         self.scheduler.set_timesteps(num_inference_steps)
         for t in self.progress_bar(self.scheduler.timesteps):

@@ -1,4 +1,4 @@
-"""The demo as a Hugging Face Space: the files it needs, and nothing else, published from the working tree."""
+"""Publishes the demo as a Hugging Face Space, with only the required files of the working tree."""
 
 import shutil
 import tempfile
@@ -10,16 +10,17 @@ from ddpm_demo.hub.client import in_words, is_repository, publishable, repeated
 
 ROOT = Path(__file__).parents[2]
 NEEDED = ("app.py", "requirements.txt", "README.md", "LICENSE", "ddpm_demo", "checkpoints", "docs")
-LARGEST = 10 * 2**20  # bytes: what the Hub takes without Git LFS
-HARDWARE = ("cpu-basic", "zero-a10g")  # two CPU cores, free; ZeroGPU
+LARGEST = 10 * 2**20  # bytes; larger files would require Git LFS
+HARDWARE = ("cpu-basic", "zero-a10g")  # free, with two CPU cores; ZeroGPU
 
 
 def stage(
     folder: Path, name: str, endpoint: str = "https://huggingface.co", checkpoint: str | None = None
 ) -> list[Path]:
-    """Copy what the Space needs into an empty folder; its README names the Gradio it was tested with, and its model.
+    """Copy the files of the Space to an empty folder, and write its Gradio version and its model into the README.
 
-    ``checkpoint`` is a Hub repository ``user/name[@revision]``, None for the shipped one, which is sent along. Returns the files, relative. UserError for one that is too large.
+    ``checkpoint`` is a Hub repository ``user/name[@revision]``, or None for the shipped checkpoint, which is always
+    copied. Return the files, relative to the folder. Raises UserError for a file that is too large.
     """
     from huggingface_hub import RepoCard
 
@@ -44,9 +45,10 @@ def stage(
 
 
 def publish(name: str, hardware: str | None = None, private: bool = False, checkpoint: str | None = None) -> str:
-    """Create or update the Space ``user/name`` from the working tree, on ``hardware`` if given; returns its address.
+    """Create or update the Space ``user/name`` from the working tree, on ``hardware`` if given; return its address.
 
-    It opens on ``checkpoint``, a Hub repository ``user/name[@revision]``, or on the shipped one. Files that were there and are no longer needed go. UserError where the Hub refuses.
+    The Space first loads ``checkpoint``, a Hub repository ``user/name[@revision]``, or the shipped checkpoint. Obsolete
+    files are deleted from the Space. Raises UserError if the Hub rejects the upload.
     """
     publishable(name)
     if checkpoint and (Path(checkpoint).exists() or not is_repository(checkpoint.partition("@")[0])):

@@ -1,4 +1,4 @@
-"""A small class-conditional diffusion model that one can see through: load it, sample it, read it."""
+"""A small class-conditional diffusion model. This module is the public interface: load a model and sample from it."""
 
 from ddpm_demo.diffusion.reverse_process import Step
 from ddpm_demo.diffusion.samplers import SAMPLERS

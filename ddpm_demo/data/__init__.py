@@ -1,1 +1,1 @@
-"""Datasets and folders of images as tensors, and tensors as pictures."""
+"""Loads datasets and folders of images as tensors, and converts between tensors and images."""

@@ -1,1 +1,1 @@
-"""The mathematics of diffusion, in pure torch: schedules, the denoiser, guidance, samplers, the ODE, likelihood."""
+"""The mathematics of diffusion in PyTorch: schedules, the denoiser, guidance, samplers, the ODE, likelihood."""

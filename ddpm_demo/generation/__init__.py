@@ -1,1 +1,1 @@
-"""Drawing images with a model: where to begin, every step on the way, interpolation, zero-shot classification."""
+"""Generates images with a model: the start, the sampling steps, interpolation, zero-shot classification."""

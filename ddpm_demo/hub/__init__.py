@@ -1,1 +1,1 @@
-"""To and from the Hugging Face Hub and its Spaces. ``python -m ddpm_demo.hub``."""
+"""Downloads and publishes checkpoints on the Hugging Face Hub, and publishes Spaces (``python -m ddpm_demo.hub``)."""

@@ -1,1 +1,1 @@
-"""The networks, the codecs around them, the classifiers, and the checkpoint folder that holds a trained model."""
+"""The networks and their adapters, the image codecs, the classifiers, and the folder format of a checkpoint."""

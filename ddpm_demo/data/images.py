@@ -51,7 +51,7 @@ def noisy_panel(x: Tensor, log_snr: float) -> Tensor:
 def tiled(latents: Tensor, size: int, unit: float = 3.0, behind: float = -1.0) -> Tensor:
     """Render latents (N, c, h, w) as gray images (N, 1, size, size) with one tile per channel.
 
-    A latent of ``unit`` is white, and one of -``unit`` is black. The pixels around the tiles have the value ``behind``.
+    A latent of ``unit`` is white and one of -``unit`` is black. ``behind`` is the value of pixels without a tile.
     """
     count, channels, height, width = latents.shape
     columns = 2 ** ceil(log2(channels) / 2)

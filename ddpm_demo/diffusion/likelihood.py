@@ -94,7 +94,7 @@ def step_bits(error: Tensor, t: Tensor, schedule: Schedule, x0: Tensor) -> dict[
 
 
 def stratified(ends: tuple[float, float], draws: int, count: int, generator: torch.Generator) -> Tensor:
-    """Draw stratified uniform numbers between ``ends``, (draws, count), float64: row k from the k-th of equal parts."""
+    """Draw uniform numbers (draws, count), float64, with row k in the k-th of ``draws`` equal parts of ``ends``."""
     low, high = ends
     parts = torch.arange(draws, dtype=torch.float64).unsqueeze(1)
     return low + (high - low) * (parts + torch.rand(draws, count, generator=generator, dtype=torch.float64)) / draws

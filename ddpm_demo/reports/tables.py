@@ -7,17 +7,20 @@ from ddpm_demo.diffusion.sampling import Sampling
 from ddpm_demo.reports.markdown import write_table
 from ddpm_demo.reports.results import sampling_of
 
-IN_EVERY_LINE = ("sampler", "steps", "schedule", "weight", "seed")  # the others are named where they are not the default
+# Fields that a line does not name as "field = value". All others are named where they are not at their default.
+NOT_NAMED = ("sampler", "steps", "schedule", "weight")
 BOUNDS = {"posterior": "bound, posterior variance", "beta": "bound, variance beta", "continuous": "continuous bound"}
 TERMS = ("L_T", "L_t", "L_0", "total")
 
 
 def describe_setting(sampling: Sampling) -> str:
     """A setting in a line: the main fields, and every other field that is not at its default."""
-    rest = [field for field in fields(Sampling) if field.name not in IN_EVERY_LINE]
-    changed = [f", {field.name} = {value}" for field in rest if (value := getattr(sampling, field.name)) != field.default]
-    main = f"{sampling.sampler}, {sampling.steps} steps, {sampling.schedule}, w = {sampling.weight:g}"
-    return main + "".join(changed)
+    line = f"{sampling.sampler}, {sampling.steps} steps, {sampling.schedule}, w = {sampling.weight:g}"
+    for field in fields(Sampling):
+        value = getattr(sampling, field.name)
+        if field.name not in NOT_NAMED and value != field.default:
+            line += f", {field.name} = {value}"
+    return line
 
 
 def describe_figures(sampling: Sampling, samples: int, cell: dict) -> str:

@@ -1,1 +1,1 @@
-"""Experiments: comparisons of several trainings, of another project's network with ours, and of speed."""
+"""Comparisons of several trainings, with another project's network, and of speed."""

@@ -1,1 +1,1 @@
-"""What is known of a checkpoint, from the files in its folder: measured figures, Markdown tables, the model card."""
+"""What a checkpoint folder says about itself: measured results, tables in Markdown, the model card."""

@@ -6,14 +6,13 @@ import json
 import re
 
 import pytest
-from conftest import ROOT, SHIPPED
+from conftest import ROOT
 
-from ddpm_demo.evaluation import __main__ as evaluation
+from ddpm_demo.evaluation import compare, maps
 from ddpm_demo.experiments import ablation, benchmark
 from ddpm_demo.experiments import conditioning as conditions
 from ddpm_demo.hub import space
-from ddpm_demo.reports import card
-from ddpm_demo.reports import results as metrics
+from ddpm_demo.reports import results, tables
 from ddpm_demo.reports.card import training_command
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -84,17 +83,17 @@ def test_the_shipped_ablation_is_of_the_shipped_networks():
 def measured_tables():
     """Every table of README and docs that a command printed, from the committed files."""
     quality, speed = committed("mnist/metrics.json"), committed("mnist/speed.json")
-    yield card.measured(quality)
-    yield from (metrics.table(quality["quality"], *axes) for _, *axes in evaluation.TABLES)
-    yield ablation.table(committed("ablation.json"))
-    yield ablation.sde_table(committed("ablation.json"))
-    yield card.likelihood(quality["bits_per_dim"])
-    yield metrics.kinds_of_guidance(metrics.read_metrics(SHIPPED)["quality"], evaluation.GUIDED)
-    yield benchmark.table(speed)
+    yield tables.tabulate_quality(results.most_sampled(quality))
+    yield from (maps.tabulate_excess(quality["quality"], *axes) for _, *axes in maps.TABLES)
+    yield ablation.tabulate_choices(committed("ablation.json"))
+    yield ablation.tabulate_sde(committed("ablation.json"))
+    yield tables.tabulate_likelihood(quality["bits_per_dim"])
+    yield maps.tabulate_guidance(quality["quality"])
+    yield benchmark.tabulate(speed)
     colour = [ROOT / "checkpoints/cifar10", ROOT / "checkpoints/cifar10-latent"]
-    yield metrics.headlines(colour)
-    yield metrics.at_equal_time(colour)
-    yield conditions.table(committed("conditions.json"))
+    yield compare.compare_best(colour)
+    yield compare.compare_at_equal_time(colour)
+    yield conditions.tabulate(committed("conditions.json"))
 
 
 def tables_in(text):

@@ -1,66 +1,120 @@
 """Bits per dimension of real images under a model, by the three routes of ``diffusion.likelihood``."""
 
+import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from ddpm_demo.diffusion.likelihood import Bound, continuous, discrete, ode
 from ddpm_demo.diffusion.samplers import VARIANCES
+from ddpm_demo.errors import UserError
+from ddpm_demo.evaluation.progress import progress_bar, say
+from ddpm_demo.evaluation.subject import Subject
 from ddpm_demo.models.checkpoint import Model
+from ddpm_demo.reports.results import Metrics
+from ddpm_demo.reports.tables import tabulate_likelihood
+
+ODE_EVALUATIONS = 300  # of the network for each image, about, gradients included
+TERMS = {"L_T": "prior", "L_t": "steps", "L_0": "decoder", "total": "total"}  # name in metrics.json -> field of Bound
 
 
-def mean_and_error(values: Tensor) -> dict[str, float]:
-    """Mean over images and its standard error."""
-    return {"mean": values.mean().item(), "se": (values.std() / len(values) ** 0.5).item()}
+@dataclass(frozen=True)
+class LikelihoodOptions:
+    """How the likelihood is measured. UserError for a value that is not allowed."""
+
+    images: int = 10000  # test images
+    draws: int = 10  # noise levels for each image
+    ode_images: int = 256  # images that are measured by the ODE, too
+    tolerance: float = 1e-4  # of the ODE
+    seed: int = 0
+
+    def __post_init__(self):
+        if self.images < 2 or self.draws < 1 or self.ode_images < 0 or not 1e-6 <= self.tolerance <= 0.1:
+            raise UserError(
+                f"--images is {self.images}, --draws {self.draws}, --ode-images {self.ode_images}, --tolerance "
+                f"{self.tolerance:g}; at least 2, 1 and 0 are needed, and a tolerance from 1e-6 to 0.1"
+            )
+
+
+def measure_likelihood(subject: Subject, options: LikelihoodOptions) -> None:
+    """Measure the likelihood of test images, print it, and write it into ``metrics.json`` and the model card."""
+    if not subject.model.codec.bounded:
+        raise UserError("this checkpoint diffuses latents: the likelihood of an image cannot be computed from them")
+    test = subject.load_data("test")
+    count = min(options.images, len(test))
+    images = test.batch(torch.randperm(len(test), generator=torch.Generator().manual_seed(options.seed))[:count])[0]
+    began = time.perf_counter()
+    expected = 2 * count * (options.draws + 1) + ODE_EVALUATIONS * min(options.ode_images, count)
+    with progress_bar(expected) as bar:
+        steps = measure(
+            subject.model,
+            images,
+            draws=options.draws,
+            ode_images=options.ode_images,
+            tolerance=options.tolerance,
+            seed=options.seed,
+        )
+        for evaluations, report in steps:
+            bar.update(evaluations)
+    metrics = Metrics(subject.folder)  # read only now: another measurement may have written the file meanwhile
+    metrics.content["bits_per_dim"] = report | {"seconds": time.perf_counter() - began}
+    subject.save(metrics)
+    say(tabulate_likelihood(metrics.content["bits_per_dim"]))
 
 
 def measure(
     model: Model, images: Tensor, *, draws: int, ode_images: int, tolerance: float, seed: int, batch: int = 64
 ) -> Iterator[tuple[int, dict]]:
-    """(network evaluations since the last, report) while images (N, C, H, W), [-1, 1], are measured without their labels.
+    """Measure images (N, C, H, W), [-1, 1], without their labels: (network evaluations since the last, report).
 
-    The report is complete in the last: what ``metrics.json`` holds as ``bits_per_dim``.
+    The last report is complete: it is what ``metrics.json`` holds as ``bits_per_dim``.
     """
     generator, schedule = torch.Generator().manual_seed(seed), model.denoiser.schedule
-    fast = model.recorded()  # which cannot be differentiated
+    fast = model.recorded()  # a recorded network cannot be differentiated, which the ODE needs
     x0 = model.codec.encode(images).to(model.device)
-    bounds: dict[str, list[Bound]] = {v: [] for v in (*VARIANCES, "continuous")}
-    ts, curves = [], {v: [] for v in VARIANCES}
+    bounds: dict[str, list[Bound]] = {name: [] for name in (*VARIANCES, "continuous")}
+    timesteps, curves = [], {name: [] for name in VARIANCES}
     for part in x0.split(batch):
         found, (t, curve) = discrete(fast.denoiser, schedule, part, draws, generator)
         found["continuous"] = continuous(fast.denoiser, schedule.range, part, draws, generator)
         for name, bound in found.items():
             bounds[name].append(bound)
-        ts.append(t.flatten())
-        for v in VARIANCES:
-            curves[v].append(curve[v].flatten())
+        timesteps.append(t.flatten())
+        for name in VARIANCES:
+            curves[name].append(curve[name].flatten())
         yield 2 * (draws + 1) * len(part), {}
     report: dict = {"images": len(x0), "draws": draws, "seed": seed}
-    for name, parts in bounds.items():
-        whole = Bound(*(torch.cat([getattr(part, field) for part in parts]) for field in ("prior", "steps", "decoder")))
-        split = {"L_T": whole.prior, "L_t": whole.steps, "L_0": whole.decoder, "total": whole.total}
-        report[name] = {field: mean_and_error(values) for field, values in split.items()}
-    report["curve"] = by_timestep(torch.cat(ts), {v: torch.cat(curves[v]) for v in VARIANCES})
-    found, calls = [], []
+    report |= {name: average_bounds(parts) for name, parts in bounds.items()}
+    report["curve"] = average_by_timestep(torch.cat(timesteps), {name: torch.cat(curves[name]) for name in VARIANCES})
+    nats, calls = [], []
     for part in x0[:ode_images].split(batch) if ode_images else ():
-        nats, taken = ode(model.denoiser, schedule.range, part, tolerance, generator)
-        found.append(nats)
+        found, taken = ode(model.denoiser, schedule.range, part, tolerance, generator)
+        nats.append(found)
         calls.append(taken)
-        yield 3 * taken * len(part), {}  # a backward pass is about two forward
-    if found:
-        report["ode"] = mean_and_error(torch.cat(found)) | {
-            "images": ode_images,
-            "tolerance": tolerance,
-            "calls": max(calls),
-        }
+        yield 3 * taken * len(part), {}  # a backward pass costs about two forward passes
+    if nats:
+        details = {"images": ode_images, "tolerance": tolerance, "calls": max(calls)}
+        report["ode"] = mean_and_error(torch.cat(nats)) | details
     yield 0, report
 
 
-def by_timestep(t: Tensor, terms: dict[str, Tensor], parts: int = 40) -> dict[str, list[float]]:
-    """The mean of L_{t-1} over stretches of t, shorter where t is small, since there it changes fast."""
+def mean_and_error(values: Tensor) -> dict[str, float]:
+    """The mean of values (N,) over the images, and its standard error."""
+    return {"mean": values.mean().item(), "se": (values.std() / len(values) ** 0.5).item()}
+
+
+def average_bounds(parts: list[Bound]) -> dict[str, dict[str, float]]:
+    """Mean and standard error of each term of a bound over the images of all parts."""
+    whole = Bound(*(torch.cat([getattr(part, name) for part in parts]) for name in ("prior", "steps", "decoder")))
+    return {term: mean_and_error(getattr(whole, name)) for term, name in TERMS.items()}
+
+
+def average_by_timestep(t: Tensor, terms: dict[str, Tensor], parts: int = 40) -> dict[str, list[float]]:
+    """The mean of the terms L_{t-1}, each (N,), over ranges of t (N,): short ones where t is small and L changes fast."""
     edges = torch.logspace(0, 3, parts + 1).round().unique()
     place = torch.bucketize(t.float(), edges[1:-1], right=True)
-    seen = [k for k in range(len(edges) - 1) if (place == k).any()]
-    curve = {"t": [t[place == k].double().mean().item() for k in seen]}
-    return curve | {name: [values[place == k].mean().item() for k in seen] for name, values in terms.items()}
+    filled = [k for k in range(len(edges) - 1) if (place == k).any()]
+    curve = {"t": [t[place == k].double().mean().item() for k in filled]}
+    return curve | {name: [values[place == k].mean().item() for k in filled] for name, values in terms.items()}

@@ -1,61 +1,86 @@
-"""Which settings are measured: those of the app, and the slices of the setting space that make its maps."""
+"""Maps of the settings: which settings make them, and their figures as tables."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import product
 
-import torch
-
 from ddpm_demo.diffusion.samplers import SAMPLERS, VARIANCES
+from ddpm_demo.diffusion.sampling import ALWAYS, Sampling
 from ddpm_demo.diffusion.schedule import SCHEDULES
 from ddpm_demo.models.classifier import FEATURES
+from ddpm_demo.reports.markdown import write_table
+from ddpm_demo.reports.results import excess, select, without_idle
 
-APP = {
-    "schedule": "cosine",
-    "sampler": "dpm++2m",
-    "steps": 20,
-    "weight": 1.0,
-    "variance": "posterior",
-    "interval": None,
-    "scale": 0.0,
-}
+BASE = Sampling(weight=1.0)  # the fields that a slice does not vary: those of the app
 FEWEST = 2 * FEATURES  # samples that a covariance of the features can be estimated from
-WALKED = [name for name, row in SAMPLERS.items() if "ode_tolerance" not in row.uses]  # which takes steps of its own
-# The slices of --map, cheapest first. The many steps of the last two are measured on the fewest samples.
-MAP = {
+GRID_SAMPLERS = [name for name, row in SAMPLERS.items() if "ode_tolerance" not in row.uses]  # ode takes its own steps
+# The slices of the map, cheapest first: the values of the fields that are varied.
+SLICES = {
     "schedule by steps": {"weight": [0.0], "schedule": list(SCHEDULES), "steps": [3, 5, 10, 20, 50]},
-    "sampler by steps": {"weight": [0.0], "sampler": WALKED, "steps": [3, 5, 10, 20, 50]},
-    "weight by interval": {"weight": [0.5, 1.0, 2.0, 4.0], "interval": [None, [-20.0, 0.0], [-3.0, 3.0], [0.0, 20.0]]},
-    "weight by sampler": {"weight": [-1.0, 0.0, 1.0, 2.0, 4.0, 8.0], "sampler": WALKED},
-    "two kinds of guidance": {"weight": [-1.0, 0.0], "scale": [0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0]},
-    "variance by steps": {
-        "weight": [0.0], "sampler": ["ddpm"], "variance": list(VARIANCES), "steps": [5, 10, 20, 50, 200],
+    "sampler by steps": {"weight": [0.0], "sampler": GRID_SAMPLERS, "steps": [3, 5, 10, 20, 50]},
+    "weight by interval": {
+        "weight": [0.5, 1.0, 2.0, 4.0],
+        "interval": [ALWAYS, (ALWAYS[0], 0.0), (-3.0, 3.0), (0.0, ALWAYS[1])],
     },
-    "200 steps": {"weight": [0.0], "sampler": WALKED, "steps": [200]},
+    "weight by sampler": {"weight": [-1.0, 0.0, 1.0, 2.0, 4.0, 8.0], "sampler": GRID_SAMPLERS},
+    "two kinds of guidance": {"weight": [-1.0, 0.0], "classifier_scale": [0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0]},
+    "variance by steps": {
+        "weight": [0.0],
+        "sampler": ["ddpm"],
+        "variance": list(VARIANCES),
+        "steps": [5, 10, 20, 50, 200],
+    },
+    "200 steps": {"weight": [0.0], "sampler": GRID_SAMPLERS, "steps": [200]},
     "1000 steps": {"weight": [0.0], "sampler": ["ddpm", "ddim", "dpm++2m"], "steps": [1000]},
-}  # fmt: skip
+}
+MANY_STEPS = 50  # a setting of more steps is measured on the fewest samples
+# The tables of the map that are printed: title, rows, columns, and the fields that are the same in all cells.
+TABLES = (
+    ("FID, less that of as many real images, w = 0, dpm++2m:", "schedule", "steps", Sampling()),
+    ("the same under DDPM's two reverse variances:", "variance", "steps", Sampling(sampler="ddpm")),
+)
+# Rows of the table of guidance: title, the field that grows, its letter, and the fields that are the same in all cells.
+GUIDANCE = (
+    ("classifier-free", "weight", "w", BASE),
+    ("classifier, on the model without label", "classifier_scale", "s", replace(BASE, weight=-1.0)),
+    ("classifier, on the model with label", "classifier_scale", "s", replace(BASE, weight=0.0)),
+)
 
 
-def cells_of(axes: dict) -> list[dict]:
-    """Every combination of some settings' values, the others as in the app."""
-    return [APP | dict(zip(axes, values)) for values in product(*axes.values())]
+def combine(axes: dict[str, list], base: Sampling = BASE) -> list[Sampling]:
+    """Every combination of the values of some fields; the other fields are those of ``base``."""
+    return [replace(base, **dict(zip(axes, values))) for values in product(*axes.values())]
 
 
-def planned(samples: int) -> Iterator[tuple[dict, int]]:
-    """(setting, number of samples) of the map, no setting twice; of more than 50 steps, the fewest samples."""
-    seen = []
-    for axes in MAP.values():
-        for setting in cells_of(axes):
-            if setting not in seen:
-                seen.append(setting)
-                yield setting, samples if setting["steps"] <= 50 else min(samples, FEWEST)
+def plan_map(samples: int, seed: int = 0) -> Iterator[tuple[Sampling, int]]:
+    """(setting, number of samples) of all cells of the map, each once."""
+    base = replace(BASE, seed=seed)
+    for sampling in dict.fromkeys(without_idle(one) for axes in SLICES.values() for one in combine(axes, base)):
+        yield sampling, samples if sampling.steps <= MANY_STEPS else min(samples, FEWEST)
 
 
-def evaluations(setting: dict) -> int:
-    """Network evaluations an image takes, about: what the map's progress is counted in."""
-    calls = 1 + (setting["steps"] - 1) * SAMPLERS[setting["sampler"]].calls
-    return calls if setting["weight"] in (0, -1) else 2 * calls
+def tabulate_excess(cells: list[dict], down: str, across: str, same: Sampling) -> str:
+    """The FID less that of real images, by two fields, as Markdown; empty if no cell has the other fields of ``same``."""
+    found = select(cells, same, down, across)
+    rows = list(dict.fromkeys(cell["setting"][down] for cell in found))
+    columns = sorted({cell["setting"][across] for cell in found})
+    by_place = {(cell["setting"][down], cell["setting"][across]): f"{excess(cell):.2f}" for cell in found}
+    heads = [f"{down} \\ {across}", *(f"{column:g}" for column in columns)]
+    lines = [[str(row), *(by_place.get((row, column), "") for column in columns)] for row in rows]
+    return write_table(heads, lines) if found else ""
 
 
-def as_arguments(setting: dict, seed: int) -> dict:
-    """A setting as the keywords of ``sample``."""
-    return setting | {"interval": tuple(setting["interval"] or (-torch.inf, torch.inf)), "seed": seed}
+def tabulate_guidance(cells: list[dict]) -> str:
+    """What classifier-free and classifier guidance gain and lose as they grow, as Markdown."""
+    rows = []
+    for title, axis, letter, same in GUIDANCE:
+        for cell in sorted(select(cells, same, axis), key=lambda cell: cell["setting"][axis]):
+            rows.append([
+                title,
+                f"{letter} = {cell['setting'][axis]:g}",
+                f"{cell['accuracy']:.1%}",
+                f"{excess(cell):.2f}",
+                f"{cell['precision']:.2f}",
+                f"{cell['recall']:.2f}",
+            ])  # fmt: skip
+    return write_table(["guidance", "strength", "read as asked", "FID", "precision", "recall"], rows)

@@ -1,8 +1,8 @@
-"""What a model makes of images that are known in part: a hole to complete, a small image to enlarge.
+"""How well a model restores images of which it is given a part: a hole to complete, a small image to enlarge.
 
-``python -m ddpm_demo.evaluation --restore 512`` measures it on test images, without their labels: how near the result
-comes to the original, and whether it is read as the original's class. Beside it stands the same with another image's
-condition, which a model that does not look at its condition could not tell apart, and what a plain filling would get.
+``python -m ddpm_demo.evaluation restore`` measures this on test images without their labels: how near the result comes
+to the original, and whether it is classified as the original's class. Two figures are given for comparison: that of the
+same model with the part of another image, which shows whether the model uses the part, and that of a plain filling.
 """
 
 from collections.abc import Iterator
@@ -10,79 +10,101 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from ddpm_demo.evaluation.judge import Judge, joined, read
+from ddpm_demo.diffusion.sampling import LAST_SEED
+from ddpm_demo.errors import check_whole
+from ddpm_demo.evaluation.judge import Judge, classify, concatenate
+from ddpm_demo.evaluation.progress import progress_bar, say
 from ddpm_demo.generation.begin import Completion, Enlargement
 from ddpm_demo.generation.generate import generate
 from ddpm_demo.models.checkpoint import Model
 from ddpm_demo.models.partial_image import enlarge, remove_detail, shrink
+from ddpm_demo.reports.markdown import write_table
+from ddpm_demo.reports.results import Metrics
 from ddpm_demo.training.autoencoder import psnr
 
 BATCH, STEPS = 64, 20
+TASKS = ("complete", "enlarge")
+RATIOS = ("psnr", "psnr_of_another", "psnr_plain")
 
 
-def hole(size: int) -> Tensor:
-    """What is kept (size, size), bool, of an image whose middle is missing, half as wide and half as high."""
+def measure_restoration(model: Model, judge: Judge, metrics: Metrics, count: int, seed: int) -> None:
+    """Measure ``count`` test images, put the report into ``metrics``, and print it."""
+    count = min(count, len(judge.test_data))
+    with progress_bar(2 * STEPS * count * len(tasks_of(model))) as bar:
+        for evaluations, report in measure(model.recorded(), judge, count, seed):
+            bar.update(evaluations)
+    metrics.content["restored"] = report
+    say(tabulate_restoration(report))
+
+
+def check_options(count: int, seed: int) -> None:
+    """UserError for a number of images or a seed that is not allowed."""
+    check_whole("images", count, 1, 2**20)
+    check_whole("seed", seed, 0, LAST_SEED)
+
+
+def middle_hole(size: int) -> Tensor:
+    """The known pixels (size, size), bool, of an image without its middle, which is half as wide and half as high."""
     keep, quarter = torch.ones(size, size, dtype=torch.bool), size // 4
     keep[quarter : size - quarter, quarter : size - quarter] = False
     return keep
 
 
 def tasks_of(model: Model) -> tuple[str, ...]:
-    """What a model can be asked: any can complete, one that takes an image beside x can enlarge."""
-    return ("complete", "enlarge") if model.takes_image else ("complete",)
+    """The tasks of a model: any model completes, one that takes an image beside x enlarges as well."""
+    return TASKS if model.takes_image else TASKS[:1]
 
 
-def restored(model: Model, images: Tensor, task: str, seed: int = 0) -> Tensor:
-    """Images (N, C, H, W), [-1, 1], of which the task shows the model a part, as it restores them, label unknown."""
+def restore(model: Model, images: Tensor, task: str, seed: int = 0) -> Tensor:
+    """Images (N, C, H, W), [-1, 1], restored from the part of them that the task gives, without labels."""
     completes = task == "complete"
-    begin = Completion(images, hole(images.shape[-1])) if completes else Enlargement(remove_detail(images)[0])
+    begin = Completion(images, middle_hole(images.shape[-1])) if completes else Enlargement(remove_detail(images)[0])
     return generate(model, count=len(images), steps=STEPS, sampler="ddpm", seed=seed, begin=begin).cpu()
 
 
-def measure(model: Model, judge: Judge, count: int, seed: int = 0) -> Iterator[tuple[int, dict]]:
-    """(network evaluations since the last, report) task by task; the report is complete in the last.
+def fill_plainly(images: Tensor, task: str) -> Tensor:
+    """Images (N, C, H, W) restored without a model: by the mean colour of the known part, or by bicubic enlargement."""
+    if task == "enlarge":
+        return enlarge(shrink(images), images.shape[-1])
+    return images[..., middle_hole(images.shape[-1])].mean(-1)[..., None, None].expand_as(images)
 
-    ``report[task]`` holds ``psnr`` (decibels, within the hole for "complete"), ``psnr_of_another``, ``psnr_plain`` (the
-    mean colour of what is known; bicubic), and ``accuracy``, the share read as the original's class.
+
+def compared_part(images: Tensor, task: str) -> Tensor:
+    """The part of images (N, C, H, W) whose error counts: the pixels in the hole, or all."""
+    if task == "enlarge":
+        return images
+    half = images.shape[-1] // 2
+    return images[..., ~middle_hole(images.shape[-1])].unflatten(-1, (half, half))
+
+
+def measure(model: Model, judge: Judge, count: int, seed: int = 0) -> Iterator[tuple[int, dict]]:
+    """Measure ``count`` test images, task by task: (network evaluations since the last, report).
+
+    The last report is complete. ``report[task]`` holds ``psnr`` (decibels; of the hole alone for "complete"),
+    ``psnr_of_another``, ``psnr_plain``, and ``accuracy``, the fraction classified as the original's class.
     """
-    chosen = torch.randperm(len(judge.tested), generator=torch.Generator().manual_seed(seed))[:count]
-    images, labels = judge.tested.batch(chosen)
+    chosen = torch.randperm(len(judge.test_data), generator=torch.Generator().manual_seed(seed))[:count]
+    images, labels = judge.test_data.batch(chosen)
     report: dict = {"images": len(images), "seed": seed, "steps": STEPS}
-    inside = ~hole(images.shape[-1])
     for task in tasks_of(model):
-        size = images.shape[-1] // 2
-        part = (
-            (lambda x, size=size: x[..., inside].unflatten(-1, (size, size))) if task == "complete" else (lambda x: x)
-        )
-        made = {}
-        for whose, given in (("own", images), ("another's", images.roll(1, 0))):
-            done = []
+        results = []
+        for given in (images, images.roll(1, 0)):
+            parts = []
             for k, batch in enumerate(given.split(BATCH)):
-                done.append(restored(model, batch, task, seed + k * BATCH))
+                parts.append(restore(model, batch, task, seed + k * BATCH))
                 yield STEPS * len(batch), report
-            made[whose] = torch.cat(done)
-        if task == "complete":
-            known = images[..., ~inside].mean(-1)[..., None, None].expand_as(images)
-        else:
-            known = enlarge(shrink(images), images.shape[-1])
-        seen = joined([read(judge.classifier, batch) for batch in made["own"].split(BATCH)])
-        report[task] = {
-            "psnr": psnr(part(made["own"]), part(images)).item(),
-            "psnr_of_another": psnr(part(made["another's"]), part(images)).item(),
-            "psnr_plain": psnr(part(known), part(images)).item(),
-            "accuracy": (seen.named == labels).double().mean().item(),
-        }
+            results.append(torch.cat(parts))
+        classified = concatenate([classify(judge.classifier, batch) for batch in results[0].split(BATCH)])
+        original = compared_part(images, task)
+        ratios = [psnr(compared_part(one, task), original).item() for one in (*results, fill_plainly(images, task))]
+        accuracy = (classified.predicted == labels).double().mean().item()
+        report[task] = dict(zip(RATIOS, ratios)) | {"accuracy": accuracy}
         yield 0, report
 
 
-def table(report: dict) -> str:
+def tabulate_restoration(report: dict) -> str:
     """The report as Markdown."""
-    lines = [
-        "| task | PSNR | given another image | plain filling | read as the original |",
-        "|---|---|---|---|---|",
-    ]
-    for task in ("complete", "enlarge"):
-        if row := report.get(task):
-            figures = " | ".join(f"{row[name]:.2f} dB" for name in ("psnr", "psnr_of_another", "psnr_plain"))
-            lines.append(f"| {task} | {figures} | {row['accuracy']:.1%} |")
-    return "\n".join(lines)
+    heads = ["task", "PSNR", "given another image", "plain filling", "read as the original"]
+    done = [(task, report[task]) for task in TASKS if task in report]
+    rows = [[task, *(f"{row[name]:.2f} dB" for name in RATIOS), f"{row['accuracy']:.1%}"] for task, row in done]
+    return write_table(heads, rows)

@@ -1,12 +1,12 @@
 """Measure speed: ``python -m ddpm_demo.experiments.benchmark --checkpoint checkpoints/mnist``.
 
-How many images a second the network takes by batch size, and what channels_last, recording, bf16 and torch.compile each
-give here, against the machine's own best convolution; training steps; a whole guided digit; start-up; and beside it
-what a user would pick instead, the U-Net of the Hugging Face diffusion course under diffusers' own loops (peer.py).
-All variants of a figure take turns in short rounds, so that their *ratios* hold on a noisy machine.
+Measures the images per second of the network by batch size, with channels_last, recording, bf16 and torch.compile,
+against the machine's own best convolution; training steps; a whole guided digit; start-up; and, for comparison, the
+U-Net of the Hugging Face diffusion course with diffusers' own loops (peer.py). All variants of a figure are timed in
+turn, in short rounds, so that their *ratios* hold on a machine whose speed varies.
 
 python -m ddpm_demo.experiments.benchmark                 about two minutes
-python -m ddpm_demo.experiments.benchmark --compile       also torch.compile: a minute more, and needs a C++ compiler
+python -m ddpm_demo.experiments.benchmark --compile       also torch.compile: a minute more, needs a C++ compiler
 """
 
 import argparse
@@ -27,7 +27,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from diffusers import DDIMScheduler
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
@@ -40,18 +40,19 @@ from ddpm_demo.generation.generate import generate
 from ddpm_demo.models.adapters import adapt, condition_of
 from ddpm_demo.models.checkpoint import Model, load
 from ddpm_demo.models.networks import Bare, unet
+from ddpm_demo.reports.markdown import write_table
 
 BATCHES = (1, 2, 20, 100)
-IMAGES = (1, 10, 100)  # drawn at once
+IMAGES = (1, 10, 100)  # that are drawn at once
 ROUNDS = 5
 FILE = "speed.json"
 
 
-def in_turns(variants: dict[str, Callable], rounds: int | None = None, least: float = 0.15) -> dict[str, float]:
-    """Median seconds of each call, over rounds in which all take their turn for at least ``least`` seconds."""
+def time_in_turns(variants: dict[str, Callable], rounds: int | None = None, least: float = 0.15) -> dict[str, float]:
+    """Median seconds of each call, over rounds in which each is called in turn for at least ``least`` seconds."""
     times: dict[str, list[float]] = {name: [] for name in variants}
     for call in variants.values():
-        call(), call()  # warm
+        call(), call()  # warm-up
     for _ in range(rounds or ROUNDS):
         for name, call in variants.items():
             count, began = 0, time.perf_counter()
@@ -62,21 +63,21 @@ def in_turns(variants: dict[str, Callable], rounds: int | None = None, least: fl
     return {name: statistics.median(found) for name, found in times.items()}
 
 
-def gflop(net: nn.Module, *inputs) -> float:
-    """Billions of floating-point operations of a call (multiply and add are two)."""
+def count_gflop(net: nn.Module, *inputs) -> float:
+    """Billions of floating-point operations of a call; a multiplication and an addition are two."""
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         net(*inputs)
     return counter.get_total_flops() / 1e9
 
 
-def machine() -> dict:
-    """What the figures were measured on, with its best matrix product and convolution in GFLOP/s."""
+def measure_machine() -> dict:
+    """The machine of the figures, with the speed of its best matrix product and convolution in GFLOP/s."""
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
     named = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
     a = torch.randn(1024, 1024)
     convolution = nn.Conv2d(96, 96, 3, padding=1).requires_grad_(False).to(memory_format=torch.channels_last)
     x = torch.randn(100, 96, 14, 14).to(memory_format=torch.channels_last)
-    seconds = in_turns({"matrix": lambda: a @ a, "convolution": lambda: convolution(x)})
+    seconds = time_in_turns({"matrix": lambda: a @ a, "convolution": lambda: convolution(x)})
     return {
         "processor": named[0] if named else platform.processor(),
         "threads": torch.get_num_threads(),
@@ -86,102 +87,114 @@ def machine() -> dict:
     }
 
 
-def variants(model: Model, with_compile: bool) -> dict[str, Callable]:
-    """The network in every form that may be faster, as functions of (x, timestep, labels)."""
+def network_variants(model: Model, with_compile: bool) -> dict[str, Callable]:
+    """The network in several forms, of which some may be faster, as functions of (x, timestep, labels)."""
     net = model.denoiser.net.net  # channels_last, as loaded
 
-    def low(*given):
+    def call_in_bf16(*inputs):
         with torch.autocast("cpu", torch.bfloat16):
-            return net(*given, return_dict=False)
+            return net(*inputs, return_dict=False)
 
     forms = {
         "contiguous": copy.deepcopy(net).to(memory_format=torch.contiguous_format),
         "channels_last": net,
         "recorded": model.recorded().denoiser.net.net,
-        "bf16": low,
+        "bf16": call_in_bf16,
     }
     return forms | ({"compiled": torch.compile(Bare(net), dynamic=False)} if with_compile else {})
 
 
 @torch.no_grad()
-def calls(model: Model, best: float, with_compile: bool) -> list[dict]:
-    """One network call by batch size and variant, the course's network in the same rounds; ``best`` in GFLOP/s."""
-    forms, course, rows = variants(model, with_compile), CourseUNet().eval(), []
+def measure_calls(model: Model, best: float, with_compile: bool) -> list[dict]:
+    """A network call by batch size and variant, and that of the course's network in the same rounds.
+
+    ``best`` is the speed of the best convolution in GFLOP/s.
+    """
+    forms, course, rows = network_variants(model, with_compile), CourseUNet().eval(), []
     size = model.codec.shape(model.channels, model.image_size)
-    work = {name: gflop(model.denoiser.net.net, *arguments(1, size)) for name in forms}
-    work["course"] = gflop(course, *arguments(1, (1, 28, 28)))
+    work = {name: count_gflop(model.denoiser.net.net, *random_inputs(1, size)) for name in forms}
+    work["course"] = count_gflop(course, *random_inputs(1, (1, 28, 28)))
     for batch in tqdm(BATCHES, "network calls", leave=False, disable=None):
-        given, pixels = arguments(batch, size), arguments(batch, (1, 28, 28))
-        timed = {name: partial(form, *given) for name, form in forms.items()}
-        for name, seconds in in_turns(timed | {"course": partial(course, *pixels)}).items():
+        inputs, pixels = random_inputs(batch, size), random_inputs(batch, (1, 28, 28))
+        timed = {name: partial(form, *inputs) for name, form in forms.items()}
+        for name, seconds in time_in_turns(timed | {"course": partial(course, *pixels)}).items():
             rate = work[name] * batch / seconds
-            rows.append(
-                {"variant": name, "batch": batch, "ms": seconds * 1e3, "images_per_second": batch / seconds,
-                 "gflops": rate, "of_convolution": rate / best, "gflop_per_image": work[name]}
-            )  # fmt: skip
+            rows.append({
+                "variant": name,
+                "batch": batch,
+                "ms": seconds * 1e3,
+                "images_per_second": batch / seconds,
+                "gflops": rate,
+                "of_convolution": rate / best,
+                "gflop_per_image": work[name],
+            })  # fmt: skip
     return rows
 
 
-def arguments(batch: int, shape: tuple[int, ...]) -> tuple:
+def random_inputs(batch: int, shape: tuple[int, ...]) -> tuple:
     """(x, timestep, labels) of a network call."""
     return torch.randn(batch, *shape), torch.full((batch,), 500.0), torch.zeros(batch, dtype=torch.int64)
 
 
-def training(model: Model) -> dict:
-    """Images a second of a whole training step at the recipe's batch size, by variant."""
-    told = model.training
-    batch = told["batch_size"]
+def measure_training(model: Model) -> dict:
+    """Images per second of a whole training step at the batch size of the checkpoint's training, by variant."""
+    batch = model.training["batch_size"]
     x0 = torch.randn(batch, *model.codec.shape(model.channels, model.image_size))
     label = torch.zeros(batch, dtype=torch.int64) if model.label_names else None
     log_snr = model.denoiser.schedule.log_snr(torch.rand(batch) * 999)
 
-    def stepper(last: bool, low: bool) -> Callable:
-        net = unet(
-            x0.shape[1:], told["widths"], len(model.label_names), attention=told["attention"], layers=told["layers"]
-        ).train()
-        net = net.to(memory_format=torch.channels_last) if last else net
-        denoiser, optimizer = (
-            replace(model.denoiser, net=adapt(net)),
-            torch.optim.AdamW(net.parameters(), 1e-4, fused=True),
-        )
-
-        def take() -> None:
-            with torch.autocast("cpu", torch.bfloat16, enabled=low):
-                value = loss(denoiser, x0, log_snr, torch.randn_like(x0), label).mean()
-            optimizer.zero_grad()
-            value.backward()
-            optimizer.step()
-
-        return take
-
-    seconds = in_turns(
-        {
-            "contiguous": stepper(False, False),
-            "channels_last": stepper(True, False),
-            "bf16": stepper(False, True),
-            "course": course_step(batch),
-        }
-    )
+    seconds = time_in_turns({
+        "contiguous": our_stepper(model, x0, label, log_snr),
+        "channels_last": our_stepper(model, x0, label, log_snr, channels_last=True),
+        "bf16": our_stepper(model, x0, label, log_snr, bf16=True),
+        "course": course_stepper(batch),
+    })  # fmt: skip
     return {"batch": batch, "images_per_second": {name: batch / s for name, s in seconds.items()}}
 
 
-def course_step(batch: int) -> Callable:
-    """A training step of the course's network."""
+def our_stepper(
+    model: Model, x0: Tensor, label: Tensor | None, log_snr: Tensor, channels_last: bool = False, bf16: bool = False
+) -> Callable[[], None]:
+    """A function that makes a training step of a new network of the model's shape."""
+    training = model.training
+    net = unet(
+        x0.shape[1:],
+        training["widths"],
+        len(model.label_names),
+        attention=training["attention"],
+        layers=training["layers"],
+    ).train()
+    net = net.to(memory_format=torch.channels_last) if channels_last else net
+    denoiser = replace(model.denoiser, net=adapt(net))
+    optimizer = torch.optim.AdamW(net.parameters(), 1e-4, fused=True)
+
+    def step() -> None:
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            value = loss(denoiser, x0, log_snr, torch.randn_like(x0), label).mean()
+        optimizer.zero_grad()
+        value.backward()
+        optimizer.step()
+
+    return step
+
+
+def course_stepper(batch: int) -> Callable:
+    """A function that makes a training step of the course's network."""
     net = CourseUNet()
     optimizer = torch.optim.Adam(net.parameters(), 1e-3)
     x, t, label = torch.randn(batch, 1, 28, 28), torch.randint(0, 999, (batch,)), torch.zeros(batch, dtype=torch.int64)
 
-    def take() -> None:
+    def step() -> None:
         value = F.mse_loss(net(x, t, label), x)
         optimizer.zero_grad()
         value.backward()
         optimizer.step()
 
-    return take
+    return step
 
 
-def digits(model: Model) -> list[dict]:
-    """Seconds from labels to finished images at the app's settings, and the course's network with 50 DDIM steps."""
+def measure_digits(model: Model) -> list[dict]:
+    """Seconds from labels to finished images: ours at the settings of the app, the course's with 50 DDIM steps."""
     recorded, course, rows = model.recorded(), CourseUNet().eval(), []
     generator = torch.Generator().manual_seed(0)
     for count in IMAGES:
@@ -190,15 +203,15 @@ def digits(model: Model) -> list[dict]:
             "ours": partial(generate, recorded, label.tolist(), weight=1.0),
             "course": partial(course_sample, course, label, DDIMScheduler(**SCHEDULE), DDIM_STEPS, generator),
         }
-        seconds = in_turns(ways, rounds=3 if count == 1 else 1)
+        seconds = time_in_turns(ways, rounds=3 if count == 1 else 1)
         rows.append({"images": count, "ours_seconds": seconds["ours"], "course_seconds": seconds["course"]})
     return rows
 
 
-def startup(checkpoint: str) -> dict:
+def measure_startup(checkpoint: str) -> dict:
     """Seconds until a fresh Python has loaded the checkpoint, and until the app answers."""
     loads = []
-    for _ in range(2):  # the faster of two: what else the machine does can only slow it down
+    for _ in range(2):  # the faster of two: other programs on the machine can only slow it down
         began = time.perf_counter()
         subprocess.run([sys.executable, "-c", f"import ddpm_demo; ddpm_demo.load({checkpoint!r})"], check=True)
         loads.append(time.perf_counter() - began)
@@ -216,71 +229,84 @@ def startup(checkpoint: str) -> dict:
                 return {"load_seconds": loaded, "app_seconds": time.perf_counter() - began}
             except OSError:
                 time.sleep(0.05)
-        return {"load_seconds": loaded}  # run from elsewhere: there is no app.py
+        return {"load_seconds": loaded}  # in a folder without app.py
     finally:
         app.terminate()
         app.wait()
 
 
-def table(told: dict) -> str:
-    """The figures as Markdown."""
-    here = told["machine"]
-    names = list(dict.fromkeys(row["variant"] for row in told["calls"]))
-    batches = list(dict.fromkeys(row["batch"] for row in told["calls"]))
-    lines = [
-        f"{here['processor']}, {here['threads']} threads, torch {here['torch']}: matrix product "
-        f"{here['matrix_gflops']:.0f} GFLOP/s, convolution {here['convolution_gflops']:.0f} GFLOP/s\n",
-        "| network call, images/s (share of the best convolution) | "
-        + " | ".join(f"batch {b}" for b in BATCHES)
-        + " |",
-        "|---" * (1 + len(batches)) + "|",
-    ]
-    for name in names:
-        cells = [row for row in told["calls"] if row["variant"] == name]
-        shares = " | ".join(f"{cell['images_per_second']:.0f} ({cell['of_convolution']:.0%})" for cell in cells)
-        lines.append(f"| {name}, {cells[0]['gflop_per_image']:.2f} GFLOP | {shares} |")
-    rates = told["training"]["images_per_second"]
-    lines += ["", f"| training step, batch {told['training']['batch']} | " + " | ".join(rates) + " |"]
-    lines += ["|---" * (1 + len(rates)) + "|", "| images/s | " + " | ".join(f"{v:.0f}" for v in rates.values()) + " |"]
-    lines += ["", "| finished images | ours, 20 guided steps | course, 50 DDIM steps | ratio |", "|---|---|---|---|"]
-    lines += [
-        f"| {row['images']} | {row['ours_seconds']:.2f} s | {row['course_seconds']:.2f} s | "
-        f"{row['course_seconds'] / row['ours_seconds']:.1f} |"
-        for row in told["digits"]
-    ]
-    started = told["startup"]
+def tabulate(report: dict) -> str:
+    """The report in words and Markdown tables."""
+    machine, started, digits = report["machine"], report["startup"], report["digits"]
+    head = (
+        f"{machine['processor']}, {machine['threads']} threads, torch {machine['torch']}: matrix product "
+        f"{machine['matrix_gflops']:.0f} GFLOP/s, convolution {machine['convolution_gflops']:.0f} GFLOP/s"
+    )
+    rates = report["training"]["images_per_second"]
+    training = write_table(
+        [f"training step, batch {report['training']['batch']}", *rates],
+        [["images/s", *(f"{rate:.0f}" for rate in rates.values())]],
+    )
+    seconds = [(row["images"], row["ours_seconds"], row["course_seconds"]) for row in digits]
+    finished = write_table(
+        ["finished images", "ours, 20 guided steps", "course, 50 DDIM steps", "ratio"],
+        [[str(n), f"{ours:.2f} s", f"{course:.2f} s", f"{course / ours:.1f}"] for n, ours, course in seconds],
+    )
     app = f", the app answers after {started['app_seconds']:.1f} s" if "app_seconds" in started else ""
-    return "\n".join([*lines, "", f"Loading the checkpoint in a fresh Python: {started['load_seconds']:.1f} s{app}."])
+    tail = f"Loading the checkpoint in a fresh Python: {started['load_seconds']:.1f} s{app}."
+    return "\n\n".join([head, tabulate_calls(report["calls"]), training, finished, tail])
 
 
-def main(given: list[str] | None = None) -> int:
-    """Parse, measure, print, write ``speed.json`` into the checkpoint. Returns the exit status."""
-    formatter = argparse.RawDescriptionHelpFormatter
+def tabulate_calls(calls: list[dict]) -> str:
+    """Images per second by variant and batch size, as Markdown."""
+    batches = dict.fromkeys(row["batch"] for row in calls)
+    title = "network call, images/s (share of the best convolution)"
+    rows = []
+    for name in dict.fromkeys(row["variant"] for row in calls):
+        cells = [row for row in calls if row["variant"] == name]
+        shares = [f"{cell['images_per_second']:.0f} ({cell['of_convolution']:.0%})" for cell in cells]
+        rows.append([f"{name}, {cells[0]['gflop_per_image']:.2f} GFLOP", *shares])
+    return write_table([title, *(f"batch {batch}" for batch in batches)], rows)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Parse the command line, measure, print, write ``speed.json`` into the checkpoint. Returns the exit status."""
     parser = argparse.ArgumentParser(
-        prog="python -m ddpm_demo.experiments.benchmark", description=__doc__, formatter_class=formatter
+        prog="python -m ddpm_demo.experiments.benchmark",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--checkpoint", default="checkpoints/mnist", help="a folder (default: %(default)s)")
-    parser.add_argument("--compile", action="store_true", help="also what torch.compile gives")
-    options = parser.parse_args(given)
+    parser.add_argument("--compile", action="store_true", help="also measure torch.compile")
+    options = parser.parse_args(arguments)
     try:
         model = load(options.checkpoint)
-        if (model.channels, model.image_size, condition_of(model.denoiser.net)) != (1, 28, "add"):
-            raise UserError(
-                f"{options.checkpoint} is of {model.channels}x{model.image_size}x{model.image_size} images; the network to "
-                "compare with draws digits of 1x28x28: pass a checkpoint of those"
-            )
+        check_model(model, options.checkpoint)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    told = {"machine": machine()}
-    told["calls"] = calls(model, told["machine"]["convolution_gflops"], options.compile)
-    told["training"], told["digits"] = training(model), digits(model)
-    told["startup"] = startup(options.checkpoint)
-    print(table(told))
+    machine = measure_machine()
+    report = {
+        "machine": machine,
+        "calls": measure_calls(model, machine["convolution_gflops"], options.compile),
+        "training": measure_training(model),
+        "digits": measure_digits(model),
+        "startup": measure_startup(options.checkpoint),
+    }
+    print(tabulate(report))
     if Path(options.checkpoint).is_dir():
-        write_atomically(Path(options.checkpoint) / FILE, (json.dumps(told, indent=1) + "\n").encode())
+        write_atomically(Path(options.checkpoint) / FILE, (json.dumps(report, indent=1) + "\n").encode())
         print(f"\nwritten to {Path(options.checkpoint) / FILE}")
     return 0
+
+
+def check_model(model: Model, name: str) -> None:
+    """UserError unless the model draws the images that the course's network draws, in the same way."""
+    if (model.channels, model.image_size, condition_of(model.denoiser.net)) != (1, 28, "add"):
+        raise UserError(
+            f"{name} is of {model.channels}x{model.image_size}x{model.image_size} images; the network to compare with "
+            "draws digits of 1x28x28: pass a checkpoint of those"
+        )
 
 
 if __name__ == "__main__":

@@ -1,21 +1,27 @@
-"""Three ways to tell a network what is wanted, at equal training: ``python -m ddpm_demo.experiments.conditioning --data-dir DIR``.
+"""Three ways to give a network its condition, at equal training.
 
-Trains three latent diffusion networks on CIFAR-10, alike but for how the condition enters (train.py --condition), measures
-each (ddpm_demo.evaluation), prints the table, and writes ``conditions.json``. What is trained or measured already is not
-done again: Ctrl-C, and the same command goes on. The autoencoder must be there (train.py --autoencoder).
+``python -m ddpm_demo.experiments.conditioning --data-dir DIR`` trains three latent diffusion networks on CIFAR-10, which
+differ in how the condition enters (train.py --condition), measures each (ddpm_demo.evaluation), prints the table, and
+writes ``conditions.json``. A training or a measurement that is finished is not done again: after Ctrl-C, the same
+command goes on. The autoencoder must be trained before (train.py --autoencoder).
 """
 
 import argparse
-import json
-import subprocess
 import sys
 from pathlib import Path
 
-from ddpm_demo.evaluation.maps import APP
-from ddpm_demo.experiments.ablation import unfinished
-from ddpm_demo.files import write_atomically
+from ddpm_demo.evaluation.maps import BASE, combine
+from ddpm_demo.experiments.runner import (
+    Experiment,
+    add_common_flags,
+    measuring_command,
+    run_experiment,
+    training_command,
+)
 from ddpm_demo.models.adapters import CONDITIONS
+from ddpm_demo.models.checkpoint import load
 from ddpm_demo.models.networks import count_parameters
+from ddpm_demo.reports.markdown import write_table
 from ddpm_demo.reports.results import Metrics, find, read_metrics
 
 WEIGHTS = (0.0, 1.0)
@@ -24,79 +30,58 @@ IMAGES = 50000  # to train on, of CIFAR-10
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Parse, train, measure, print, write. Returns the exit status."""
-    formatter = argparse.RawDescriptionHelpFormatter
+    """Parse the command line and run the experiment. Returns the exit status."""
     parser = argparse.ArgumentParser(
-        prog="python -m ddpm_demo.experiments.conditioning", description=__doc__, formatter_class=formatter
+        prog="python -m ddpm_demo.experiments.conditioning",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    add_common_flags(parser, epochs=4.0, samples=2048, output="runs/conditions", dataset="cifar10")
     add = parser.add_argument
     add("--latent", default="runs/cifar10", help="folder whose vae/ is the autoencoder (default: %(default)s)")
-    add("--epochs", type=float, default=4.0, help="of each training (default: %(default)g)")
-    add("--samples", type=int, default=2048, help="images a measurement (default: %(default)s)")
     add("--restore", type=int, default=512, help="test images to complete and to enlarge (default: %(default)s)")
-    add("--data-dir", default="data", help="where CIFAR-10 is (default: %(default)s)")
-    add("--output-dir", type=Path, default=Path("runs/conditions"), help="(default: %(default)s)")
-    add("--classifier", default="checkpoints/cifar10", help="the judge's folder (default: %(default)s)")
     add("--mixed-precision", choices=("no", "bf16"), default="no", help="of the trainings (default: %(default)s)")
-    options = parser.parse_args(arguments)
-    for condition in CONDITIONS:
-        for command in commands(condition, options):
-            print("$ " + " ".join(command[1:]), flush=True)
-            if finished := subprocess.run(command).returncode:
-                return finished
-    told = {
-        "epochs": options.epochs,
-        "rows": [row(condition, options.output_dir / condition) for condition in CONDITIONS],
-    }
-    write_atomically(options.output_dir / "conditions.json", (json.dumps(told, indent=1) + "\n").encode())
-    print(table(told))
-    return 0
+    experiment = Experiment(commands, collect_row, tabulate, "conditions.json", {})
+    return run_experiment(experiment, CONDITIONS, parser.parse_args(arguments))
 
 
 def commands(condition: str, options: argparse.Namespace) -> list[list[str]]:
-    """What is still to be run for a condition: its training unless it is finished, and its measurements."""
-    folder, data = options.output_dir / condition, ["--data-dir", options.data_dir]
-    todo = []
-    if not (folder / "demo.json").is_file() or unfinished(folder, options.epochs, IMAGES):
-        if any((folder / "state").glob("step-*.safetensors")):
-            todo.append(["train.py", "--resume"])
-        else:
-            todo.append(
-                ["train.py", "--dataset", "cifar10", "--cfg", "--latent", options.latent, "--condition", condition]
-            )
-            todo[0] += ["--epochs", f"{options.epochs:g}", "--mixed-precision", options.mixed_precision]
-        todo[0] += ["--output-dir", str(folder), *data]
-    measure = ["-m", "ddpm_demo.evaluation", "--checkpoint", str(folder), "--classifier", options.classifier, *data]
-    todo.append([*measure, "--weight", *map(str, WEIGHTS), "--samples", str(options.samples)])
-    if todo[1:] or "restored" not in read_metrics(folder):
-        todo.append([*measure, "--restore", str(options.restore)])
-    return [[sys.executable, *command] for command in todo]
+    """What a condition still needs: its training unless it is finished, and its measurements."""
+    folder, judge = options.output_dir / condition, ("--classifier", options.classifier)
+    flags = ["--dataset", "cifar10", "--cfg", "--latent", options.latent, "--condition", condition]
+    todo = training_command(folder, [*flags, "--mixed-precision", options.mixed_precision], options, IMAGES)
+    restored = not todo and "restored" in read_metrics(folder)
+    weights = ("--weight", *map(str, WEIGHTS))
+    todo.append(measuring_command("samples", folder, options, *judge, *weights, "--samples", str(options.samples)))
+    if not restored:
+        todo.append(measuring_command("restore", folder, options, *judge, "--images", str(options.restore)))
+    return todo
 
 
-def row(condition: str, folder: Path) -> dict:
-    """A finished row: how it was trained, and what was measured."""
-    from ddpm_demo.models.checkpoint import load
+def collect_row(condition: str, folder: Path) -> dict:
+    """A finished row: how it was trained, and its measured figures."""
+    model, metrics = load(folder), Metrics(folder).content
+    return {
+        "condition": condition,
+        "parameters": count_parameters(model.denoiser.net),
+        "training": {name: model.training[name] for name in ("steps", "batch_size", "seconds")},
+        "quality": [find(metrics["quality"], sampling) for sampling in combine({"weight": WEIGHTS}, BASE)],
+        "restored": metrics["restored"],
+    }
 
-    model, metrics = load(folder), Metrics(folder).told
-    training = {name: model.training[name] for name in ("steps", "batch_size", "seconds")}
-    quality = [find(metrics["quality"], APP | {"weight": weight}) for weight in WEIGHTS]
-    about = {"condition": condition, "parameters": count_parameters(model.denoiser.net), "training": training}
-    return about | {"quality": quality, "restored": metrics["restored"]}
 
-
-def table(told: dict) -> str:
+def tabulate(content: dict) -> str:
     """The rows as Markdown."""
-    lines = [HEADS, ["---"] * len(HEADS), *map(cells, told["rows"])]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return write_table(HEADS, [format_row(row) for row in content["rows"]])
 
 
-def cells(row: dict) -> list[str]:
-    """A row in words, as under ``HEADS``."""
+def format_row(row: dict) -> list[str]:
+    """The cells of a row, one for each of ``HEADS``."""
     fids = [f"{cell['fid_test']:.2f}" for cell in row["quality"]]
-    read = [f"{cell['accuracy']:.1%}" for cell in row["quality"]]
-    found = [row["restored"].get(task) for task in ("complete", "enlarge")]
-    near = [f"{one['psnr']:.1f} dB ({one['psnr_of_another']:.1f})" if one else "" for one in found]
-    return [row["condition"], f"{row['parameters'] / 1e6:.2f} M", *fids, *read, *near]
+    accuracies = [f"{cell['accuracy']:.1%}" for cell in row["quality"]]
+    tasks = [row["restored"].get(task) for task in ("complete", "enlarge")]
+    ratios = [f"{task['psnr']:.1f} dB ({task['psnr_of_another']:.1f})" if task else "" for task in tasks]
+    return [row["condition"], f"{row['parameters'] / 1e6:.2f} M", *fids, *accuracies, *ratios]
 
 
 if __name__ == "__main__":

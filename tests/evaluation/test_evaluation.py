@@ -11,16 +11,18 @@ from conftest import run, tiny_model
 from ddpm_demo.data import datasets as data
 from ddpm_demo.diffusion.denoiser import Denoiser
 from ddpm_demo.diffusion.samplers import SAMPLERS
+from ddpm_demo.diffusion.sampling import ALWAYS, Sampling
 from ddpm_demo.diffusion.schedule import SCHEDULES
 from ddpm_demo.errors import UserError
 from ddpm_demo.evaluation import __main__ as evaluation
-from ddpm_demo.evaluation import judge as quality
-from ddpm_demo.evaluation import maps as slices
+from ddpm_demo.evaluation import judge as judging
+from ddpm_demo.evaluation import maps, samples
+from ddpm_demo.evaluation.maps import BASE
 from ddpm_demo.generation.generate import generate
 from ddpm_demo.models import checkpoint, classifier
+from ddpm_demo.models.adapters import adapt
 from ddpm_demo.models.codec import LatentCodec
 from ddpm_demo.models.networks import unet
-from ddpm_demo.reports import results as metrics
 from ddpm_demo.reports.results import Metrics, find, read_metrics
 from ddpm_demo.training import autoencoder
 
@@ -53,9 +55,10 @@ def cells(folder):
     return json.loads((folder / "metrics.json").read_text())["quality"]
 
 
-def evaluate(folder, mnist_dir, *more):
+def evaluate(folder, mnist_dir, subcommand, *more):
     """The command, in this process."""
-    return evaluation.main(["--checkpoint", str(folder), "--data-dir", str(mnist_dir), "--samples", "256", *more])
+    few = () if subcommand in ("likelihood", "restore") else ("--samples", "256")
+    return evaluation.main([subcommand, "--checkpoint", str(folder), "--data-dir", str(mnist_dir), *few, *more])
 
 
 def test_the_classifier_learns_and_is_kept(judge, images, tmp_path):
@@ -70,10 +73,10 @@ def test_the_classifier_learns_and_is_kept(judge, images, tmp_path):
 
 def test_real_images_are_judged_well_and_noise_badly(judge, images):
     train, test = images
-    measured = quality.Judge(judge, train, test)
+    measured = judging.Judge(judge, train, test)
     real, labels = train.batch(torch.arange(len(train)))
     noise = torch.rand(real.shape, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    good, bad = (measured.measure(quality.read(judge, x), labels) for x in (real, noise))
+    good, bad = (measured.measure(judging.classify(judge, x), labels) for x in (real, noise))
     assert good["accuracy"] > 0.95 > 0.3 > bad["accuracy"]
     assert good["fid_train"] == pytest.approx(0, abs=1e-4) and bad["fid_train"] > 10 * good["fid_test"]
     assert good["fid_test"] == pytest.approx(good["reference"]["fid_test"], rel=0.05)
@@ -81,14 +84,13 @@ def test_real_images_are_judged_well_and_noise_badly(judge, images):
 
 
 def test_the_command_measures_and_writes(folder, mnist_dir):
-    command = ("-m", "ddpm_demo.evaluation", "--checkpoint", folder, "--data-dir", mnist_dir, "--steps", "2")
+    command = ("-m", "ddpm_demo.evaluation", "samples", "--checkpoint", folder, "--data-dir", mnist_dir, "--steps", "2")
     finished = run(*command, "--samples", "256", "--weight", "0", "1")
     assert finished.returncode == 0, finished.stderr
     assert [cell["setting"]["weight"] for cell in cells(folder)] == [0.0, 1.0]
     for cell in cells(folder):
         assert cell["fid_test"] > 0 and 0 <= cell["accuracy"] <= 1 and 0 <= cell["recall"] <= 1
-        assert cell["setting"] == {"schedule": "cosine", "sampler": "dpm++2m", "steps": 2, "variance": "posterior",
-                                   "interval": None, "scale": 0.0, "seed": 0, "samples": 256, "weight": cell["setting"]["weight"]}  # fmt: skip
+        assert cell["setting"] == Sampling(steps=2, weight=cell["setting"]["weight"]).as_dict() | {"samples": 256}
     assert "read as asked" in finished.stdout + finished.stderr
     assert "## Measured by" in (folder / "README.md").read_text() and (folder / "nearest.png").is_file()
     refused = run(*command, "--samples", "20")
@@ -97,79 +99,76 @@ def test_the_command_measures_and_writes(folder, mnist_dir):
 
 def test_what_is_measured_is_not_measured_again(folder, mnist_dir, capsys):
     wanted = ("--steps", "1", "--weight", "0")
-    assert evaluate(folder, mnist_dir, *wanted) == 0
+    assert evaluate(folder, mnist_dir, "samples", *wanted) == 0
     first = cells(folder)
-    assert evaluate(folder, mnist_dir, *wanted) == 0
+    assert evaluate(folder, mnist_dir, "samples", *wanted) == 0
     assert "1 of 1 settings are measured already" in capsys.readouterr().out and cells(folder) == first
-    assert evaluate(folder, mnist_dir, *wanted, "--again") == 0
+    assert evaluate(folder, mnist_dir, "samples", *wanted, "--again") == 0
     figures = [{k: v for k, v in found[0].items() if k != "seconds"} for found in (first, cells(folder))]
     assert figures[0] == figures[1]  # the same seed: the same figures, to the last digit
-    assert evaluate(folder, mnist_dir, *wanted, "--seed", "7") == 0
+    assert evaluate(folder, mnist_dir, "samples", *wanted, "--seed", "7") == 0
     assert cells(folder)[1]["fid_test"] != first[0]["fid_test"]
 
 
 def test_other_weights_start_a_new_file(folder, mnist_dir, capsys):
-    evaluate(folder, mnist_dir, "--steps", "1", "--weight", "0")
+    evaluate(folder, mnist_dir, "samples", "--steps", "1", "--weight", "0")
     model = checkpoint.load(folder)
     with torch.no_grad():
         next(model.denoiser.net.parameters()).add_(0.5)
     checkpoint.save(model, folder)
-    evaluate(folder, mnist_dir, "--steps", "2", "--weight", "0")
+    evaluate(folder, mnist_dir, "samples", "--steps", "2", "--weight", "0")
     assert "belongs to other weights" in capsys.readouterr().out
     assert [cell["setting"]["steps"] for cell in cells(folder)] == [2]
 
 
 def test_a_map_that_was_interrupted_goes_on(folder, mnist_dir, monkeypatch, capsys):
     monkeypatch.setattr(
-        slices, "MAP", {"a": {"steps": [1, 2], "weight": [0.0]}, "b": {"weight": [0.0, 1.0], "steps": [2]}}
+        maps, "SLICES", {"a": {"steps": [1, 2], "weight": [0.0]}, "b": {"weight": [0.0, 1.0], "steps": [2]}}
     )
-    drawn, draw = [], evaluation.draw
+    drawn, draw = [], samples.draw
 
-    def interrupted(model, judge, setting, *rest):
-        drawn.append(setting)
+    def interrupted(model, judge, sampling, *rest):
+        drawn.append(sampling)
         if len(drawn) == 2:
             raise KeyboardInterrupt
-        return draw(model, judge, setting, *rest)
+        return draw(model, judge, sampling, *rest)
 
-    monkeypatch.setattr(evaluation, "draw", interrupted)
-    assert evaluate(folder, mnist_dir, "--map") == 130
+    monkeypatch.setattr(samples, "draw", interrupted)
+    assert evaluate(folder, mnist_dir, "map") == 130
     assert "the same command goes on" in capsys.readouterr().err and len(cells(folder)) == 1
-    assert evaluate(folder, mnist_dir, "--map") == 0
+    assert evaluate(folder, mnist_dir, "map") == 0
     assert len(drawn) == 4 and len(cells(folder)) == 3
     assert "1 of 3 settings are measured already" in capsys.readouterr().out
 
 
 def test_the_map_is_as_promised():
-    plan = list(slices.planned(512))
+    plan = list(maps.plan_map(512))
     settings = [setting for setting, _ in plan]
     assert all(settings.count(setting) == 1 for setting in settings)
-    assert {s["sampler"] for s in settings} == set(SAMPLERS) - {"ode"} and {s["schedule"] for s in settings} == set(
-        SCHEDULES
-    )
-    assert {s["steps"] for s in settings} >= {3, 1000} and {s["weight"] for s in settings} >= {-1, 8}
-    assert all(count == (512 if s["steps"] <= 50 else 256) for s, count in plan)
-    assert len({str(s["interval"]) for s in settings}) == 4 and {s["variance"] for s in settings} == {
-        "posterior",
-        "beta",
-    }
+    assert {s.sampler for s in settings} == set(SAMPLERS) - {"ode"} and {s.schedule for s in settings} == set(SCHEDULES)
+    assert {s.steps for s in settings} >= {3, 1000} and {s.weight for s in settings} >= {-1, 8}
+    assert all(count == (512 if s.steps <= 50 else 256) for s, count in plan)
+    assert len({s.interval for s in settings}) == 4 and {s.variance for s in settings} == {"posterior", "beta"}
 
 
 @pytest.mark.parametrize("sampler, weight, steps", [("heun", 1.0, 3), ("ddim", 0.0, 3), ("ddpm", -1.0, 2)])
 def test_progress_counts_the_evaluations_that_are_made(model, judge, images, sampler, weight, steps):
-    setting = slices.APP | {"sampler": sampler, "weight": weight, "steps": steps}
+    setting = Sampling(sampler=sampler, weight=weight, steps=steps, seed=3)
     model = replace(tiny_model(classes=10, size=28))
-    measured = quality.Judge(judge, *images)
-    with evaluation.bar_of([(setting, 70)]) as bar:
-        samples, labels = evaluation.draw(model, measured, setting, 70, 3, bar)
+    measured = judging.Judge(judge, *images)
+    with samples.plan_bar([(setting, 70)]) as bar:
+        drawn, labels = samples.draw(model, measured, setting, 70, bar)
         assert bar.n == bar.total
     options = {"sampler": sampler, "weight": weight, "steps": steps}
     alone = generate(model, [labels[69].item()], seed=3 + 69, **options)
-    torch.testing.assert_close(samples.images[69:], alone, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(drawn.images[69:], alone, rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("wrong, said", [
-    (("--steps", "0"), "steps is 0"), (("--weight", "nan"), "weight is nan"), (("--interval", "3", "1"), "interval is"),
-    (("--over-time",), "train.py --snapshots"), (("--seed", "-1"), "seed is -1"),
+    (("samples", "--steps", "0"), "steps is 0"), (("samples", "--weight", "nan"), "weight is nan"),
+    (("samples", "--interval", "3", "1"), "interval is"), (("over-time",), "train.py --snapshots"),
+    (("samples", "--seed", "-1"), "seed is -1"), (("map", "--seed", "-1"), "seed is -1"),
+    (("restore", "--seed", "-1"), "seed is -1"), (("restore", "--images", "0"), "images is 0"),
 ])  # fmt: skip
 def test_a_mistake_is_a_sentence(folder, mnist_dir, capsys, wrong, said):
     assert evaluate(folder, mnist_dir, *wrong) == 2
@@ -178,19 +177,66 @@ def test_a_mistake_is_a_sentence(folder, mnist_dir, capsys, wrong, said):
 
 def test_a_cell_is_found_by_its_setting(folder):
     metrics = Metrics(folder)
-    metrics.add(slices.APP, 500, 0, {"fid_test": 1})
-    metrics.add(slices.APP | {"interval": [-3.0, 3.0]}, 500, 0, {"fid_test": 2})
-    metrics.add(slices.APP, 900, 0, {"fid_test": 3})
+    narrow = replace(BASE, interval=(-3.0, 3.0))
+    metrics.add(BASE, 500, {"fid_test": 1})
+    metrics.add(narrow, 500, {"fid_test": 2})
+    metrics.add(BASE, 900, {"fid_test": 3})
     metrics.write()
     again = Metrics(folder)
-    assert len(again.told["quality"]) == 2 and find(again.told["quality"], slices.APP)["fid_test"] == 3
-    assert again.has(slices.APP, 900, 0) and not again.has(slices.APP, 901, 0)
-    assert not again.has(slices.APP, 100, 1) and again.has(slices.APP | {"interval": [-3.0, 3.0]}, 100, 0)
+    assert len(again.content["quality"]) == 2 and find(again.content["quality"], BASE)["fid_test"] == 3
+    assert again.has(BASE, 900) and not again.has(BASE, 901)
+    assert not again.has(replace(BASE, seed=1), 100) and again.has(narrow, 100)
+
+
+@pytest.mark.parametrize("stored, wanted, found", [
+    ({"weight": 0.0}, {"interval": (-3.0, 3.0)}, True),  # nothing is guided: the interval has no effect
+    ({"weight": 0.0, "interval": (-3.0, 3.0)}, {"interval": ALWAYS}, True),
+    ({"weight": -1.0}, {"interval": (-3.0, 3.0)}, False),  # outside the interval the label is used
+    ({"weight": 1.0}, {"interval": (-torch.inf, torch.inf)}, True),
+    ({"weight": 0.0, "classifier_scale": 1.0}, {"interval": (-3.0, 3.0)}, False),
+    ({"sampler": "ddim"}, {"variance": "beta", "corrector_snr": 0.5, "ode_tolerance": 0.1}, True),
+    ({"sampler": "ddpm"}, {"variance": "beta"}, False),
+    ({"sampler": "pc"}, {"corrector_snr": 0.5}, False),
+])  # fmt: skip
+def test_a_field_without_effect_does_not_hide_a_cell(stored, wanted, found):
+    cell = {"setting": Sampling(**stored).as_dict() | {"samples": 256}}
+    assert (find([cell], Sampling(**stored | wanted)) is cell) is found
+    assert find([cell], Sampling(**stored | wanted), *wanted) is cell  # where the fields that differ are left free
+
+
+def test_a_cell_is_found_that_is_older_than_a_field():
+    """Every field that is missing in a cell has its default: so a new field hides no figures."""
+    whole = BASE.as_dict() | {"samples": 256}
+    for name in BASE.as_dict():
+        old = {"setting": {key: value for key, value in whole.items() if key != name}}
+        assert find([old], replace(BASE, **{name: getattr(Sampling(), name)})) is old
+
+
+def test_every_field_has_a_flag():
+    options = evaluation.command_line().parse_args(["samples"])
+    assert evaluation.read_settings(options) == [Sampling(weight=0.0), BASE]
+    given = {"--sampler": "pc", "--schedule": "linear", "--steps": "7", "--weight": "2", "--variance": "beta",
+             "--classifier-scale": "3", "--corrector-snr": "0.2", "--ode-tolerance": "0.01", "--seed": "5"}  # fmt: skip
+    flags = [word for pair in given.items() for word in pair]
+    for subcommand in ("samples", "over-time"):
+        options = evaluation.command_line().parse_args([subcommand, *flags, "--interval", "-3", "4"])
+        assert evaluation.read_settings(options) == [
+            Sampling("pc", "linear", 7, 2.0, (-3.0, 4.0), "beta", 3.0, 0.2, 0.01, 5)
+        ]
+    options = evaluation.command_line().parse_args(["samples", "--steps", "2", "3", "--seed", "0", "1"])
+    assert len(evaluation.read_settings(options)) == 8
+
+
+def test_settings_that_draw_the_same_images_are_measured_once():
+    plan = [(sampling, 256) for sampling in maps.combine({"sampler": ["ddim"], "variance": ["posterior", "beta"]})]
+    assert samples.fit_to_model(plan, tiny_model(classes=10, size=28)) == plan[:1]
+    unguided = samples.fit_to_model([(one, 256) for one in maps.combine({"weight": [0.0, 1.0]})], tiny_model(classes=0))
+    assert unguided == [(Sampling(), 256)]
 
 
 @pytest.mark.slow
 def test_several_processes_find_the_same(folder, mnist_dir):
-    command = ("ddpm_demo.evaluation", "--checkpoint", folder, "--data-dir", mnist_dir, "--steps", "2", "--weight", "1",
+    command = ("ddpm_demo.evaluation", "samples", "--checkpoint", folder, "--data-dir", mnist_dir, "--steps", "2", "--weight", "1",
                "--samples", "300", "--again")  # fmt: skip
     assert run("-m", *command).returncode == 0
     alone = cells(folder)[0]
@@ -209,21 +255,23 @@ def test_snapshots_are_measured_over_time(judge, images, mnist_dir, tmp_path):
     trained = run("train.py", "--cfg", *small, "--snapshots", "--data-dir", mnist_dir, "--output-dir", folder)
     assert trained.returncode == 0, trained.stderr
     classifier.save_classifier(judge, folder, images[0].label_names, 0.99)
-    assert evaluate(folder, mnist_dir, "--over-time", "--steps", "2", "--weight", "0") == 0
+    assert evaluate(folder, mnist_dir, "over-time", "--steps", "2", "--weight", "0") == 0
     rows = json.loads((folder / "metrics.json").read_text())["over_time"]
     assert [row["training"]["steps"] for row in rows] == [4, 8, 10] and all(row["fid_test"] > 0 for row in rows)
     assert rows[0]["training"]["seconds"] < rows[-1]["training"]["seconds"]
 
 
 def test_bits_per_dimension_are_measured_written_and_told(folder, mnist_dir, capsys):
-    command = ["--checkpoint", str(folder), "--data-dir", str(mnist_dir), "--bits-per-dim", "20", "--draws", "3"]
-    assert evaluation.main([*command, "--ode-images", "2", "--tolerance", "0.1"]) == 0
+    few = ("--images", "20", "--draws", "3", "--ode-images", "2", "--tolerance", "0.1")
+    assert evaluate(folder, mnist_dir, "likelihood", *few) == 0
     said = capsys.readouterr().out
-    told = Metrics(folder).told["bits_per_dim"]
-    assert told["images"] == 20 and told["ode"]["images"] == 2 and told["seconds"] > 0
+    bits = Metrics(folder).content["bits_per_dim"]
+    assert bits["images"] == 20 and bits["ode"]["images"] == 2 and bits["seconds"] > 0
     card = (folder / "README.md").read_text()
-    figure = f"{told['beta']['total']['mean']:.3f} ± {told['beta']['total']['se']:.3f}"
-    assert figure in said and figure in card and "--bits-per-dim 20" in card
+    figure = f"{bits['beta']['total']['mean']:.3f} ± {bits['beta']['total']['se']:.3f}"
+    assert figure in said and figure in card and "evaluation likelihood" in card and "--images 20" in card
+    assert evaluate(folder, mnist_dir, "likelihood", "--images", "1") == 2
+    assert "--images is 1" in capsys.readouterr().err
 
 
 def test_latents_are_measured_beside_what_the_autoencoder_costs(folder, mnist_dir, capsys):
@@ -232,20 +280,20 @@ def test_latents_are_measured_beside_what_the_autoencoder_costs(folder, mnist_di
     net = unet((8, 7, 7), (16,), 10, layers=1, condition="image").eval()
     old = checkpoint.load(folder)
     codec = LatentCodec(autoencoder.autoencoder(1, 28).eval())
-    denoiser = Denoiser(net, old.denoiser.schedule, "v_prediction", 10, "image")
+    denoiser = Denoiser(adapt(net, "image"), old.denoiser.schedule, "v_prediction")
     checkpoint.save(replace(old, denoiser=denoiser, codec=codec), folder)
     report = {"psnr": 9.0, "latents": [8, 7, 7], "test_images": 40, "seconds": 60.0}
     (folder / "autoencoder.json").write_text(json.dumps(report))
-    assert evaluate(folder, mnist_dir, "--steps", "3", "--weight", "0") == 0
-    assert evaluate(folder, mnist_dir, "--restore", "20") == 0
-    said, told = capsys.readouterr().out, read_metrics(folder)
-    assert len(told["quality"]) == 1 and told["quality"][0]["accuracy"] < 0.5  # an untrained network
-    assert told["autoencoder"]["psnr"] < 20 and told["autoencoder"]["fid_train"] > told["floor"]
+    assert evaluate(folder, mnist_dir, "samples", "--steps", "3", "--weight", "0") == 0
+    assert evaluate(folder, mnist_dir, "restore", "--images", "20") == 0
+    said, metrics = capsys.readouterr().out, read_metrics(folder)
+    assert len(metrics["quality"]) == 1 and metrics["quality"][0]["accuracy"] < 0.5  # an untrained network
+    assert metrics["autoencoder"]["psnr"] < 20 and metrics["autoencoder"]["fid_train"] > metrics["floor"]
     for task in ("complete", "enlarge"):
-        assert told["restored"][task].keys() == {"psnr", "psnr_of_another", "psnr_plain", "accuracy"}
+        assert metrics["restored"][task].keys() == {"psnr", "psnr_of_another", "psnr_plain", "accuracy"}
         assert f"| {task} |" in said
-    assert told["restored"]["enlarge"]["psnr_plain"] > 10
-    assert evaluate(folder, mnist_dir, "--bits-per-dim", "4") == 2
+    assert metrics["restored"]["enlarge"]["psnr_plain"] > 10
+    assert evaluate(folder, mnist_dir, "likelihood", "--images", "4") == 2
     assert "this checkpoint diffuses latents" in capsys.readouterr().err
 
 
@@ -256,7 +304,7 @@ def test_checkpoints_at_equal_training_time(folder, tmp_path, capsys):
         shutil.copytree(folder / "unet", place / "unet")
 
     def measured(*rows):
-        setting = slices.APP | {"samples": 256, "seed": 0}
+        setting = BASE.as_dict() | {"samples": 256}
         return {
             "quality": [{
                 "setting": setting, "seconds": 25.6, "fid_test": 2.0, "accuracy": 0.25, "precision": 0.5, "recall": 0.4,
@@ -272,7 +320,7 @@ def test_checkpoints_at_equal_training_time(folder, tmp_path, capsys):
     (both[0] / "metrics.json").write_text(json.dumps(measured((100, 600, 4.0), (200, 1200, 3.0), (400, 2400, 2.0))))
     (both[1] / "metrics.json").write_text(json.dumps(measured((300, 300, 2.5), (600, 610, 1.5))))
     (both[1] / "autoencoder.json").write_text(json.dumps({"seconds": 600.0}))
-    assert metrics.main([str(path) for path in both]) == 0
+    assert evaluation.main(["compare", *map(str, both)]) == 0
     best, _, compared = capsys.readouterr().out.partition("\n\n")
     assert "| `latents` | 1 | 2.00 ± 0.10 | 0.50 | 0.40 | 25.0% |" in best.splitlines()
     rows = [line.split(" | ") for line in compared.splitlines()[2:]]
@@ -280,5 +328,5 @@ def test_checkpoints_at_equal_training_time(folder, tmp_path, capsys):
     assert rows[1][0] == "| latents" and rows[1][2:5] == ["20 (10 of them the autoencoder)", "6,000", "1.50 ± 0.10"]
     assert rows[0][6] == "0.100 |"
     (both[0] / "metrics.json").write_text("{}")
-    assert metrics.main([str(path) for path in both]) == 2
+    assert evaluation.main(["compare", *map(str, both)]) == 2
     assert "was not measured over time" in capsys.readouterr().err

@@ -5,7 +5,8 @@ import torch
 
 from ddpm_demo.data.datasets import Data
 from ddpm_demo.errors import UserError
-from ddpm_demo.evaluation import judge as quality
+from ddpm_demo.evaluation import distances
+from ddpm_demo.evaluation import judge as judging
 
 
 def gaussian(n, seed, scale=1.0, shift=0.0):
@@ -17,14 +18,14 @@ def gaussian(n, seed, scale=1.0, shift=0.0):
 
 def test_a_set_is_at_no_distance_from_itself():
     features = gaussian(2000, 0)
-    assert abs(quality.frechet(quality.distance_to(features), features)) < 1e-4
+    assert abs(distances.frechet_distance(distances.distance_to(features), features)) < 1e-4
 
 
 @pytest.mark.parametrize("scale, shift", [(1.0, 0.0), (0.5, 0.1), (2.0, -0.3)])
 def test_the_frechet_distance_agrees_with_scipys_matrix_root(scale, shift):
     linalg = pytest.importorskip("scipy.linalg")
     real, fake = gaussian(3000, 0), gaussian(2000, 1, scale, shift)
-    found = quality.frechet(quality.distance_to(real), fake)
+    found = distances.frechet_distance(distances.distance_to(real), fake)
     c1, c2 = real.T.cov().numpy(), fake.T.cov().numpy()
     root = linalg.sqrtm(c1 @ c2).real
     expected = (real.mean(0) - fake.mean(0)).square().sum().item() + (c1 + c2 - 2 * root).trace()
@@ -32,21 +33,25 @@ def test_the_frechet_distance_agrees_with_scipys_matrix_root(scale, shift):
 
 
 def test_the_spread_is_that_of_fresh_samples():
-    real = quality.distance_to(gaussian(5000, 0))
-    fresh = torch.tensor([quality.frechet(real, gaussian(1000, seed, 1.2)) for seed in range(1, 21)]).std().item()
-    said = quality.spread(real, gaussian(1000, 99, 1.2))
+    real = distances.distance_to(gaussian(5000, 0))
+    fresh = (
+        torch.tensor([distances.frechet_distance(real, gaussian(1000, seed, 1.2)) for seed in range(1, 21)])
+        .std()
+        .item()
+    )
+    said = distances.bootstrap_deviation(real, gaussian(1000, 99, 1.2))
     assert fresh / 2 < said < fresh * 2
 
 
 def test_precision_and_recall_of_constructed_sets():
     left, right = gaussian(400, 0, 0.1), gaussian(400, 1, 0.1, shift=50.0)
     both = torch.cat([left, right])
-    assert quality.precision_recall(both, both) == (1, 1)
-    precision, recall = quality.precision_recall(both, torch.cat([left, gaussian(400, 2, 0.1)]))  # one mode is lost
+    assert distances.precision_recall(both, both) == (1, 1)
+    precision, recall = distances.precision_recall(both, torch.cat([left, gaussian(400, 2, 0.1)]))  # one mode is lost
     assert precision > 0.8 and 0.45 < recall < 0.55
-    precision, recall = quality.precision_recall(left, torch.cat([left[:200], right[:200]]))  # half of it is strange
+    precision, recall = distances.precision_recall(left, torch.cat([left[:200], right[:200]]))  # half of it is strange
     assert 0.45 < precision < 0.55 and recall > 0.8
-    assert quality.precision_recall(left, gaussian(400, 3, 0.1, shift=-50.0)) == (0, 0)
+    assert distances.precision_recall(left, gaussian(400, 3, 0.1, shift=-50.0)) == (0, 0)
 
 
 def images(n, seed):
@@ -57,17 +62,17 @@ def images(n, seed):
 def test_the_nearest_image_is_found():
     among = images(5000, 0)
     wanted = torch.tensor([4999, 0, 1234])
-    distance, index = quality.nearest(among.batch(wanted)[0] + 0.01, among)
+    distance, index = distances.find_nearest(among.batch(wanted)[0] + 0.01, among)
     assert index.tolist() == wanted.tolist()
     assert torch.allclose(distance, torch.full((3,), 0.01), atol=2e-3)
 
 
 def test_a_model_that_recites_is_found_out():
-    judge = quality.Judge.__new__(quality.Judge)
+    judge = judging.Judge.__new__(judging.Judge)
     train, test = images(1000, 0), images(500, 1)
-    judge.images, judge.test = train, quality.Read(test.batch(torch.arange(500))[0], None, None)
-    recited = judge.memorised(train.batch(torch.arange(300))[0])
-    honest = judge.memorised(images(300, 2).batch(torch.arange(300))[0])
+    judge.train_data, judge.test = train, judging.Classified(test.batch(torch.arange(500))[0], None, None)
+    recited = judge.measure_memorisation(train.batch(torch.arange(300))[0])
+    honest = judge.measure_memorisation(images(300, 2).batch(torch.arange(300))[0])
     assert recited["median"] < 1e-3 and recited["closer_than_99_percent_of_test_images"] == 1
     assert honest["closer_than_99_percent_of_test_images"] < 0.05
     assert honest["median"] == pytest.approx(honest["median_of_test_images"], rel=0.02)
@@ -75,11 +80,11 @@ def test_a_model_that_recites_is_found_out():
 
 def test_the_reference_has_the_classes_in_turn_as_samples_have():
     data = images(1000, 0)
-    found = quality.in_turn(data, 253)
+    found = judging.choose_by_class(data, 253)
     assert len(set(found.tolist())) == 253
     assert torch.bincount(data.labels[found]).tolist() == [26, 26, 26, 25, 25, 25, 25, 25, 25, 25]
     unlabelled = Data(data.images, torch.zeros(1000, dtype=torch.int64), ())
-    assert len(quality.in_turn(unlabelled, 253)) == 253
+    assert len(judging.choose_by_class(unlabelled, 253)) == 253
 
 
 @pytest.mark.parametrize("raised, said", [
@@ -89,9 +94,9 @@ def test_inception_weights_that_cannot_be_had_are_said_so(monkeypatch, raised, s
     def fail(**_):
         raise raised
 
-    monkeypatch.setattr(quality, "FrechetInceptionDistance", fail)
+    monkeypatch.setattr(distances, "FrechetInceptionDistance", fail)
     with pytest.raises(UserError, match=said):
-        quality.inception_metric()
+        distances.inception_metric()
 
 
 def test_inception_takes_images_as_it_wants_them(monkeypatch):
@@ -105,6 +110,6 @@ def test_inception_takes_images_as_it_wants_them(monkeypatch):
             return x.double().mean((2, 3)) + torch.randn(len(x), 3, generator=torch.Generator().manual_seed(0))
 
     real = images(300, 0)
-    metric = quality.FrechetInceptionDistance(feature=Colours(), normalize=True)
-    fid = [quality.inception_fid(metric, real, real.batch(torch.arange(300))[0] * scale) for scale in (1, 1, 0.1)]
+    metric = distances.FrechetInceptionDistance(feature=Colours(), normalize=True)
+    fid = [distances.inception_fid(metric, real, real.batch(torch.arange(300))[0] * scale) for scale in (1, 1, 0.1)]
     assert fid[0] == pytest.approx(fid[1], abs=1e-6) and abs(fid[0]) < 1e-6

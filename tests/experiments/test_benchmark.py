@@ -14,26 +14,26 @@ from ddpm_demo.models import checkpoint
 
 
 def test_variants_take_turns_and_are_timed():
-    seconds = benchmark.in_turns({"one": lambda: time.sleep(0.01), "two": lambda: time.sleep(0.02)}, 3, 0.03)
+    seconds = benchmark.time_in_turns({"one": lambda: time.sleep(0.01), "two": lambda: time.sleep(0.02)}, 3, 0.03)
     assert seconds["one"] == pytest.approx(0.01, rel=0.3) and seconds["two"] == pytest.approx(0.02, rel=0.3)
 
 
 def test_operations_are_counted():
     layer = torch.nn.Conv2d(3, 5, 3, padding=1)
-    assert benchmark.gflop(layer, torch.randn(2, 3, 8, 8)) == pytest.approx(2 * 2 * 5 * 3 * 9 * 64 / 1e9)
+    assert benchmark.count_gflop(layer, torch.randn(2, 3, 8, 8)) == pytest.approx(2 * 2 * 5 * 3 * 9 * 64 / 1e9)
 
 
 @pytest.mark.slow
-def test_the_command_measures_and_tells(tmp_path, monkeypatch, capsys):
-    told = {"batch_size": 4, "widths": [8, 16], "attention": True, "layers": 1, "schedule": "cosine"}
-    model = replace(tiny_model(classes=10, size=28), training=told, dataset="mnist")
+def test_the_command_measures_and_prints(tmp_path, monkeypatch, capsys):
+    training = {"batch_size": 4, "widths": [8, 16], "attention": True, "layers": 1, "schedule": "cosine"}
+    model = replace(tiny_model(classes=10, size=28), training=training, dataset="mnist")
     checkpoint.save(model, tmp_path)
     monkeypatch.setattr(benchmark, "BATCHES", (1, 2))
     monkeypatch.setattr(benchmark, "IMAGES", (1,))
     monkeypatch.setattr(benchmark, "ROUNDS", 1)
     assert benchmark.main(["--checkpoint", str(tmp_path)]) == 0
     printed, found = capsys.readouterr().out, json.loads((tmp_path / "speed.json").read_text())
-    assert benchmark.table(found) in printed
+    assert benchmark.tabulate(found) in printed
     assert {row["variant"] for row in found["calls"]} == {"contiguous", "channels_last", "recorded", "bf16", "course"}
     assert all(row["images_per_second"] > 0 and 0 < row["of_convolution"] < 1.5 for row in found["calls"])
     assert 2 < found["startup"]["load_seconds"] < found["startup"]["app_seconds"] < 100
@@ -62,7 +62,7 @@ def test_the_course_network_trains_and_is_measured(mnist_dir, tmp_path, monkeypa
 def test_the_ablation_goes_on_where_it_stopped(tmp_path):
     options = Namespace(output_dir=tmp_path, data_dir="x", epochs=2.0, samples=300, classifier="c")
     train, measure, likelihood = ablation.commands("linear", options)
-    assert "--bits-per-dim" in likelihood and len(ablation.commands("cosine", options)) == 2
+    assert "likelihood" in likelihood and len(ablation.commands("cosine", options)) == 2
     assert train[1] == "train.py" and train[-4:] == ["--output-dir", str(tmp_path / "linear"), "--data-dir", "x"]
     assert "--no-attention" in train and "--resume" not in train
     assert measure[measure.index("--schedule") + 1] == "linear" and "300" in measure

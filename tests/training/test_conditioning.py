@@ -70,26 +70,26 @@ def test_the_class_is_used(learned, condition):
 def test_the_image_beside_is_used(learned, shades):
     """No class is asked for: what is painted anew has the shade that is known around it, and not another's."""
     model, (images, _) = learned("image"), shades.batch(torch.arange(32))
-    painted = restoration.restored(model, images, "complete")
-    hidden = ~restoration.hole(SIZE)
+    painted = restoration.restore(model, images, "complete")
+    hidden = ~restoration.middle_hole(SIZE)
     error = (painted - images)[..., hidden].abs().mean()
-    wrong = (restoration.restored(model, images.roll(1, 0), "complete") - images)[..., hidden].abs().mean()
+    wrong = (restoration.restore(model, images.roll(1, 0), "complete") - images)[..., hidden].abs().mean()
     assert error < 0.4 and wrong > 2 * error
-    larger = restoration.restored(model, images, "enlarge")
+    larger = restoration.restore(model, images, "enlarge")
     assert (larger - images).abs().mean() < 0.4
 
 
 def test_without_an_image_beside_a_known_part_is_kept_by_replacement(learned, shades):
     images, _ = shades.batch(torch.arange(4))
-    painted = restoration.restored(learned("add"), images, "complete")
-    keep = restoration.hole(SIZE)
+    painted = restoration.restore(learned("add"), images, "complete")
+    keep = restoration.middle_hole(SIZE)
     torch.testing.assert_close(painted[..., keep], images[..., keep])
     assert restoration.tasks_of(learned("add")) == ("complete",)
 
 
 def test_one_image_for_each_or_one_for_all(learned):
     model, image = learned("image"), torch.full((1, SIZE, SIZE), -0.7)
-    keep = restoration.hole(SIZE)
+    keep = restoration.middle_hole(SIZE)
     alone = generate(model, count=2, steps=4, begin=Completion(image, keep))
     each = generate(model, count=2, steps=4, begin=Completion(image.expand(2, 1, SIZE, SIZE), keep))
     torch.testing.assert_close(alone, each)

@@ -3,8 +3,8 @@
 from ddpm_demo.diffusion.samplers import SAMPLERS, VARIANCES
 from ddpm_demo.diffusion.sampling import ALWAYS
 from ddpm_demo.diffusion.schedule import SCHEDULES
-from ddpm_demo.experiments.ablation import choices, figures
-from ddpm_demo.experiments.conditioning import HEADS, cells
+from ddpm_demo.experiments.ablation import describe_choices, format_figures
+from ddpm_demo.experiments.conditioning import HEADS, format_row
 from ddpm_demo.reports.results import excess
 from ddpm_demo.ui.components.charts import around, heat, lines
 
@@ -197,7 +197,7 @@ def ablation(told: dict) -> str:
     """What each choice is worth, at equal training."""
     if not told:
         return ""
-    rows = [([*choices(row), *figures(row)], False) for row in told["rows"]]
+    rows = [([*describe_choices(row), *format_figures(row)], False) for row in told["rows"]]
     heads = (
         "schedule", "attention", "prediction", "weighting", "FID to train", "FID to test", "read as asked",
         "slides: train / test",
@@ -211,7 +211,7 @@ def conditions(told: dict) -> str:
     """Three ways to tell the network what is wanted."""
     if not told:
         return ""
-    rows = [(cells(row), False) for row in told["rows"]]
+    rows = [(format_row(row), False) for row in told["rows"]]
     note = (
         "What is completed or enlarged is told by its PSNR to the original, in brackets when another image's part was given. "
         "Measured by <code>python -m ddpm_demo.experiments.conditioning</code>"

@@ -1,0 +1,73 @@
+"""Checkpoints beside each other: at their best, and after equal training time."""
+
+from collections.abc import Sequence
+from math import prod
+from pathlib import Path
+
+from safetensors import safe_open
+
+from ddpm_demo.errors import UserError
+from ddpm_demo.reports.markdown import write_table
+from ddpm_demo.reports.results import encoder_seconds, find, most_sampled, read_metrics, sampling_of
+
+LAST_STEP = 1.02  # a training ends after its budget, by up to one step
+
+
+def compare_best(folders: Sequence[Path]) -> str:
+    """The settings that were measured on the most samples, and the figures of as many real images, as Markdown."""
+    rows = []
+    for folder in folders:
+        for cell in sorted(most_sampled(read_metrics(folder)), key=lambda cell: cell["setting"]["weight"]):
+            fid = f"{cell['fid_test']:.2f} ± {cell['spread']['fid_test']:.2f}"
+            weight, accuracy = f"{cell['setting']['weight']:g}", f"{cell['accuracy']:.1%}"
+            rows.append(
+                [f"`{folder.name}`", weight, fid, f"{cell['precision']:.2f}", f"{cell['recall']:.2f}", accuracy]
+            )
+    fid, precision, recall = (f"{cell['reference'][name]:.2f}" for name in ("fid_test", "precision", "recall"))
+    rows.append(["real training images", None, fid, precision, recall, None])
+    return write_table(["checkpoint", "w", "FID to test", "precision", "recall", "read as asked"], rows)
+
+
+def compare_at_equal_time(folders: Sequence[Path]) -> str:
+    """The checkpoints after the training time of the shortest, as Markdown. The time of an autoencoder counts.
+
+    UserError where a checkpoint was not measured over time.
+    """
+    for folder in folders:
+        if not read_metrics(folder).get("over_time"):
+            raise UserError(f"{folder} was not measured over time: python -m ddpm_demo.evaluation over-time")
+    limit = LAST_STEP * min(max(training_seconds(folder)) for folder in folders)
+    heads = ["diffused", "parameters", "minutes of training", "images seen", "FID to test", "read as asked",
+             "seconds an image"]  # fmt: skip
+    return write_table(heads, [describe_at(folder, limit) for folder in folders])
+
+
+def training_seconds(folder: Path) -> list[float]:
+    """The training time of each measured snapshot, that of the autoencoder included."""
+    before = encoder_seconds(folder)
+    return [row["training"]["seconds"] + before for row in read_metrics(folder)["over_time"]]
+
+
+def describe_at(folder: Path, limit: float) -> list[str]:
+    """The last snapshot of a checkpoint before a time limit in seconds, as cells of the table."""
+    metrics, before = read_metrics(folder), encoder_seconds(folder)
+    seconds, row = [
+        pair for pair in zip(training_seconds(folder), metrics["over_time"]) if pair[0] <= limit
+    ][-1]  # fmt: skip
+    training = row["training"]
+    whole = find(metrics["quality"], sampling_of(row), "seed")
+    return [
+        "latents" if before else "pixels",
+        f"{count_unet_parameters(folder) / 1e6:.2f} M",
+        f"{seconds / 60:.0f}" + (f" ({before / 60:.0f} of them the autoencoder)" if before else ""),
+        f"{training['steps'] * training['batch_size']:,}",
+        f"{row['fid_test']:.2f} ± {row['spread']['fid_test']:.2f}",
+        f"{row['accuracy']:.1%}",
+        f"{whole['seconds'] / whole['setting']['samples']:.3f}" if whole else "",
+    ]
+
+
+def count_unet_parameters(folder: Path) -> int:
+    """Number of parameters of a checkpoint's U-Net, without loading it."""
+    with safe_open(folder / "unet/diffusion_pytorch_model.safetensors", "pt") as file:
+        return sum(prod(file.get_slice(name).get_shape()) for name in file.keys())

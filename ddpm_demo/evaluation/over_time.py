@@ -1,0 +1,45 @@
+"""How the quality of samples grows with training: every snapshot of ``train.py --snapshots``, at one setting."""
+
+from accelerate import PartialState
+
+from ddpm_demo.diffusion.sampling import Sampling
+from ddpm_demo.errors import UserError
+from ddpm_demo.evaluation.judge import Judge
+from ddpm_demo.evaluation.samples import draw, plan_bar
+from ddpm_demo.models.checkpoint import Model, load
+from ddpm_demo.reports.results import Metrics, agree, sampling_of
+from ddpm_demo.reports.tables import describe_figures
+
+
+def load_snapshots(metrics: Metrics) -> list[Model]:
+    """The snapshots of a checkpoint's training, oldest first. UserError if there are none."""
+    folder = metrics.path.parent / "snapshots"
+    models = [load(path.parent, PartialState().device) for path in sorted(folder.glob("step-*/demo.json"))]
+    if not models:
+        raise UserError(f"{folder} holds none: train with  python train.py --snapshots ...")
+    return models
+
+
+def measure_snapshots(judge: Judge, metrics: Metrics, sampling: Sampling, count: int, again: bool = False) -> None:
+    """Measure each snapshot that is not yet in ``metrics.json``, or all ``again``, and write the file after each."""
+    models = load_snapshots(metrics)
+    rows = [] if again else rows_of(metrics, sampling, count)
+    done = [row["training"]["steps"] for row in rows]
+    missing = [model for model in models if model.training["steps"] not in done]
+    with plan_bar([(sampling, count)] * len(missing)) as bar:
+        for model in missing:
+            samples, labels = draw(model.recorded(), judge, sampling, count, bar)
+            if not PartialState().is_main_process:
+                continue
+            training = {name: model.training[name] for name in ("steps", "seconds", "batch_size")}
+            cell = judge.measure(samples, labels)
+            rows.append({"training": training, "setting": sampling.as_dict() | {"samples": count}} | cell)
+            metrics.content["over_time"] = sorted(rows, key=lambda row: row["training"]["steps"])
+            metrics.write()
+            bar.write(f"after {training['seconds'] / 60:.1f} minutes: {describe_figures(sampling, count, cell)}")
+
+
+def rows_of(metrics: Metrics, sampling: Sampling, count: int) -> list[dict]:
+    """The snapshots that were measured at a setting, on so many samples."""
+    rows = metrics.content.get("over_time", [])
+    return [row for row in rows if row["setting"]["samples"] == count and agree(sampling_of(row), sampling)]

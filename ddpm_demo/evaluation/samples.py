@@ -1,0 +1,128 @@
+"""How good the samples of a checkpoint are, setting by setting: drawn, judged, and written into ``metrics.json``."""
+
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import torch
+from accelerate import PartialState
+from accelerate.utils import gather_object
+from torch import Tensor
+from torchmetrics.image.fid import FrechetInceptionDistance
+from tqdm import tqdm
+
+from ddpm_demo.data.images import picture
+from ddpm_demo.diffusion.sampling import ALWAYS, Sampling
+from ddpm_demo.errors import UserError
+from ddpm_demo.evaluation.distances import find_nearest, inception_fid
+from ddpm_demo.evaluation.judge import Classified, Judge, classify, concatenate
+from ddpm_demo.evaluation.maps import BASE, FEWEST
+from ddpm_demo.evaluation.progress import progress_bar, say
+from ddpm_demo.generation.generate import decode_step, sample
+from ddpm_demo.models.checkpoint import Model
+from ddpm_demo.models.classifier import FEATURES
+from ddpm_demo.reports.results import Metrics, agree, without_idle
+from ddpm_demo.reports.tables import describe_figures
+
+CPU_BATCH, GPU_BATCH = 64, 512  # a larger batch does not fit into the cache of a CPU
+SHEET = 20  # samples that are shown with their nearest training images
+Plan = list[tuple[Sampling, int]]  # settings, each with its number of samples
+
+
+@dataclass(frozen=True)
+class Ways:
+    """How a plan is measured."""
+
+    again: bool = False  # also what metrics.json holds already
+    shows_nearest: bool = True  # draw nearest.png, and measure whether training images were memorised
+    inception: FrechetInceptionDistance | None = None  # also the FID on Inception features
+
+
+def check_samples(samples: int) -> None:
+    """UserError for fewer samples than a Frechet distance needs."""
+    if samples < FEWEST:
+        raise UserError(f"samples is {samples}; a Frechet distance on {FEATURES} features needs {FEWEST}")
+
+
+def fit_to_model(plan: Plan, model: Model) -> Plan:
+    """The plan without guidance for a model without classes, each setting once. UserError for a setting that is wrong."""
+    if not model.class_names:
+        plan = [(replace(sampling, weight=0.0, interval=ALWAYS), count) for sampling, count in plan]
+    unique: dict[Sampling, tuple[Sampling, int]] = {}
+    for sampling, count in plan:
+        sampling.check(model, [0] if takes_labels(model, sampling) else None, None)
+        unique.setdefault(without_idle(sampling), (sampling, count))
+    return list(unique.values())
+
+
+def takes_labels(model: Model, sampling: Sampling) -> bool:
+    """Whether the samples of a setting are asked for by class: the network or the guiding classifier knows classes."""
+    return bool(model.label_names or sampling.classifier_scale)
+
+
+def draw(model: Model, judge: Judge, sampling: Sampling, count: int, bar: tqdm) -> tuple[Classified, Tensor | None]:
+    """``count`` classified samples, the classes in turn, and their labels (N,), None if unconditional.
+
+    Image k has the noise of ``seed + k`` in any process: the processes of a launch share the batches, and each of them
+    returns all samples. ``bar`` counts network evaluations.
+    """
+    state = PartialState()
+    labels = torch.arange(count) % len(model.class_names) if takes_labels(model, sampling) else None
+    batches = torch.arange(count).split(CPU_BATCH if model.device.type == "cpu" else GPU_BATCH)
+    parts = []
+    for place in range(state.process_index, len(batches), state.num_processes):
+        indices = batches[place]
+        drawn = None if labels is None else labels[indices].tolist()
+        first = replace(sampling, seed=sampling.seed + indices[0].item())
+        parts.append((place, classify(judge.classifier, draw_batch(model, first, drawn, len(indices), bar))))
+    if state.num_processes > 1:
+        parts = sorted(gather_object(parts), key=lambda part: part[0])
+    return concatenate([part for _, part in parts]), labels
+
+
+def draw_batch(model: Model, sampling: Sampling, labels: list[int] | None, count: int, bar: tqdm) -> Tensor:
+    """``count`` images (N, C, H, W), [-1, 1], on the CPU; the bar is updated at every step."""
+    calls = 0
+    for step in sample(model, labels, count=count, **asdict(sampling), decoded=False):
+        halves = 2 if step.guidance is not None and sampling.mixes else 1
+        bar.update((step.nfe - calls) * halves * count * PartialState().num_processes)
+        calls = step.nfe
+    return decode_step(step, model).x0.cpu()
+
+
+def plan_bar(plan: Plan) -> tqdm:
+    """A progress bar over a whole plan, in network evaluations: the remaining time is right from the start."""
+    return progress_bar(sum(sampling.evaluations * count for sampling, count in plan))
+
+
+def measure_plan(model: Model, judge: Judge, metrics: Metrics, plan: Plan, ways: Ways) -> None:
+    """Measure each setting of a plan that is not yet in ``metrics.json``, and write the file after each."""
+    missing = [(sampling, count) for sampling, count in plan if ways.again or not metrics.has(sampling, count)]
+    if len(missing) < len(plan):
+        say(f"{len(plan) - len(missing)} of {len(plan)} settings are measured already (--again measures them anew)")
+    recorded = model.recorded()
+    with plan_bar(missing) as bar:
+        for sampling, count in missing:
+            began = time.perf_counter()
+            samples, labels = draw(recorded, judge, sampling, count, bar)
+            seconds = time.perf_counter() - began
+            if not PartialState().is_main_process:
+                continue
+            cell = judge.measure(samples, labels) | {"seconds": seconds}
+            if ways.inception:
+                cell["inception_fid"] = inception_fid(ways.inception, judge.train_data, samples.images)
+            metrics.add(sampling, count, cell)
+            if ways.shows_nearest and (agree(sampling, BASE, "seed") or "memorised" not in metrics.content):
+                memorised = judge.measure_memorisation(samples.images[:1024])
+                metrics.content["memorised"] = memorised | {"setting": sampling.as_dict()}
+                draw_nearest(metrics.path.parent, judge, samples.images)
+            metrics.write()
+            bar.write(describe_figures(sampling, count, cell))
+
+
+def draw_nearest(folder: Path, judge: Judge, images: Tensor) -> None:
+    """Write ``nearest.png``: rows of ten samples, and below each row the training images nearest to them."""
+    samples = images[:SHEET]
+    found = judge.train_data.batch(find_nearest(samples, judge.train_data)[1])[0]
+    rows = [row for pair in zip(samples.split(10), found.split(10)) for row in pair]
+    picture(torch.cat(rows), columns=10, gap=0).save(folder / "nearest.png")

@@ -1,0 +1,67 @@
+"""Measured figures in words: a line for a setting, tables for the model card and the terminal."""
+
+from dataclasses import fields
+from math import nan
+
+from ddpm_demo.diffusion.sampling import Sampling
+from ddpm_demo.reports.markdown import write_table
+from ddpm_demo.reports.results import sampling_of
+
+# Fields that a line does not name as "field = value". All others are named where they are not at their default.
+NOT_NAMED = ("sampler", "steps", "schedule", "weight")
+BOUNDS = {"posterior": "bound, posterior variance", "beta": "bound, variance beta", "continuous": "continuous bound"}
+TERMS = ("L_T", "L_t", "L_0", "total")
+
+
+def describe_setting(sampling: Sampling) -> str:
+    """A setting in a line: the main fields, and every other field that is not at its default."""
+    line = f"{sampling.sampler}, {sampling.steps} steps, {sampling.schedule}, w = {sampling.weight:g}"
+    for field in fields(Sampling):
+        value = getattr(sampling, field.name)
+        if field.name not in NOT_NAMED and value != field.default:
+            line += f", {field.name} = {value}"
+    return line
+
+
+def describe_figures(sampling: Sampling, samples: int, cell: dict) -> str:
+    """The figures of a setting in a line."""
+    accuracy = f"{cell['accuracy']:.2%} read as asked, " if "accuracy" in cell else ""
+    inception = f", Inception FID {cell['inception_fid']:.2f}" if "inception_fid" in cell else ""
+    return (
+        f"{describe_setting(sampling)}: {accuracy}FID {cell['fid_test']:.3f} to test "
+        f"({cell['reference']['fid_test']:.3f} for as many real images), {cell['fid_train']:.3f} to train, "
+        f"precision {cell['precision']:.3f}, recall {cell['recall']:.3f}; {samples} samples{inception}"
+    )
+
+
+def tabulate_quality(cells: list[dict]) -> str:
+    """The figures of some settings, and those of as many real images as the first has samples."""
+    heads = ["sampling", "w", "FID to test", "FID to train", "precision", "recall", "read as asked"]
+    rows = []
+    for cell in cells:
+        sampling = sampling_of(cell)
+        rows.append([
+            f"{sampling.sampler}, {sampling.steps} steps, {sampling.schedule}",
+            f"{sampling.weight:g}",
+            f"{cell['fid_test']:.3f} ± {cell['spread']['fid_test']:.3f}",
+            f"{cell['fid_train']:.3f}",
+            f"{cell['precision']:.3f}",
+            f"{cell['recall']:.3f}",
+            f"{cell.get('accuracy', nan):.2%}",
+        ])  # fmt: skip
+    fid, precision, recall = (f"{cells[0]['reference'][name]:.3f}" for name in ("fid_test", "precision", "recall"))
+    return write_table(heads, [*rows, ["as many real training images", None, fid, None, precision, recall, None]])
+
+
+def tabulate_likelihood(bits: dict) -> str:
+    """``bits_per_dim`` of ``metrics.json``: the cost of the test images in bits per dimension, by three routes."""
+    rows = [[title, *(format_mean(bits[name][term]) for term in TERMS)] for name, title in BOUNDS.items()]
+    if "ode" in bits:
+        title = f"probability-flow ODE ({bits['ode']['images']} images)"
+        rows.append([title, None, None, None, format_mean(bits["ode"])])
+    return write_table(["bits per dimension", "L_T", "L_t", "L_0", "together"], rows)
+
+
+def format_mean(figure: dict) -> str:
+    """A mean and its standard error."""
+    return f"{figure['mean']:.3f} ± {figure['se']:.3f}"

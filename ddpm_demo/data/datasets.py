@@ -112,18 +112,15 @@ def load_folder(root: Path, train: bool, classes: tuple[str, ...], image_size: i
         raise UserError(f"{root} is not a folder: point --data-dir at a folder that holds one folder of images a class")
     split = has_splits(root)
     root = root / ("train" if train else "test") if split else root
-    names = sorted(d.name for d in root.iterdir() if d.is_dir() and not d.name.startswith("."))
-    if not names:
-        raise UserError(f"{root} holds no folders: put the images of each class into {root}/<class>/")
-    names = [names[i] for i in find_classes(names, classes)]
+    paths = list_images(root, classes)
     files = [
         (path, label)
-        for label, name in enumerate(names)
-        for number, path in enumerate(images_in(root / name))
+        for label, of_class in enumerate(paths.values())
+        for number, path in enumerate(of_class)
         if split or (number % HOLD_OUT_EVERY == HOLD_OUT_EVERY - 1) != train
     ]
     probe = [open_image(path).mode for path, _ in files[:: max(1, len(files) // 16)]]
-    return decode(files, names, image_size or 32, "L" if set(probe) <= {"L", "1", "I;16"} else "RGB")
+    return decode(files, list(paths), image_size or 32, "L" if set(probe) <= {"L", "1", "I;16"} else "RGB")
 
 
 def has_splits(root: Path) -> bool:
@@ -172,12 +169,34 @@ def keep_classes(images: Tensor, labels: Tensor, names: Sequence[str], wanted: S
     return Data(images[keep], labels[keep], tuple(names[i] for i in chosen))
 
 
-def images_in(folder: Path) -> list[Path]:
-    """The images below a class folder, sorted; UserError if there is none."""
-    found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
-    if not found:
-        raise UserError(f"class folder {folder} holds no {', '.join(SUFFIXES)}: fill it or remove it")
-    return found
+def list_images(root: Path, wanted: Sequence[str]) -> dict[str, list[Path]]:
+    """The image files of each wanted class (all if none is named), sorted, in the order of the wanted classes.
+
+    Folders whose name begins with a dot are no classes. UserError for a class that is not there or is empty.
+    """
+    from torchvision.datasets import ImageFolder
+
+    try:
+        found = ImageFolder(str(root), is_valid_file=is_image, allow_empty=True)
+        names = [name for name in found.classes if not name.startswith(".")]
+    except FileNotFoundError:  # there are no folders at all
+        names = []
+    if not names:
+        raise UserError(f"{root} holds no folders: put the images of each class into {root}/<class>/")
+    paths = {names[i]: [] for i in find_classes(names, wanted)}
+    for path, label in found.samples:
+        if found.classes[label] in paths:
+            paths[found.classes[label]].append(Path(path))
+    for name, of_class in paths.items():
+        if not of_class:
+            raise UserError(f"class folder {root / name} holds no {', '.join(SUFFIXES)}: fill it or remove it")
+        of_class.sort()
+    return paths
+
+
+def is_image(path: str) -> bool:
+    """Whether a file has the suffix of an image that is read."""
+    return Path(path).suffix.lower() in SUFFIXES
 
 
 def open_image(path: Path) -> Image.Image:

@@ -11,7 +11,6 @@ python train.py --cfg --push-to-hub --hub-model-id user/ddpm-mnist     publish i
 accelerate launch --multi_gpu --num_processes 2 train.py ...   several GPUs; where there is none, several CPU processes
 """
 
-import argparse
 import os
 import shlex
 import signal
@@ -19,133 +18,159 @@ import sys
 from pathlib import Path
 
 from ddpm_demo.errors import UserError
-from ddpm_demo.training.options import parse
-from ddpm_demo.training.recipes import RECIPES
+from ddpm_demo.training.command_line import RunOptions, parse
+from ddpm_demo.training.configuration import DEFAULTS, TrainingConfiguration, configure, resume
 
 EPOCHS_OF_A_CLASSIFIER, MINUTES_OF_AN_AUTOENCODER = 8, 20.0
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Parse, train, save. Returns the exit status."""
-    options = parse(arguments, __doc__)
-    name = (options.dataset or "mnist") + ("" if options.latent is None else "-latent")
-    folder = options.output_dir or Path("runs") / name
+    asked, options = parse(arguments, __doc__)
+    name = asked.get("dataset", DEFAULTS["dataset"]) + ("-latent" if "latent" in asked else "")
+    folder = Path(options.output_dir or f"runs/{name}")
     work = train_classifier if options.classifier else train_autoencoder if options.autoencoder else train_model
     try:
-        return work(options, folder)
+        return work(asked, options, folder)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
 
 
-def train_classifier(options: argparse.Namespace, folder: Path) -> int:
+def train_classifier(asked: dict, options: RunOptions, folder: Path) -> int:
     """Train the judge, or the noise-aware classifier, and write it into the folder."""
-    from ddpm_demo.data import datasets as data
-    from ddpm_demo.models import classifier, noisy_classifier
+    from ddpm_demo.training import classifiers
 
-    kind, name = noisy_classifier if options.noise_aware else classifier, options.dataset or "mnist"
-    if (folder / kind.FILE).exists() and not options.overwrite:
-        raise UserError(f"{folder} already holds a {kind.FILE}: pass --overwrite, or another --output-dir")
-    settings = {"classes": options.classes or (), "image_size": options.image_size or RECIPES[name].image_size}
-    images, held_out = (data.load(name, options.data_dir, split, **settings) for split in ("train", "test"))
-    flip = RECIPES[name].flip if options.flip is None else options.flip
-    print(kind.learn(
-        images, held_out, folder, flip=flip, epochs=round(options.epochs or EPOCHS_OF_A_CLASSIFIER),
-        seed=options.seed or 0, low_precision=options.mixed_precision == "bf16",
-    ))  # fmt: skip
+    kind = classifiers.NOISE_AWARE if options.noise_aware else classifiers.JUDGE
+    if (folder / kind.file).exists() and not options.overwrite:
+        raise UserError(f"{folder} already holds a {kind.file}: pass --overwrite, or another --output-dir")
+    configuration = configure({"epochs": EPOCHS_OF_A_CLASSIFIER} | asked, "cpu")
+    sentence = classifiers.learn(
+        kind,
+        *load_images(configuration, options),
+        folder,
+        flip=configuration.flip,
+        epochs=round(configuration.epochs),
+        seed=configuration.seed,
+        low_precision=configuration.mixed_precision == "bf16",
+    )
+    print(sentence)
     return 0
 
 
-def train_autoencoder(options: argparse.Namespace, folder: Path) -> int:
+def train_autoencoder(asked: dict, options: RunOptions, folder: Path) -> int:
     """Train the autoencoder of latent diffusion and write it into the folder."""
-    from ddpm_demo.data import datasets as data
     from ddpm_demo.models.codec import VAE
     from ddpm_demo.training import autoencoder
 
-    name, folder_of_it = options.dataset or "mnist", folder / VAE
-    if folder_of_it.exists() and not (options.overwrite or options.resume):
+    if (folder / VAE).exists() and not (options.overwrite or options.resume):
         raise UserError(
-            f"{folder_of_it} is there already: pass --resume to go on with it, --overwrite, or another --output-dir"
+            f"{folder / VAE} is there already: pass --resume to go on with it, --overwrite, or another --output-dir"
         )
-    size = {"classes": options.classes or (), "image_size": options.image_size or RECIPES[name].image_size}
-    images, held_out = (data.load(name, options.data_dir, split, **size) for split in ("train", "test"))
-    said = autoencoder.learn(
-        images, held_out, folder, minutes=options.minutes or MINUTES_OF_AN_AUTOENCODER,
-        flip=RECIPES[name].flip if options.flip is None else options.flip, seed=options.seed or 0,
-        resume=options.resume, low_precision=options.mixed_precision == "bf16", stop=catch_signals().is_set,
-    )  # fmt: skip
-    print(f"{said}. Next:\n  python train.py --dataset {name} --cfg --latent {shlex.quote(str(folder))}")
+    configuration = configure({"minutes": MINUTES_OF_AN_AUTOENCODER} | asked, "cpu")
+    images, held_out = load_images(configuration, options)
+    sentence = autoencoder.learn(
+        images, held_out, folder, configuration, resume=options.resume, stop=catch_signals().is_set
+    )
+    command = f"python train.py --dataset {configuration.dataset} --cfg --latent {shlex.quote(str(folder))}"
+    print(f"{sentence}. Next:\n  {command}")
     return 0
 
 
-def train_model(options: argparse.Namespace, folder: Path) -> int:
-    """Train the diffusion model into the folder, showing progress; saves and says how to go on after Ctrl-C."""
+def train_model(asked: dict, options: RunOptions, folder: Path) -> int:
+    """Train the diffusion model into the folder and show progress. Ctrl-C saves and prints how to go on."""
     from accelerate import Accelerator
     from accelerate.state import PartialState
     from torch import accelerator as hardware
 
-    from ddpm_demo.data import datasets as data
     from ddpm_demo.hub.client import publishable
-    from ddpm_demo.training.configuration import fresh, resumed
-    from ddpm_demo.training.loop import train
-    from ddpm_demo.training.run_log import RunLog
-    from ddpm_demo.training.state import read_progress, saved_states
+    from ddpm_demo.training.loop import Run, train
 
     if options.push_to_hub:
-        publishable(options.hub_model_id or "")  # said before hours of training, not after
-    # Said outright, because without it accelerate takes several processes on a CPU for strangers to each other.
+        publishable(options.hub_model_id or "")  # before hours of training, not after them
+    # With cpu=None, accelerate would not connect several processes on a CPU.
     on_cpu = not hardware.is_available()
     processes = PartialState(cpu=on_cpu)
-    states, device = folder / "state", processes.device.type
-    if "MASTER_ADDR" in os.environ and processes.num_processes == 1:
-        print(
-            "note: several processes were asked for, but this is the only one, since accelerate launch --cpu leaves "
-            "the others to mpirun. For N processes, on CPUs too: accelerate launch --multi_gpu --num_processes N ...",
-            file=sys.stderr,
-        )
-    if options.resume:
-        progress = read_progress(states)
-        if progress is None:
-            raise UserError(f"{states} holds no saved state to resume: start the run without --resume")
-        settings = resumed(options, progress["settings"])
-    else:
-        if ((folder / "demo.json").exists() or saved_states(states)) and not options.overwrite:
-            raise UserError(
-                f"{folder} already holds a model: pass --resume to go on with it, --overwrite to replace it, or "
-                "another --output-dir"
-            )
-        progress, settings = {"step": 0}, fresh(options, device)
-    size = {"classes": settings.classes, "image_size": settings.image_size}
-    accelerator = Accelerator(cpu=on_cpu, mixed_precision=settings.mixed_precision)
-    with accelerator.main_process_first():  # the first one downloads or decodes, the others read what it left
-        images, held_out = (data.load(settings.dataset, options.data_dir, part, **size) for part in ("train", "test"))
-    log = None
-    if accelerator.is_main_process:
-        if not options.resume:
-            for state in saved_states(states):
-                state.unlink()
-        log = RunLog(folder, settings, options.data_dir, progress["step"], options.log_with, options.snapshots)
-        log.introduce(images, device, accelerator.num_processes)
+    warn_if_alone(processes.num_processes)
+    configuration, first_step = begin_or_resume(asked, options, folder, processes.device.type)
+    accelerator = Accelerator(cpu=on_cpu, mixed_precision=configuration.mixed_precision)
+    with accelerator.main_process_first():  # the first one downloads or decodes, the others read the result
+        images, held_out = load_images(configuration, options)
+    log = open_log(configuration, options, folder, first_step) if accelerator.is_main_process else None
+    if log:
+        log.introduce(images, processes.device.type, accelerator.num_processes)
     interrupted = catch_signals()
     accelerator.wait_for_everyone()
-    steps = train(
-        settings, images, held_out, states, accelerator,
-        save_every=options.save_every, sample_every=options.sample_every, stop=interrupted.is_set,
-    )  # fmt: skip
-    last = None
-    for last in steps:
+    run, last = Run(configuration, images, held_out, folder / "state", accelerator), None
+    for last in train(run, save_every=options.save_every, sample_every=options.sample_every, stop=interrupted.is_set):
         log.record(last)
     accelerator.wait_for_everyone()
     if last is not None:
-        log.finish(last, held_out)
+        finish(log, last, held_out, folder)
     accelerator.end_training()
     if interrupted.is_set():
         return 130
     return publish(folder, options) if options.push_to_hub and accelerator.is_main_process else 0
 
 
-def publish(folder: Path, options: argparse.Namespace) -> int:
-    """Push the finished model; where that fails, say that nothing is lost, and the command that tries again."""
+def load_images(configuration: TrainingConfiguration, options: RunOptions):
+    """The training images and the test images of a configuration."""
+    from ddpm_demo.data.datasets import load_splits
+
+    size = {"classes": configuration.classes, "image_size": configuration.image_size}
+    return load_splits(configuration.dataset, options.data_dir, **size)
+
+
+def warn_if_alone(processes: int) -> None:
+    """Print a note if several processes were launched that do not know of each other."""
+    if "MASTER_ADDR" in os.environ and processes == 1:
+        print(
+            "note: several processes were asked for, but this is the only one, since accelerate launch --cpu leaves "
+            "the others to mpirun. For N processes, on CPUs too: accelerate launch --multi_gpu --num_processes N ...",
+            file=sys.stderr,
+        )
+
+
+def begin_or_resume(asked: dict, options: RunOptions, folder: Path, device: str) -> tuple[TrainingConfiguration, int]:
+    """(the configuration of the run, the step it starts at); UserError if the folder holds another run, or none."""
+    from ddpm_demo.training.state import list_states, read_progress
+
+    states = folder / "state"
+    if options.resume:
+        progress = read_progress(states)
+        if progress is None:
+            raise UserError(f"{states} holds no saved state to resume: start the run without --resume")
+        return resume(asked, progress["settings"]), progress["step"]
+    if ((folder / "demo.json").exists() or list_states(states)) and not options.overwrite:
+        raise UserError(
+            f"{folder} already holds a model: pass --resume to go on with it, --overwrite to replace it, or "
+            "another --output-dir"
+        )
+    return configure(asked, device), 0
+
+
+def open_log(configuration: TrainingConfiguration, options: RunOptions, folder: Path, first_step: int):
+    """The log of the run. The states of an older run are deleted unless it is resumed."""
+    from ddpm_demo.training.run_log import RunLog
+    from ddpm_demo.training.state import list_states
+
+    if not options.resume:
+        for state in list_states(folder / "state"):
+            state.unlink()
+    return RunLog(folder, configuration, options.data_dir, first_step, options.log_with, options.snapshots)
+
+
+def finish(log, progress, held_out, folder: Path) -> None:
+    """Save the checkpoint and its model card, and print what to do next."""
+    from ddpm_demo.reports.card import write_card
+
+    log.finish(progress, held_out)
+    write_card(folder)
+    log.print_next(progress)
+
+
+def publish(folder: Path, options: RunOptions) -> int:
+    """Push the finished model to the Hub. If that fails, print that nothing is lost, and the command that tries again."""
     from ddpm_demo.hub.client import push
 
     try:
@@ -160,7 +185,7 @@ def publish(folder: Path, options: argparse.Namespace) -> int:
 
 
 def catch_signals():
-    """An event that Ctrl-C or a polite kill sets, so that the step in progress ends and is saved; Ctrl-C again: now."""
+    """An event that Ctrl-C or SIGTERM sets, so that the current step is completed and saved; a second Ctrl-C aborts."""
     from threading import Event
 
     interrupted = Event()

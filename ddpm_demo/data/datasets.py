@@ -15,7 +15,7 @@ from tqdm import tqdm
 from ddpm_demo.errors import UserError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
-HOLD_OUT_EVERY = 20  # of a folder, which has no official test split
+HOLD_OUT_EVERY = 20  # images of a class, for a folder without a test split
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,8 @@ class Data:
         return Data(self.images.to(device), self.labels.to(device), self.label_names)
 
 
-def mirrored(images: Tensor) -> Tensor:
-    """Images (N, C, H, W), about half of them, at random, left to right."""
+def mirror_at_random(images: Tensor) -> Tensor:
+    """Images (N, C, H, W), of which about half, chosen at random, are mirrored left to right."""
     return torch.where(torch.rand(len(images), 1, 1, 1, device=images.device) < 0.5, images.flip(-1), images)
 
 
@@ -68,17 +68,25 @@ def load(
     return LOADERS[name](Path(data_dir), split == "train", tuple(classes), image_size)
 
 
+def load_splits(
+    name: str, data_dir: str | Path = "data", *, classes: Sequence[str] = (), image_size: int | None = None
+) -> tuple[Data, Data]:
+    """The training images and the test images of a dataset, as ``load`` reads them."""
+    train, test = (load(name, data_dir, split, classes=classes, image_size=image_size) for split in ("train", "test"))
+    return train, test
+
+
 def load_arrays(kind: str) -> Callable[..., Data]:
     """A loader for the torchvision sets that are arrays already: MNIST, FashionMNIST, CIFAR10."""
 
     def load_split(root: Path, train: bool, classes: tuple[str, ...], image_size: int | None) -> Data:
-        if are_splits(root):
+        if has_splits(root):
             return load_folder(root, train, classes, image_size)
-        found = from_torchvision(kind, root, train=train)
+        found = load_torchvision(kind, root, train=train)
         images = torch.as_tensor(found.data)
         images = images[:, None] if images.ndim == 3 else images.permute(0, 3, 1, 2)
         names = [name.split(" - ")[0] for name in found.classes]  # MNIST's own are "0 - zero", "1 - one", ...
-        data = subset(images.contiguous(), torch.as_tensor(found.targets), names, classes)
+        data = keep_classes(images.contiguous(), torch.as_tensor(found.targets), names, classes)
         if image_size in (None, images.shape[-1]):
             return data
         from torchvision.transforms.v2.functional import resize
@@ -90,36 +98,33 @@ def load_arrays(kind: str) -> Callable[..., Data]:
 
 def load_pets(root: Path, train: bool, classes: tuple[str, ...], image_size: int | None) -> Data:
     """Oxford-IIIT Pet (Parkhi et al. 2012): 37 breeds, here usually a few of them."""
-    found = from_torchvision("OxfordIIITPet", root, split="trainval" if train else "test")
+    found = load_torchvision("OxfordIIITPet", root, split="trainval" if train else "test")
     paths, labels = [Path(p) for p in found._images], torch.tensor(found._labels)
     names = [name.replace(" ", "_") for name in found.classes]
-    wanted = positions(names, tuple(c.replace(" ", "_") for c in classes))
+    wanted = find_classes(names, tuple(c.replace(" ", "_") for c in classes))
     kept = [(path, wanted.index(label)) for path, label in zip(paths, labels.tolist()) if label in wanted]
     return decode(kept, [names[i] for i in wanted], image_size or 64, "RGB")
 
 
 def load_folder(root: Path, train: bool, classes: tuple[str, ...], image_size: int | None) -> Data:
-    """Anyone's own images, one folder a class; gray if every one of a first few is gray, colour otherwise."""
+    """A folder with one folder of images for each class; gray if all of some sixteen images are gray, else in colour."""
     if not root.is_dir():
         raise UserError(f"{root} is not a folder: point --data-dir at a folder that holds one folder of images a class")
-    split = are_splits(root)
+    split = has_splits(root)
     root = root / ("train" if train else "test") if split else root
-    names = sorted(d.name for d in root.iterdir() if d.is_dir() and not d.name.startswith("."))
-    if not names:
-        raise UserError(f"{root} holds no folders: put the images of each class into {root}/<class>/")
-    names = [names[i] for i in positions(names, classes)]
+    paths = list_images(root, classes)
     files = [
         (path, label)
-        for label, name in enumerate(names)
-        for number, path in enumerate(images_in(root / name))
+        for label, of_class in enumerate(paths.values())
+        for number, path in enumerate(of_class)
         if split or (number % HOLD_OUT_EVERY == HOLD_OUT_EVERY - 1) != train
     ]
     probe = [open_image(path).mode for path, _ in files[:: max(1, len(files) // 16)]]
-    return decode(files, names, image_size or 32, "L" if set(probe) <= {"L", "1", "I;16"} else "RGB")
+    return decode(files, list(paths), image_size or 32, "L" if set(probe) <= {"L", "1", "I;16"} else "RGB")
 
 
-def are_splits(root: Path) -> bool:
-    """Whether a folder holds a train and a test folder rather than classes."""
+def has_splits(root: Path) -> bool:
+    """Whether a folder holds the folders ``train`` and ``test`` instead of classes."""
     return (root / "train").is_dir() and (root / "test").is_dir()
 
 
@@ -132,7 +137,7 @@ LOADERS = {
 }
 
 
-def from_torchvision(kind: str, root: Path, **split):
+def load_torchvision(kind: str, root: Path, **split):
     """The torchvision dataset, downloaded if it is not in ``root``; UserError if neither is possible."""
     from torchvision import datasets
 
@@ -145,8 +150,8 @@ def from_torchvision(kind: str, root: Path, **split):
         ) from error
 
 
-def positions(names: Sequence[str], wanted: Sequence[str]) -> list[int]:
-    """Where the wanted names stand among ``names``, all of them if none is named."""
+def find_classes(names: Sequence[str], wanted: Sequence[str]) -> list[int]:
+    """The indices of the wanted names in ``names``, of all of them if none is wanted; the case of letters is ignored."""
     lower = [name.lower() for name in names]
     for name in wanted:
         if name.lower() not in lower:
@@ -154,9 +159,9 @@ def positions(names: Sequence[str], wanted: Sequence[str]) -> list[int]:
     return [lower.index(name.lower()) for name in wanted] or list(range(len(names)))
 
 
-def subset(images: Tensor, labels: Tensor, names: Sequence[str], wanted: Sequence[str]) -> Data:
+def keep_classes(images: Tensor, labels: Tensor, names: Sequence[str], wanted: Sequence[str]) -> Data:
     """Only the wanted classes, renumbered from 0 in the order asked for."""
-    chosen = positions(names, wanted)
+    chosen = find_classes(names, wanted)
     renumber = torch.full((len(names),), -1)
     renumber[chosen] = torch.arange(len(chosen))
     labels = renumber[labels]
@@ -164,16 +169,38 @@ def subset(images: Tensor, labels: Tensor, names: Sequence[str], wanted: Sequenc
     return Data(images[keep], labels[keep], tuple(names[i] for i in chosen))
 
 
-def images_in(folder: Path) -> list[Path]:
-    """The images below a class folder, sorted; UserError if there is none."""
-    found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
-    if not found:
-        raise UserError(f"class folder {folder} holds no {', '.join(SUFFIXES)}: fill it or remove it")
-    return found
+def list_images(root: Path, wanted: Sequence[str]) -> dict[str, list[Path]]:
+    """The image files of each wanted class (all if none is named), sorted, in the order of the wanted classes.
+
+    Folders whose name begins with a dot are no classes. UserError for a class that is not there or is empty.
+    """
+    from torchvision.datasets import ImageFolder
+
+    try:
+        found = ImageFolder(str(root), is_valid_file=is_image, allow_empty=True)
+        names = [name for name in found.classes if not name.startswith(".")]
+    except FileNotFoundError:  # there are no folders at all
+        names = []
+    if not names:
+        raise UserError(f"{root} holds no folders: put the images of each class into {root}/<class>/")
+    paths = {names[i]: [] for i in find_classes(names, wanted)}
+    for path, label in found.samples:
+        if found.classes[label] in paths:
+            paths[found.classes[label]].append(Path(path))
+    for name, of_class in paths.items():
+        if not of_class:
+            raise UserError(f"class folder {root / name} holds no {', '.join(SUFFIXES)}: fill it or remove it")
+        of_class.sort()
+    return paths
+
+
+def is_image(path: str) -> bool:
+    """Whether a file has the suffix of an image that is read."""
+    return Path(path).suffix.lower() in SUFFIXES
 
 
 def open_image(path: Path) -> Image.Image:
-    """A decoded, upright image; UserError that names the file if it is broken."""
+    """A decoded, upright image; UserError that names the file if it cannot be read."""
     try:
         with Image.open(path) as image:
             return ImageOps.exif_transpose(image)
@@ -182,7 +209,7 @@ def open_image(path: Path) -> Image.Image:
 
 
 def decode(files: list[tuple[Path, int]], names: Sequence[str], size: int, mode: str) -> Data:
-    """Resize the shorter side to ``size``, centre-crop, stack; decoded once, then read from a cache."""
+    """Images with their shorter side resized to ``size``, centre-cropped and stacked; decoded once, then cached."""
     from safetensors.torch import load_file, save_file
 
     labels = torch.tensor([label for _, label in files])
@@ -195,12 +222,12 @@ def decode(files: list[tuple[Path, int]], names: Sequence[str], size: int, mode:
     if cached.exists():
         return Data(load_file(cached)["images"], labels, tuple(names))
 
-    def one(path: Path) -> Tensor:
+    def read(path: Path) -> Tensor:
         image = ImageOps.fit(open_image(path).convert(mode), (size, size), Image.Resampling.BICUBIC)
         return torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8).view(size, size, -1).permute(2, 0, 1)
 
     with ThreadPoolExecutor() as pool:
-        decoded = pool.map(one, [path for path, _ in files])
+        decoded = pool.map(read, [path for path, _ in files])
         images = torch.stack(list(tqdm(decoded, "decoding images", len(files), unit="image")))
     cache.mkdir(parents=True, exist_ok=True)
     partial = cached.with_suffix(f".{os.getpid()}.tmp")

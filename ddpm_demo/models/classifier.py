@@ -1,7 +1,6 @@
-"""A small image classifier: the judge that reads samples, and the features that FID is measured on."""
+"""A small image classifier: it judges whether samples are read as their class, and FID is measured on its features."""
 
 import json
-from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -10,9 +9,7 @@ import torch.nn.functional as F
 from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
-from tqdm import tqdm
 
-from ddpm_demo.data.datasets import Data, mirrored
 from ddpm_demo.errors import UserError
 from ddpm_demo.files import write_atomically
 
@@ -45,71 +42,14 @@ class Classifier(nn.Module):
         return self.head(self.features(images))
 
 
-def widths_for(channels: int) -> tuple[int, ...]:
-    """The widths that images of so many channels need."""
+def choose_widths(channels: int) -> tuple[int, ...]:
+    """The widths for images of a number of channels."""
     return GRAY if channels == 1 else COLOUR
 
 
-def widths_of(tensors: dict[str, Tensor]) -> tuple[int, ...]:
-    """The widths that saved weights have."""
+def read_widths(tensors: dict[str, Tensor]) -> tuple[int, ...]:
+    """The widths of the network that saved weights belong to."""
     return tuple(len(value) for name, value in tensors.items() if "convolutions." in name)
-
-
-def train(
-    data: Data, flip: bool = False, epochs: int = 8, batch_size: int = 128, seed: int = 0, low_precision: bool = False
-) -> Iterator[tuple[float, Classifier]]:
-    """Train with shifts of up to two pixels, mirrored at random with ``flip``, and a one-cycle rate.
-
-    Yields (fraction done, classifier) every step.
-    """
-    torch.manual_seed(seed)
-    channels, size = data.images.shape[1], data.images.shape[-1]
-    classifier = Classifier(channels, len(data.label_names), widths_for(channels)).to(memory_format=torch.channels_last)
-    batch_size = min(batch_size, len(data))
-    steps = epochs * (len(data) // batch_size)
-    optimizer = torch.optim.AdamW(classifier.parameters(), 1e-2, weight_decay=0.05)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-2, total_steps=steps, pct_start=0.2)
-    for step in range(steps):
-        place = step % (len(data) // batch_size) * batch_size
-        if place == 0:
-            order = torch.randperm(len(data))
-        images, labels = data.batch(order[place : place + batch_size])
-        top, left = torch.randint(0, 5, (2,)).tolist()
-        images = F.pad(images, (2, 2, 2, 2), value=-1.0)[..., top : top + size, left : left + size]
-        images = mirrored(images) if flip else images
-        optimizer.zero_grad()
-        with torch.autocast("cpu", torch.bfloat16, enabled=low_precision):
-            loss = F.cross_entropy(classifier.train()(images), labels, label_smoothing=0.05)
-        loss.backward()
-        optimizer.step()
-        schedule.step()
-        yield (step + 1) / steps, classifier
-
-
-def learn(data: Data, held_out: Data, folder: Path, **options) -> str:
-    """Train with a bar and write ``classifier.safetensors`` into the folder; returns a sentence. ``options`` are those of ``train``."""
-    trained = shown(train(data, **options))
-    correct = accuracy(trained, held_out)
-    path = save_classifier(trained, folder, data.label_names, correct)
-    return f"{correct:.2%} of {len(held_out)} test images read correctly; written to {path}"
-
-
-def shown(training: Iterator[tuple[float, nn.Module]]) -> nn.Module:
-    """What a training ends with, with a bar while it lasts."""
-    with tqdm(total=100, bar_format="{percentage:3.0f}%|{bar}| {elapsed} < {remaining}") as bar:
-        for fraction, trained in training:
-            bar.update(100 * fraction - bar.n)
-    return trained
-
-
-@torch.no_grad()
-def accuracy(classifier: Classifier, data: Data) -> float:
-    """The fraction of images whose label the classifier names."""
-    right = 0
-    for indices in torch.arange(len(data)).split(500):
-        images, labels = data.batch(indices)
-        right += (classifier.eval()(images).argmax(1) == labels).sum().item()
-    return right / len(data)
 
 
 def save_classifier(classifier: Classifier, folder: Path, label_names: tuple[str, ...], test_accuracy: float) -> Path:
@@ -131,7 +71,7 @@ def load_classifier(folder: Path) -> tuple[Classifier, float]:
     with safe_open(path, "pt") as file:
         about, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}
     channels, names = tensors["convolutions.0.weight"].shape[1], json.loads(about["label_names"])
-    classifier = Classifier(channels, len(names), widths_of(tensors))
+    classifier = Classifier(channels, len(names), read_widths(tensors))
     classifier.load_state_dict(tensors)
     # channels_last: twice as fast on a CPU
     return classifier.eval().requires_grad_(False).to(memory_format=torch.channels_last), float(about["test_accuracy"])

@@ -1,99 +1,280 @@
-"""The settings of a training run: from the command line and the recipe, or from the run that is resumed."""
+"""The configuration of a training: every field holds its default, its help and the values it accepts.
 
-from argparse import Namespace
-from dataclasses import asdict, dataclass, fields
+The command line, the completion from a dataset's recipe, ``--resume`` and the command on the model card are all derived
+from the fields of ``TrainingConfiguration``. A new option is one field here and the code that uses it.
+"""
 
+import argparse
+import shlex
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import MISSING, Field, asdict, dataclass, field, fields
+
+from ddpm_demo.diffusion.denoiser import PREDICTIONS, WEIGHTINGS
+from ddpm_demo.diffusion.schedule import SCHEDULES, TIMES
 from ddpm_demo.errors import UserError
-from ddpm_demo.training.recipes import recipe_for
+from ddpm_demo.models.adapters import CONDITIONS
+from ddpm_demo.training.recipes import RECIPES, recipe_for
+
+DATASET_FOLDER = ""  # the value of --latent without a folder; it stands for runs/DATASET
+OTHER_TRAININGS = ("classifier", "autoencoder")  # beside that of a diffusion model
+
+
+def positive(text: str) -> float:
+    """A finite number above 0."""
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not a number above 0")
+    return value
+
+
+def positive_int(text: str) -> int:
+    """A whole number above 0."""
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number above 0")
+    return int(text)
+
+
+def unit(text: str) -> float:
+    """A fraction from 0 up to, not including, 1."""
+    value = float(text)
+    if not 0 <= value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not at least 0 and below 1")
+    return value
+
+
+def seed_number(text: str) -> int:
+    """A whole number from 0 to 2^20."""
+    if not text.isdecimal() or int(text) > 2**20:
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number from 0 to {2**20}")
+    return int(text)
 
 
 @dataclass(frozen=True)
-class Settings:
-    """All that decides the weights of a run. A field name is the flag's name."""
+class Flag:
+    """How a field is given on the command line. ``type`` to ``metavar`` have the meaning that argparse gives them."""
 
-    dataset: str
-    classes: tuple[str, ...]
-    image_size: int
-    latent: str | None  # the folder of the autoencoder
-    condition: str
-    cfg: bool
-    label_dropout: float
-    schedule: str
-    time: str
-    prediction: str
-    loss_weighting: str
-    attention: bool
-    widths: tuple[int, ...]
-    layers: int
-    patch: int
-    dropout: float
-    flip: bool
-    epochs: float | None  # the budget is one of the two
-    minutes: float | None
-    batch_size: int  # over all processes together
-    lr: float
-    ema_decay: float
-    mixed_precision: str
-    seed: int
-    start_from: str | None = None  # a checkpoint whose weights to begin with
+    group: str  # the group of --help that lists it
+    help: str
+    type: Callable[[str], object] | None = None
+    choices: Iterable[str] | None = None
+    nargs: str | None = None
+    const: str | None = None
+    metavar: str | None = None
+    exclusive: bool = False  # of all exclusive flags of a group, one at most can be given
+    used_by: tuple[str, ...] = ()  # the ``OTHER_TRAININGS`` that use it
+    requires: str | None = None  # the field without which it has no effect
 
 
-def fresh(given: Namespace, device: str) -> Settings:
-    """What was asked for, completed from the dataset's recipe for this type of device; UserError if it cannot be."""
-    dataset = given.dataset or "mnist"
-    if given.latent == "":  # the flag alone
-        given.latent = f"runs/{dataset}"
-    defaults = asdict(recipe_for(dataset, given.minutes, device, given.latent is not None)) | {
-        "dataset": dataset,
-        "classes": (),
-        "latent": None,
-        "condition": "add",
-        "cfg": False,
-        "label_dropout": 0.1,
-        "schedule": "linear" if given.time == "continuous" else "cosine",
-        "time": "discrete",
-        "prediction": "v_prediction",
-        "loss_weighting": "simple",
-        "attention": True,
-        "epochs": None,
-        "mixed_precision": "no" if device == "cpu" else "bf16",
-        "seed": 0,
-        "start_from": None,
-    }
-    if given.epochs:
-        defaults["minutes"] = None
-    chosen = Settings(**defaults | asked(given))
-    if chosen.time == "continuous" and chosen.schedule != "linear":
-        raise UserError(f"continuous time is the limit of the linear schedule: leave out --schedule {chosen.schedule}")
-    if chosen.latent and chosen.patch != 1:
-        raise UserError(f"--patch is {chosen.patch}, but latents are not folded: leave it out with --latent")
-    return chosen
+def option(default=MISSING, **flag) -> Field:
+    """A field with a default and a ``Flag``. A field without a default is set by ``derive_defaults``."""
+    return field(default=default, metadata={"flag": Flag(**flag)})
 
 
-def resumed(given: Namespace, saved: dict) -> Settings:
-    """Those of the saved run, with another budget if one was asked for; UserError for any other change."""
-    saved = {
-        "time": "discrete",
-        "latent": None,
-        "condition": "add",
-        "start_from": None,
-    } | saved  # states of before there was a choice
-    settings = {name: tuple(value) if isinstance(value, list) else value for name, value in saved.items()}
-    if given.minutes or given.epochs:
-        settings |= {"minutes": given.minutes, "epochs": given.epochs}
-    for name, value in asked(given).items():
-        if value != settings[name] and value != "":
-            flag = "--" + name.replace("_", "-")
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfiguration:
+    """All that decides the weights of a run. UserError for a combination that cannot be trained.
+
+    A field name is the flag's name. A default also holds for states that were saved before the field existed.
+    """
+
+    dataset: str = option("mnist", group="data", help="what to learn", choices=RECIPES, used_by=OTHER_TRAININGS)
+    classes: tuple[str, ...] = option(
+        (),
+        group="data",
+        help="only these classes, e.g. --dataset oxford-pets --classes Bombay Egyptian_Mau",
+        nargs="+",
+        metavar="NAME",
+        used_by=OTHER_TRAININGS,
+    )
+    image_size: int = option(
+        group="data",
+        help="resize the shorter side to this and centre-crop (default: the set's own)",
+        type=positive_int,
+        used_by=OTHER_TRAININGS,
+    )
+    latent: str | None = option(
+        None,
+        group="model",
+        help="diffuse the latents of the autoencoder in FOLDER/vae instead of pixels (without FOLDER: runs/DATASET)",
+        nargs="?",
+        const=DATASET_FOLDER,
+        metavar="FOLDER",
+    )
+    condition: str = option(
+        "add",
+        group="model",
+        help="how the condition enters. add: the class embedding is added to that of the time. cross-attention: the "
+        "network attends to tokens of the class. image: as add, and further channels take an image to complete or to "
+        "enlarge",
+        choices=CONDITIONS,
+    )
+    cfg: bool = option(
+        False,
+        group="model",
+        help="learn p(image | class) for classifier-free guidance; without it, an unconditional DDPM",
+    )
+    label_dropout: float = option(
+        0.1, group="model", help="with --cfg, how often the label is hidden", type=unit, metavar="P"
+    )
+    schedule: str = option(
+        "cosine", group="model", help="noise schedule of the training; sampling may use any", choices=SCHEDULES
+    )
+    time: str = option(
+        "discrete",
+        group="model",
+        help="continuous: the score SDE, the limit of the linear schedule",
+        choices=TIMES,
+    )
+    prediction: str = option(
+        "v_prediction", group="model", help="what the network outputs; Ho et al. 2020 used epsilon", choices=PREDICTIONS
+    )
+    loss_weighting: str = option(
+        "simple",
+        group="training",
+        help="simple: the mean squared error of what the network predicts, L_simple where that is epsilon; min-snr: "
+        "Hang et al. 2023",
+        choices=WEIGHTINGS,
+    )
+    attention: bool = option(True, group="model", help="self-attention at the lower resolutions")
+    widths: tuple[int, ...] = option(
+        group="model",
+        help="channels of each U-Net level, each half the size of the last",
+        type=positive_int,
+        nargs="+",
+        metavar="N",
+    )
+    layers: int = option(group="model", help="ResNet blocks a level (default: 1 or 2, by dataset)", type=positive_int)
+    patch: int = option(
+        group="model",
+        help="fold PxP pixels into channels: about P*P times faster (default: 2, with --latent 1)",
+        type=positive_int,
+    )
+    dropout: float = option(
+        group="model", help="dropout inside the network, against memorising small sets", type=unit, metavar="P"
+    )
+    flip: bool = option(
+        group="data",
+        help="mirror images at random (default: where left and right mean the same)",
+        used_by=OTHER_TRAININGS,
+    )
+    epochs: float | None = option(
+        None,
+        group="training",
+        help="budget in passes over the data",
+        type=positive,
+        exclusive=True,
+        used_by=("classifier",),
+    )
+    minutes: float | None = option(
+        group="training",
+        help="budget by the clock; the learning rate decays with it",
+        type=positive,
+        exclusive=True,
+        used_by=("autoencoder",),
+    )
+    batch_size: int = option(group="training", help="images a step, over all processes together", type=positive_int)
+    lr: float = option(
+        group="training",
+        help="peak learning rate, after 200 steps of warm-up; decays to 0 along a cosine",
+        type=positive,
+    )
+    ema_decay: float = option(
+        group="training", help="of the moving average of the weights, which is what is kept", type=unit
+    )
+    mixed_precision: str = option(
+        group="training",
+        help="bf16 is faster on GPUs, and on processors that have it: avx512_bf16 (default: bf16 on GPUs, no on CPUs)",
+        choices=("no", "bf16"),
+        used_by=OTHER_TRAININGS,
+    )
+    seed: int = option(
+        0,
+        group="training",
+        help="same seed, same machine, same --epochs: same weights",
+        type=seed_number,
+        used_by=OTHER_TRAININGS,
+    )
+    start_from: str | None = option(
+        None,
+        group="training",
+        help="begin with the weights of a folder or a Hub id, to continue or to fine-tune it; the network must be built "
+        "the same way",
+        metavar="CHECKPOINT",
+    )
+
+    def __post_init__(self):
+        if self.time == "continuous" and self.schedule != "linear":
             raise UserError(
-                f"{flag} is {value}, but the run to resume was started with {settings[name]}: leave {flag} out, or "
+                f"continuous time is the limit of the linear schedule: leave out --schedule {self.schedule}"
+            )
+        if self.latent and self.patch != 1:
+            raise UserError(f"--patch is {self.patch}, but latents are not folded: leave it out with --latent")
+
+
+DEFAULTS = {one.name: one.default for one in fields(TrainingConfiguration) if one.default is not MISSING}
+
+
+def flag_name(name: str) -> str:
+    """A field's name as it is typed on the command line."""
+    return "--" + name.replace("_", "-")
+
+
+def configure(asked: Mapping[str, object], device: str) -> TrainingConfiguration:
+    """The configuration of a new run on a type of device: what was asked for, completed by ``derive_defaults``.
+
+    ``asked`` holds values by field name, and only those that were given. UserError if they contradict each other.
+    """
+    dataset = asked.get("dataset", DEFAULTS["dataset"])
+    named = {"latent": f"runs/{dataset}"} if asked.get("latent") == DATASET_FOLDER else {}
+    return TrainingConfiguration(**derive_defaults(asked, device) | asked | named)
+
+
+def derive_defaults(asked: Mapping[str, object], device: str) -> dict:
+    """The defaults that depend on the dataset, on the device or on other options."""
+    dataset = asked.get("dataset", DEFAULTS["dataset"])
+    derived = asdict(recipe_for(dataset, asked.get("minutes"), device, "latent" in asked))
+    derived["mixed_precision"] = "no" if device == "cpu" else "bf16"
+    if asked.get("time") == "continuous":
+        derived["schedule"] = "linear"
+    if "epochs" in asked:
+        derived["minutes"] = None
+    return derived
+
+
+def resume(asked: Mapping[str, object], saved: Mapping[str, object]) -> TrainingConfiguration:
+    """The configuration of a saved run, with another budget if one was asked for; UserError for any other change."""
+    values = DEFAULTS | {name: tuple(value) if isinstance(value, list) else value for name, value in saved.items()}
+    if "minutes" in asked or "epochs" in asked:
+        values |= {"minutes": asked.get("minutes"), "epochs": asked.get("epochs")}
+    for name, value in asked.items():
+        if value not in (values[name], DATASET_FOLDER):
+            flag = flag_name(name)
+            raise UserError(
+                f"{flag} is {value}, but the run to resume was started with {values[name]}: leave {flag} out, or "
                 "start anew in another --output-dir"
             )
-    return Settings(**settings)
+    return TrainingConfiguration(**values)
 
 
-def asked(given: Namespace) -> dict:
-    """The settings that the command line names, without those left to the defaults."""
-    values = {field.name: getattr(given, field.name) for field in fields(Settings)}
-    return {
-        name: tuple(value) if isinstance(value, list) else value for name, value in values.items() if value is not None
-    }
+def command_of(training: Mapping[str, object]) -> str:
+    """The ``train.py`` command line that repeats a training; ``training`` is that of demo.json.
+
+    What it holds beside the fields of ``TrainingConfiguration`` (steps, seconds, device) is left out.
+    """
+    known = {one.name: one for one in fields(TrainingConfiguration)}
+    words = ["python", "train.py"]
+    for name, value in training.items():
+        if name in known:
+            words += words_of(known[name], value)
+    return shlex.join(words)
+
+
+def words_of(one: Field, value) -> list[str]:
+    """A field's value as words of the command line; none for an empty value."""
+    flag = flag_name(one.name)
+    if value is None or value in ((), []):
+        return []
+    if isinstance(value, bool):
+        return [flag] if value else [] if one.default is False else [f"--no-{flag[2:]}"]
+    values = value if isinstance(value, (list, tuple)) else [value]
+    return [flag, *(f"{v:g}" if isinstance(v, float) else str(v) for v in values)]

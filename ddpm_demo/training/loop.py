@@ -8,31 +8,31 @@ import copy
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
-from math import cos, pi
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast
 from diffusers.training_utils import EMAModel
-from torch import Tensor
-from tqdm import tqdm
+from torch import Tensor, nn
 
-from ddpm_demo.data.datasets import Data, mirrored
+from ddpm_demo.data.datasets import Data
 from ddpm_demo.diffusion.denoiser import Denoiser, loss
 from ddpm_demo.diffusion.schedule import trained_schedule
 from ddpm_demo.errors import UserError
 from ddpm_demo.generation.generate import generate
 from ddpm_demo.models.adapters import adapt
 from ddpm_demo.models.checkpoint import Model, load
-from ddpm_demo.models.codec import CHUNK, Codec, LatentCodec, load_vae
+from ddpm_demo.models.codec import Codec, LatentCodec, load_vae
 from ddpm_demo.models.networks import unet
-from ddpm_demo.models.partial_image import draw_tasks, encode_partial
-from ddpm_demo.training.configuration import Settings
+from ddpm_demo.training.batches import Batches
+from ddpm_demo.training.configuration import TrainingConfiguration
+from ddpm_demo.training.learning_rate import set_learning_rate, warm_up_and_decay
 from ddpm_demo.training.state import load_state, save_state
 
 WARMUP_STEPS = 200
-FIRST_SAMPLES = 125  # grids of samples after 125, 250, 500, ... steps: what is learned doubles in time, roughly
+FIRST_SAMPLES = 125  # samples are drawn after 125, 250, 500, ... steps, since learning slows down about as much
+REPORT_EVERY = 0.2  # seconds
 HELD_OUT_IMAGES = 512
 SAMPLE_COLUMNS = 8
 
@@ -54,142 +54,200 @@ class Progress:
     model: Model | None = None  # with the averaged weights, where there are samples
 
 
+class Run:
+    """The state of a training run: the network, its averaged weights, the optimizer, and how far the run is.
+
+    It begins with the newest state in ``state_dir``, or with a new network. UserError where the configuration does not
+    fit the images, the processes or the checkpoint to start from.
+    """
+
+    def __init__(
+        self,
+        configuration: TrainingConfiguration,
+        data: Data,
+        held_out: Data,
+        state_dir: Path,
+        accelerator: Accelerator,
+    ):
+        self.configuration, self.held_out = configuration, held_out
+        self.state_dir, self.accelerator = state_dir, accelerator
+        self.batches = Batches(data, configuration, accelerator)
+        self.total_steps = round(configuration.epochs * self.batches.per_epoch) if configuration.epochs else None
+        self.codec = load_codec(configuration).to(accelerator.device)
+        self.label_names = data.label_names if configuration.cfg else ()
+        self.channels = data.images.shape[1]
+
+        torch.manual_seed(configuration.seed)
+        net = build_network(configuration, self.codec.shape(self.channels, configuration.image_size), self.label_names)
+        # On a CPU, a step is a fifth faster with this memory format.
+        self.net = net.to(accelerator.device, memory_format=torch.channels_last)
+        if configuration.start_from:
+            copy_weights(configuration.start_from, self.net)
+        self.ema = EMAModel(self.net.parameters(), decay=configuration.ema_decay, foreach=True)
+        self.optimizer = torch.optim.AdamW(self.net.parameters(), configuration.lr, betas=(0.9, 0.99), fused=True)
+        saved = load_state(state_dir, self.net, self.ema, self.optimizer) or {"step": 0, "seconds": 0.0, "loss": None}
+        self.step, self.seconds_before, self.mean_loss = saved["step"], saved["seconds"], saved["loss"]
+        self.first_step = self.step
+        self.denoiser = Denoiser(
+            accelerator.prepare(adapt(self.net, configuration.condition)),
+            trained_schedule(configuration.schedule, configuration.time),
+            configuration.prediction,
+        )
+        self.started = time.perf_counter()
+        self.batches.prepare(self.codec)
+        self.ready = time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of training, over all sessions."""
+        return self.seconds_before + time.perf_counter() - self.started
+
+    def measure_budget(self, stop: Callable[[], bool]) -> tuple[float, bool]:
+        """(the fraction of the budget that is spent, whether to stop); all processes take over the main one's answer."""
+        if self.total_steps:
+            fraction = self.step / self.total_steps
+        else:
+            fraction = self.seconds / (self.configuration.minutes * 60)
+        answer = torch.tensor([fraction, float(stop())], dtype=torch.float64, device=self.accelerator.device)
+        fraction, stopping = (broadcast(answer) if self.accelerator.num_processes > 1 else answer).tolist()
+        return min(fraction, 1.0), bool(stopping)
+
+    def advance(self, fraction: float) -> None:
+        """Take one step, at the learning rate that belongs to the fraction of the budget that is spent."""
+        seed = self.configuration.seed
+        torch.manual_seed((seed << 40) + (self.step << 8) + self.accelerator.process_index)
+        x0, label, image = self.batches.draw(self.step)
+        set_learning_rate(self.optimizer, warm_up_and_decay(self.configuration.lr, self.step, fraction, WARMUP_STEPS))
+        value = self.optimize(x0, label, image)
+        self.ema.step(self.net.parameters())
+        self.step += 1
+        before = self.mean_loss
+        self.mean_loss = value if before is None else before + (value - before) * max(0.02, 1 / self.step)
+
+    def optimize(self, x0: Tensor, label: Tensor, image: Tensor | None) -> Tensor:
+        """One optimizer step on x0 (B, C, H, W), label (B,) and image (B, C + 1, H, W); the loss, a detached scalar."""
+        device, count, processes = x0.device, len(x0), self.accelerator.num_processes
+        if self.label_names:
+            hidden = torch.rand(count, device=device) < self.configuration.label_dropout
+            label = torch.where(hidden, len(self.label_names), label)
+        # Stratified timesteps: image i of the batch draws from the i-th of B equal parts of the time (less variance).
+        place = torch.arange(count) * processes + self.accelerator.process_index
+        log_snr = self.denoiser.schedule.at((place + torch.rand(count)) / (count * processes))
+        noise = torch.randn_like(x0)
+        losses = loss(self.denoiser, x0, log_snr, noise, label, self.configuration.loss_weighting, image)
+        self.optimizer.zero_grad()
+        self.accelerator.backward(losses.mean())
+        self.accelerator.clip_grad_norm_(self.denoiser.net.parameters(), 1.0)
+        self.optimizer.step()
+        return losses.mean().detach()
+
+    def save(self) -> Path:
+        """Save the state from which the run can be resumed."""
+        self.mean_loss = None if self.mean_loss is None else float(self.mean_loss)
+        progress = {
+            "step": self.step,
+            "seconds": self.seconds,
+            "loss": self.mean_loss,
+            "settings": asdict(self.configuration),
+        }
+        return save_state(self.state_dir, self.net, self.ema, self.optimizer, progress)
+
+    def report(self, fraction: float, **more) -> Progress:
+        """Where the run stands; ``more`` are the fields of ``Progress`` that are not always there."""
+        seconds, steps = self.seconds, self.step - self.first_step
+        rate = steps * self.batches.size / (time.perf_counter() - self.ready) if steps else 0.0
+        if self.total_steps:
+            left = (self.total_steps - self.step) * self.batches.size / rate if rate else 0.0
+        else:
+            left = self.configuration.minutes * 60 - seconds
+        mean = float("nan") if self.mean_loss is None else float(self.mean_loss)
+        return Progress(
+            self.step, self.step / self.batches.per_epoch, fraction, mean, rate, seconds, max(0.0, left), **more
+        )
+
+    def evaluate(self, fraction: float, **more) -> Progress:
+        """A report with the averaged model, its held-out loss, and its samples, one row for each class."""
+        model, seed = self.average(), self.configuration.seed
+        if model.label_names:
+            labels = [k for k in range(min(10, len(model.label_names))) for _ in range(SAMPLE_COLUMNS)]
+            samples = generate(model, labels, weight=1.0, seed=seed)
+        else:
+            samples = generate(model, count=SAMPLE_COLUMNS**2, seed=seed)
+        held_out_loss = validation_loss(model, self.held_out, self.configuration.loss_weighting)
+        return self.report(fraction, samples=samples, validation_loss=held_out_loss, model=model, **more)
+
+    def average(self) -> Model:
+        """The model with the averaged weights. It shares nothing with the training."""
+        weights = copy.deepcopy(self.net).eval().requires_grad_(False)
+        self.ema.copy_to(weights.parameters())
+        device = str(self.accelerator.device)
+        about = {"steps": self.step, "seconds": round(self.seconds, 1), "device": device}
+        return Model(
+            replace(self.denoiser, net=adapt(weights, self.configuration.condition)),
+            self.codec,
+            self.label_names,
+            self.channels,
+            self.configuration.image_size,
+            self.configuration.dataset,
+            asdict(self.configuration) | about,
+        )
+
+
 def train(
-    settings: Settings,
-    data: Data,
-    held_out: Data,
-    state_dir: Path,
-    accelerator: Accelerator,
+    run: Run,
     *,
     save_every: float = 60.0,
     sample_every: int | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[Progress]:
-    """Train from the newest state in ``state_dir``, or from the start, until the budget is spent or ``stop()``.
+    """Train until the budget is spent or ``stop()``. Only the main process yields.
 
     ``save_every`` seconds apart the whole state is saved; ``sample_every`` steps apart (or at doublings) samples are
-    drawn and the held-out loss is measured. Only the main process yields.
+    drawn and the held-out loss is measured.
     """
-    rank, processes = accelerator.process_index, accelerator.num_processes
-    batch_size = min(settings.batch_size, len(data))
-    if batch_size % processes:
-        raise UserError(f"batch size {batch_size} cannot be shared evenly by {processes} processes")
-    codec = LatentCodec(load_vae(Path(settings.latent))) if settings.latent else Codec(settings.patch)
-    codec = codec.to(accelerator.device)
-    shape = codec.shape(data.images.shape[1], settings.image_size)
-    steps_per_epoch = len(data) // batch_size
-    total_steps = round(settings.epochs * steps_per_epoch) if settings.epochs else None
-
-    torch.manual_seed(settings.seed)
-    classes = len(data.label_names) if settings.cfg else 0
-    net = unet(
-        shape,
-        settings.widths,
-        classes,
-        attention=settings.attention,
-        layers=settings.layers,
-        dropout=settings.dropout,
-        condition=settings.condition,
-    ).to(accelerator.device, memory_format=torch.channels_last)  # on a CPU a step is then a fifth faster
-    if settings.start_from:
-        start_from(net, settings.start_from)
-    ema = EMAModel(net.parameters(), decay=settings.ema_decay, foreach=True)
-    optimizer = torch.optim.AdamW(net.parameters(), settings.lr, betas=(0.9, 0.99), fused=True)
-    progress = load_state(state_dir, net, ema, optimizer) or {"step": 0, "seconds": 0.0, "loss": None}
-    step, seconds_before, mean_loss = progress["step"], progress["seconds"], progress["loss"]
-    first_step = step
-    prepared = accelerator.prepare(adapt(net, settings.condition))
-    schedule = trained_schedule(settings.schedule, settings.time)
-    denoiser = Denoiser(prepared, schedule, settings.prediction)
-    started = time.perf_counter()
-    # Encoded once, since the autoencoder does not learn; with an image beside x, pieces of it are, so they cannot be.
-    once = settings.latent and settings.condition != "image"
-    latents = encoded(codec, data, settings.flip, accelerator.is_main_process) if once else None
-    data, ready = data.to(accelerator.device), time.perf_counter()
-
-    def averaged() -> Model:
-        """The model with the averaged weights, sharing nothing with the training."""
-        weights = copy.deepcopy(net).eval().requires_grad_(False)
-        ema.copy_to(weights.parameters())
-        about = asdict(settings) | {"steps": step, "seconds": round(seconds(), 1), "device": str(accelerator.device)}
-        return Model(
-            replace(denoiser, net=adapt(weights, settings.condition)),
-            codec,
-            data.label_names if classes else (),
-            data.images.shape[1],
-            settings.image_size,
-            settings.dataset,
-            about,
-        )
-
-    def seconds() -> float:
-        return seconds_before + time.perf_counter() - started
-
-    def spent() -> tuple[float, bool]:
-        """The fraction of the budget that is spent, and whether to stop: the main process's view, for all."""
-        fraction = step / total_steps if total_steps else seconds() / (settings.minutes * 60)
-        view = torch.tensor([fraction, float(stop())], dtype=torch.float64, device=accelerator.device)
-        fraction, stopping = (broadcast(view) if processes > 1 else view).tolist()
-        return min(fraction, 1.0), bool(stopping)
-
-    def report(fraction: float, **extra) -> Progress:
-        now, trained = seconds(), step - first_step
-        rate = trained * batch_size / (time.perf_counter() - ready) if trained else 0.0
-        if total_steps:
-            left = (total_steps - step) * batch_size / rate if rate else 0.0
-        else:
-            left = settings.minutes * 60 - now
-        mean = float("nan") if mean_loss is None else float(mean_loss)
-        return Progress(step, step / steps_per_epoch, fraction, mean, rate, now, max(0.0, left), **extra)
-
-    def snapshot() -> dict:
-        return {"step": step, "seconds": seconds(), "loss": mean_loss, "settings": asdict(settings)}
-
-    epoch, order, last_saved, last_report = -1, None, time.perf_counter(), 0.0
+    last_saved, last_report = time.perf_counter(), 0.0
     while True:
-        fraction, stopping = spent()
+        fraction, stopping = run.measure_budget(stop)
         if fraction >= 1 or stopping:
             break
-        if step // steps_per_epoch != epoch:
-            epoch = step // steps_per_epoch
-            order = torch.randperm(len(data), generator=torch.Generator().manual_seed(settings.seed + epoch))
-        start = step % steps_per_epoch * batch_size
-        chosen = order[start : start + batch_size][rank::processes].to(accelerator.device)
-        torch.manual_seed((settings.seed << 40) + (step << 8) + rank)
-        rate = settings.lr * min(1.0, (step + 1) / WARMUP_STEPS) * (1 + cos(pi * fraction)) / 2
-        if latents is None:
-            images, label = data.batch(chosen)
-            images = mirrored(images) if settings.flip else images
-            x0 = codec.encode(images)
-        else:
-            images, label = None, data.labels[chosen]
-            x0 = latents[torch.randint(len(latents), (len(chosen),)), chosen.cpu()].float().to(accelerator.device)
-        beside_x = encode_partial(codec, *draw_tasks(images)) if settings.condition == "image" else None
-        value = train_step(accelerator, denoiser, x0, label, classes or None, beside_x, optimizer, rate, settings)
-        ema.step(net.parameters())
-        step += 1
-        mean_loss = value if mean_loss is None else mean_loss + (value - mean_loss) * max(0.02, 1 / step)
-
-        if not accelerator.is_main_process:
+        run.advance(fraction)
+        if not run.accelerator.is_main_process:
             continue
-        if step % sample_every == 0 if sample_every else is_doubling(step):
-            yield evaluate(report, fraction, averaged(), held_out, settings)
+        if run.step % sample_every == 0 if sample_every else is_doubling(run.step):
+            yield run.evaluate(fraction)
         if time.perf_counter() - last_saved > save_every:
-            mean_loss = float(mean_loss)
-            yield report(fraction, saved=save_state(state_dir, net, ema, optimizer, snapshot()))
+            yield run.report(fraction, saved=run.save())
             last_saved = time.perf_counter()
-        if time.perf_counter() - last_report > 0.2:
+        if time.perf_counter() - last_report > REPORT_EVERY:
             last_report = time.perf_counter()
-            yield report(fraction)
+            yield run.report(fraction)
 
-    if accelerator.is_main_process:
-        mean_loss = None if mean_loss is None else float(mean_loss)
-        path = save_state(state_dir, net, ema, optimizer, snapshot())
-        yield replace(evaluate(report, fraction, averaged(), held_out, settings), saved=path)
+    if run.accelerator.is_main_process:
+        yield run.evaluate(fraction, saved=run.save())
 
 
-def start_from(net: torch.nn.Module, source: str) -> None:
-    """Take over the weights of a checkpoint; UserError unless its network is built like this one."""
+def load_codec(configuration: TrainingConfiguration) -> Codec | LatentCodec:
+    """The codec between images and what is diffused; UserError if the autoencoder is missing."""
+    return LatentCodec(load_vae(Path(configuration.latent))) if configuration.latent else Codec(configuration.patch)
+
+
+def build_network(
+    configuration: TrainingConfiguration, shape: tuple[int, int, int], label_names: tuple[str, ...]
+) -> nn.Module:
+    """An untrained network for x of ``shape`` (C, H, W) and for the classes."""
+    return unet(
+        shape,
+        configuration.widths,
+        len(label_names),
+        attention=configuration.attention,
+        layers=configuration.layers,
+        dropout=configuration.dropout,
+        condition=configuration.condition,
+    )
+
+
+def copy_weights(source: str, net: nn.Module) -> None:
+    """Copy the weights of a checkpoint into a network; UserError unless the two are built alike."""
     theirs = load(source).denoiser.net.net.state_dict()
     ours = {name: value.shape for name, value in net.state_dict().items()}
     if {name: value.shape for name, value in theirs.items()} != ours:
@@ -198,47 +256,6 @@ def start_from(net: torch.nn.Module, source: str) -> None:
             f"its card (README.md) names"
         )
     net.load_state_dict(theirs)
-
-
-@torch.no_grad()
-def encoded(codec: LatentCodec, data: Data, flip: bool, show: bool) -> Tensor:
-    """All images as latents (1, N, c, h, w), half the precision, on the CPU; with ``flip`` (2, ...), mirrored ones, too."""
-    views = []
-    for flipped in (False, True)[: 1 + flip]:
-        parts = tqdm(
-            torch.arange(len(data)).split(CHUNK), "encoding images", leave=False, disable=None if show else True
-        )
-        views.append(torch.cat([codec.encode(turned(data.batch(p)[0], flipped)).half().cpu() for p in parts]))
-    return torch.stack(views)
-
-
-def turned(images: Tensor, flipped: bool) -> Tensor:
-    """Images (N, C, H, W), all mirrored or none."""
-    return images.flip(-1) if flipped else images
-
-
-def train_step(
-    accelerator, denoiser, x0, label, null_label, image, optimizer, rate: float, settings: Settings
-) -> Tensor:
-    """One optimizer step at learning rate ``rate`` on x0 (B, C, H, W), label (B,); the loss, a detached scalar.
-
-    ``image`` is what stands beside x (B, C + 1, H, W), None unless the network is conditioned on one.
-    """
-    device, count = x0.device, len(x0)
-    if null_label is not None:
-        label = torch.where(torch.rand(count, device=device) < settings.label_dropout, null_label, label)
-    # Stratified timesteps: image i of the batch draws from the i-th of B equal parts of the time (less variance).
-    processes = accelerator.num_processes
-    place = torch.arange(count) * processes + accelerator.process_index
-    log_snr = denoiser.schedule.at((place + torch.rand(count)) / (count * processes))
-    losses = loss(denoiser, x0, log_snr, torch.randn_like(x0), label, settings.loss_weighting, image)
-    optimizer.zero_grad()
-    accelerator.backward(losses.mean())
-    accelerator.clip_grad_norm_(denoiser.net.parameters(), 1.0)
-    for group in optimizer.param_groups:
-        group["lr"] = rate
-    optimizer.step()
-    return losses.mean().detach()
 
 
 def is_doubling(step: int) -> bool:
@@ -252,7 +269,7 @@ def validation_loss(model: Model, held_out: Data, weighting: str) -> float:
     """Mean loss of a model on up to 512 held-out images, with the same noise and timesteps at every call."""
     count, T = min(HELD_OUT_IMAGES, len(held_out)), len(model.denoiser.schedule)
     images, label = held_out.batch(torch.arange(count) * len(held_out) // count)
-    x0 = model.codec.encode(images)  # with nothing beside it, where the network could take an image
+    x0 = model.codec.encode(images)  # a network that can take an image beside x is given none
     noise = torch.randn(x0.shape, generator=torch.Generator().manual_seed(0))
     log_snr = model.denoiser.schedule.log_snr((torch.arange(count) + 0.5) / count * (T - 1))
     shuffled = log_snr[torch.randperm(count, generator=torch.Generator().manual_seed(1))]
@@ -261,14 +278,3 @@ def validation_loss(model: Model, held_out: Data, weighting: str) -> float:
     )
     losses = [loss(model.denoiser, a, b, c, d, weighting) for a, b, c, d in parts]
     return torch.cat(losses).mean().item()
-
-
-def evaluate(report, fraction: float, model: Model, held_out: Data, settings: Settings) -> Progress:
-    """A report with the held-out loss and samples, one row per class."""
-    if model.label_names:
-        labels = [k for k in range(min(10, len(model.label_names))) for _ in range(SAMPLE_COLUMNS)]
-        samples = generate(model, labels, weight=1.0, seed=settings.seed)
-    else:
-        samples = generate(model, count=SAMPLE_COLUMNS**2, seed=settings.seed)
-    held_out_loss = validation_loss(model, held_out, settings.loss_weighting)
-    return report(fraction, samples=samples, validation_loss=held_out_loss, model=model)

@@ -1,4 +1,4 @@
-"""The per-dataset defaults of `train.py`: every number that was tuned, in one table."""
+"""The defaults of ``train.py`` for each dataset: every number that was tuned, in one table."""
 
 from dataclasses import dataclass, replace
 
@@ -7,7 +7,7 @@ from ddpm_demo.errors import UserError
 
 @dataclass(frozen=True)
 class Recipe:
-    """How one dataset is trained unless the user says otherwise. A field name is the flag's name."""
+    """How one dataset is trained by default. A field name is that of ``TrainingConfiguration``."""
 
     image_size: int
     widths: tuple[int, ...]
@@ -28,17 +28,18 @@ RECIPES = {
     "oxford-pets": Recipe(64, (64, 128, 224), lr=5e-4, dropout=0.1, flip=True, batch_size=32, minutes=240),
     "folder": Recipe(32, (64, 128), lr=1e-3, dropout=0.1, flip=True, batch_size=64, minutes=60),
 }
-# In a few minutes on a CPU a smaller network sees more images, and wins.
+# Within a few minutes on a CPU, a smaller network is better, since it sees more images.
 SMALL = {"widths": (32, 64), "layers": 1, "batch_size": 32, "lr": 4e-3, "ema_decay": 0.998}
 SHORT_MINUTES = 10.0
 LATENT = {"widths": (96, 112), "patch": 1, "layers": 1, "batch_size": 64, "lr": 1.5e-3, "ema_decay": 0.999}
-GPU_SPEED = 4  # a default budget by the clock shrinks by this much there
+GPU_SPEED = 4  # on a GPU, a default budget in minutes is divided by this
 
 
 def recipe_for(dataset: str, minutes: float | None, device: str, latent: bool = False) -> Recipe:
-    """The recipe of a dataset for a budget in minutes (None: its default, shorter on a GPU) on a device type.
+    """The recipe of a dataset for a budget in minutes (None: its default, shorter on a GPU) on a type of device.
 
-    ``latent`` is for diffusing an autoencoder's latents, which are few: a wider network on fewer places.
+    ``latent`` asks for the recipe for an autoencoder's latents: a wider network, since there are fewer positions.
+    UserError for an unknown dataset.
     """
     if dataset not in RECIPES:
         raise UserError(f"dataset is {dataset!r}; it must be one of {', '.join(RECIPES)}")

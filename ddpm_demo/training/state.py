@@ -1,4 +1,4 @@
-"""Resumable training state: one safetensors file a save, whole or not there at all."""
+"""The state from which a training can be resumed: one safetensors file for each save, complete or not there at all."""
 
 import json
 import sys
@@ -16,10 +16,10 @@ KEEP = 2
 
 
 def save_state(folder: Path, net: nn.Module, ema: EMAModel, optimizer: torch.optim.Optimizer, progress: dict) -> Path:
-    """Write ``folder/step-N.safetensors`` (N is ``progress["step"]``) and drop all but the last two.
+    """Write ``folder/step-N.safetensors`` (N is ``progress["step"]``) and delete all but the last two.
 
-    The bytes reach the disk under a temporary name and are swapped in, so a kill at any moment leaves the file
-    before it untouched. Random states need no room here: every random number of step N comes from (seed, N).
+    The bytes are written under a temporary name, which is then renamed, so a kill at any moment leaves the file before
+    it untouched. Random states are not saved: every random number of step N comes from (seed, N).
     """
     tensors = {f"net.{name}": value for name, value in net.state_dict().items()}
     tensors |= {f"ema.{i}": value for i, value in enumerate(ema.shadow_params)}
@@ -32,21 +32,21 @@ def save_state(folder: Path, net: nn.Module, ema: EMAModel, optimizer: torch.opt
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"step-{progress['step']:08d}.safetensors"
     write_atomically(path, save(tensors, {"progress": json.dumps(progress)}))
-    for stale in [*saved_states(folder)[:-KEEP], *folder.glob(".*.tmp")]:
+    for stale in [*list_states(folder)[:-KEEP], *folder.glob(".*.tmp")]:
         stale.unlink()
     return path
 
 
 def load_state(folder: Path, net: nn.Module, ema: EMAModel, optimizer: torch.optim.Optimizer) -> dict | None:
     """Restore the newest state in place and return its ``progress``; None where nothing was saved yet."""
-    newest = newest_whole(folder)
+    newest = find_newest(folder)
     if newest is None:
         return None
     with safe_open(newest, "pt") as file:
         progress = json.loads(file.metadata()["progress"])
         tensors = {name: file.get_tensor(name) for name in file.keys()}
     net.load_state_dict({name[4:]: value for name, value in tensors.items() if name.startswith("net.")})
-    ema.shadow_params = [laid_out_like(p, tensors[f"ema.{i}"]) for i, p in enumerate(ema.shadow_params)]
+    ema.shadow_params = [match_layout(p, tensors[f"ema.{i}"]) for i, p in enumerate(ema.shadow_params)]
     ema.optimization_step = progress["step"]
     entries: dict[int, dict] = {}
     parameters = list(net.parameters())
@@ -54,28 +54,28 @@ def load_state(folder: Path, net: nn.Module, ema: EMAModel, optimizer: torch.opt
         if name.startswith("optimizer."):
             _, i, key = name.split(".")
             p = parameters[int(i)]
-            entries.setdefault(int(i), {})[key] = laid_out_like(p, value) if value.shape == p.shape else value
+            entries.setdefault(int(i), {})[key] = match_layout(p, value) if value.shape == p.shape else value
     optimizer.load_state_dict({**optimizer.state_dict(), "state": entries})
     return progress
 
 
-def laid_out_like(parameter: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-    """``value`` on the parameter's device and with its strides: the fused optimizer takes both as given."""
+def match_layout(parameter: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+    """``value`` on the parameter's device and with its strides, which the fused optimizer expects."""
     return torch.empty_like(parameter).copy_(value)
 
 
 def read_progress(folder: Path) -> dict | None:
-    """The newest state's ``progress`` alone, None where there is none."""
-    newest = newest_whole(folder)
+    """The ``progress`` of the newest state, without its tensors; None where there is no state."""
+    newest = find_newest(folder)
     if newest is None:
         return None
     with safe_open(newest, "pt") as file:
         return json.loads(file.metadata()["progress"])
 
 
-def newest_whole(folder: Path) -> Path | None:
-    """The newest state that can be read: the one before it is kept for the case that a disk damaged the last."""
-    for path in reversed(saved_states(folder)):
+def find_newest(folder: Path) -> Path | None:
+    """The newest state that can be read, or None. A damaged last state is the reason to keep the one before it."""
+    for path in reversed(list_states(folder)):
         try:
             with safe_open(path, "pt"):
                 return path
@@ -84,6 +84,6 @@ def newest_whole(folder: Path) -> Path | None:
     return None
 
 
-def saved_states(folder: Path) -> list[Path]:
-    """Saved states, oldest first."""
+def list_states(folder: Path) -> list[Path]:
+    """The files of saved states, oldest first."""
     return sorted(folder.glob("step-*.safetensors"))

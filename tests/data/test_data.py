@@ -89,6 +89,19 @@ def test_folders_of_splits_are_taken_as_they_are(tmp_path):
         assert test.images[test.labels == 1, 0].unique().tolist() == [200]
 
 
+def test_folders_within_a_class_and_hidden_folders(tmp_path):
+    """Images below a class folder belong to it, in the order of their paths; a folder with a dot is no class."""
+    for place, value in (("b/z.png", 3), ("b/inner/a.PNG", 2), ("b/a.png", 1), ("a/x.png", 9), (".hidden/x.png", 7)):
+        path = tmp_path / "f" / place
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (8, 8), value).save(path)
+    (tmp_path / "f/b/notes.txt").write_text("no image")
+    found = data.load("folder", tmp_path / "f", image_size=8)
+    assert found.label_names == ("a", "b") and found.labels.tolist() == [0, 1, 1, 1]
+    assert found.images[:, 0, 0, 0].tolist() == [9, 1, 2, 3]
+    assert data.load("folder", tmp_path / "f", classes=("b", "a"), image_size=8).label_names == ("b", "a")
+
+
 def wrong(message, *arguments, **options):
     with pytest.raises(UserError, match=message):
         data.load(*arguments, **options)

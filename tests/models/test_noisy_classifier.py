@@ -11,7 +11,9 @@ from ddpm_demo.data import datasets as data
 from ddpm_demo.errors import UserError
 from ddpm_demo.generation import generate as generation
 from ddpm_demo.models import noisy_classifier
+from ddpm_demo.models.adapters import ClassAdded
 from ddpm_demo.models.classifier import load_classifier
+from ddpm_demo.training import classifiers
 
 
 class Blind(torch.nn.Module):
@@ -34,17 +36,17 @@ def read(images) -> torch.Tensor:
 def test_an_unconditional_model_draws_what_the_classifier_asks_for(shipped, trained):
     model, labels, options = shipped.model(), [k % 10 for k in range(40)], {"weight": -1.0}
     if trained == "without any":
-        blind = replace(model.denoiser, net=Blind(model.denoiser.net), num_classes=0)
+        blind = replace(model.denoiser, net=ClassAdded(Blind(model.denoiser.net.net), 0))
         model, options = replace(model, denoiser=blind, label_names=()), {}
     free = generation.generate(model, **({"labels": labels} if options else {"count": 40}), steps=10, **options)
-    guided = generation.generate(model, labels, steps=10, scale=8.0, **options)
+    guided = generation.generate(model, labels, steps=10, classifier_scale=8.0, **options)
     asked = torch.tensor(labels)
     assert (read(free) == asked).float().mean() < 0.35 < 0.8 < (read(guided) == asked).float().mean()
 
 
 def test_it_is_kept_with_its_labels_and_accuracies(tmp_path, mnist_dir):
     images, held_out = (data.load("mnist", mnist_dir, split) for split in ("train", "test"))
-    said = noisy_classifier.learn(images, held_out, tmp_path)
+    said = classifiers.learn(classifiers.NOISE_AWARE, images, held_out, tmp_path)
     assert "of 40 test images under noise" in said
     again = noisy_classifier.load_noisy(tmp_path)
     assert again.label_names == images.label_names and again(held_out.batch(torch.arange(2))[0], 3.0).shape == (2, 10)
@@ -58,15 +60,15 @@ def test_a_log_snr_for_each_image_is_the_same_as_one_for_all(shipped):
     torch.testing.assert_close(guide(x, 1.5), guide(x, torch.full((3,), 1.5)))
 
 
-def test_a_scale_needs_labels_and_a_classifier(model, shipped):
+def test_a_classifier_scale_needs_labels_and_a_classifier(model, shipped):
     with pytest.raises(UserError, match="no noise-aware classifier: train one"):
-        generation.sample(model, [0], scale=1.0)
+        generation.sample(model, [0], classifier_scale=1.0)
     with pytest.raises(UserError, match="guidance needs labels"):
-        generation.sample(shipped.model(), count=1, scale=1.0)
-    with pytest.raises(UserError, match="scale is 1000"):
-        generation.sample(shipped.model(), [0], scale=1000)
-    with pytest.raises(UserError, match="only scale can guide it"):
-        generation.sample(replace(shipped.model(), label_names=()), [0], weight=1.0, scale=1.0)
-    for name, value in (("tolerance", 0.5), ("snr", -0.1)):
+        generation.sample(shipped.model(), count=1, classifier_scale=1.0)
+    with pytest.raises(UserError, match="classifier_scale is 1000"):
+        generation.sample(shipped.model(), [0], classifier_scale=1000)
+    with pytest.raises(UserError, match="only classifier_scale can guide it"):
+        generation.sample(replace(shipped.model(), label_names=()), [0], weight=1.0, classifier_scale=1.0)
+    for name, value in (("ode_tolerance", 0.5), ("corrector_snr", -0.1)):
         with pytest.raises(UserError, match=f"{name} is {value}; it must lie between"):
             generation.sample(model, [0], **{name: value})

@@ -13,6 +13,7 @@ from ddpm_demo.data import datasets as data
 from ddpm_demo.data.images import tiled
 from ddpm_demo.errors import UserError
 from ddpm_demo.models import checkpoint
+from ddpm_demo.models.adapters import condition_of
 from ddpm_demo.models.codec import LatentCodec, load_vae, save_vae
 from ddpm_demo.training import autoencoder
 
@@ -31,7 +32,7 @@ def colours() -> data.Data:
 
 @pytest.fixture(scope="module")
 def trained(colours) -> torch.nn.Module:
-    vae = autoencoder.autoencoder(3, 16)
+    vae = autoencoder.build_autoencoder(3, 16)
     for _ in autoencoder.train(vae, colours, minutes=0.12, batch_size=32):
         pass
     return vae.eval()
@@ -43,7 +44,7 @@ def test_it_learns_and_a_wrong_size_is_said(colours, trained):
     mean = originals.mean((0, 2, 3), keepdim=True).expand_as(originals)
     assert autoencoder.psnr(back, originals) > autoencoder.psnr(mean, originals) + 3
     with pytest.raises(UserError, match="image size is 18; for an autoencoder it must be a multiple of 4"):
-        autoencoder.autoencoder(3, 18)
+        autoencoder.build_autoencoder(3, 18)
     with pytest.raises(UserError, match="images of 3 channels whose size is a multiple of 4; these have 1 channels"):
         LatentCodec(trained).shape(1, 16)
 
@@ -55,11 +56,11 @@ def test_psnr_is_the_textbooks():
 
 def test_standardised_latents_have_unit_variance_and_decode_to_the_same(colours):
     torch.manual_seed(1)
-    vae = autoencoder.autoencoder(3, 16).eval()
+    vae = autoencoder.build_autoencoder(3, 16).eval()
     images = colours.batch(torch.arange(96))[0]
     before = LatentCodec(vae).decode(LatentCodec(vae).encode(images))
     spread = vae.encode(images).latent_dist.std[0] / LatentCodec(vae).encode(images).std((0, 2, 3))[:, None, None]
-    autoencoder.standardise(vae, colours)
+    autoencoder.standardise_latents(vae, colours)
     latents = LatentCodec(vae).encode(images)
     torch.testing.assert_close(latents.mean((0, 2, 3)), torch.zeros(8), atol=2e-3, rtol=0)
     torch.testing.assert_close(latents.std((0, 2, 3)), torch.ones(8), atol=2e-3, rtol=0)
@@ -130,7 +131,7 @@ def test_trained_saved_loaded_and_sampled(folder, condition):
     done = train_latent(folder, condition)
     assert done.returncode == 0, done.stderr
     model = checkpoint.load(folder / condition)
-    assert isinstance(model.codec, LatentCodec) and model.denoiser.condition == condition
+    assert isinstance(model.codec, LatentCodec) and condition_of(model.denoiser.net) == condition
     *_, last = sample(model, [0, 1], weight=1.0, steps=3)
     assert last.x0.shape == (2, 3, 16, 16) and last.x0.abs().max() <= 1
     assert last.x.shape == last.latents.shape == last.guidance.shape == (2, 8, 4, 4)

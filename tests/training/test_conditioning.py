@@ -53,7 +53,8 @@ def learned(shades, tmp_path_factory):
             folder = tmp_path_factory.mktemp(condition)
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr(training, "SAMPLE_COLUMNS", 1)
-                *_, last = training.train(settings, shades, shades, folder, Accelerator(cpu=True), sample_every=10**6)
+                run = training.Run(settings, shades, shades, folder, Accelerator(cpu=True))
+                *_, last = training.train(run, sample_every=10**6)
             found[condition] = last.model
         return found[condition]
 

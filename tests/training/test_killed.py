@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 from test_train_command import TINY, start, train
 
-from ddpm_demo.training.state import read_progress, saved_states
+from ddpm_demo.training.state import list_states, read_progress
 
 
 @pytest.mark.slow
@@ -35,5 +35,5 @@ def test_killed_at_any_moment_it_ends_in_the_same_bits(mnist_dir, tmp_path):
     _, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
     assert inside_a_save, "no kill fell inside a save: the test proves less than it says"
-    whole, killed = (load_file(saved_states(path / "state")[-1]) for path in (tmp_path / "whole", folder))
+    whole, killed = (load_file(list_states(path / "state")[-1]) for path in (tmp_path / "whole", folder))
     assert whole.keys() == killed.keys() and all(torch.equal(whole[name], killed[name]) for name in whole)

@@ -14,7 +14,7 @@ import ddpm_demo
 import train as command
 from ddpm_demo.models.networks import count_parameters, unet
 from ddpm_demo.training.recipes import RECIPES
-from ddpm_demo.training.state import read_progress, saved_states
+from ddpm_demo.training.state import list_states, read_progress
 
 TINY = ("--widths", "8", "16", "--layers", "1", "--batch-size", "32", "--seed", "3")
 
@@ -47,7 +47,7 @@ def test_a_training_leaves_all_that_is_promised(trained, mnist_dir):
     folder, finished = trained
     assert finished.returncode == 0, finished.stderr
     assert f"python app.py --checkpoint {folder}" in finished.stdout
-    assert f"python -m ddpm_demo.evaluation --checkpoint {folder}" in finished.stdout
+    assert f"python -m ddpm_demo.evaluation samples --checkpoint {folder}" in finished.stdout
     assert "images/s" in finished.stderr and "left" in finished.stderr
     names = {path.name for path in folder.iterdir()}
     assert {
@@ -149,7 +149,7 @@ def start(mnist_dir, folder, *options):
 
 def wait_for_state(folder, process, patience=60):
     deadline = time.monotonic() + patience
-    while not saved_states(folder / "state"):
+    while not list_states(folder / "state"):
         assert process.poll() is None, process.stderr.read()
         assert time.monotonic() < deadline
         time.sleep(0.02)

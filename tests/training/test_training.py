@@ -14,11 +14,11 @@ from ddpm_demo.errors import UserError
 from ddpm_demo.generation.generate import generate
 from ddpm_demo.models.checkpoint import load, save
 from ddpm_demo.training import loop as training
-from ddpm_demo.training.configuration import Settings
-from ddpm_demo.training.loop import train
-from ddpm_demo.training.state import read_progress, saved_states
+from ddpm_demo.training.configuration import TrainingConfiguration
+from ddpm_demo.training.loop import Run, train
+from ddpm_demo.training.state import list_states, read_progress
 
-SETTINGS = Settings(
+SETTINGS = TrainingConfiguration(
     dataset="mnist", classes=(), image_size=28, latent=None, condition="add", cfg=True, label_dropout=0.2, schedule="cosine",
     time="discrete", prediction="v_prediction", loss_weighting="min-snr", attention=True, widths=(8, 16), layers=1, patch=2,
     dropout=0.1, flip=True, epochs=2.0, minutes=None, batch_size=32, lr=2e-3, ema_decay=0.99, mixed_precision="no",
@@ -38,11 +38,11 @@ def small_evaluation(monkeypatch):
 
 
 def go(images, folder, settings=SETTINGS, **options):
-    return list(train(settings, *images, folder, Accelerator(cpu=True), **options))
+    return list(train(Run(settings, *images, folder, Accelerator(cpu=True)), **options))
 
 
 def state(folder):
-    return load_file(saved_states(folder)[-1])
+    return load_file(list_states(folder)[-1])
 
 
 def test_stopped_and_resumed_is_bit_identical(images, tmp_path):
@@ -100,7 +100,7 @@ def test_two_states_are_kept_and_no_scraps(images, tmp_path):
 
 def test_a_damaged_state_is_passed_over(images, tmp_path, capsys):
     go(images, tmp_path, replace(SETTINGS, epochs=0.5), save_every=0.0)
-    last = saved_states(tmp_path)[-1]
+    last = list_states(tmp_path)[-1]
     last.write_bytes(last.read_bytes()[:5000])
     assert read_progress(tmp_path)["step"] == 4 and "is damaged and is passed over" in capsys.readouterr().err
     assert go(images, tmp_path, replace(SETTINGS, epochs=0.5))[-1].step == 5
@@ -132,7 +132,7 @@ def test_a_batch_that_cannot_be_shared(images, tmp_path):
         process_index, num_processes = 0, 3
 
     with pytest.raises(UserError, match="batch size 32 cannot be shared evenly by 3 processes"):
-        next(train(SETTINGS, *images, tmp_path, Three()))
+        Run(SETTINGS, *images, tmp_path, Three())
 
 
 def test_continuous_time_is_trained_saved_and_sampled(images, tmp_path):

@@ -1,0 +1,174 @@
+"""The command line of ``train.py``, built from the fields of ``TrainingConfiguration`` and ``RunOptions``."""
+
+import argparse
+from collections.abc import Iterator
+from dataclasses import MISSING, Field, dataclass, fields
+
+from ddpm_demo.training.configuration import (
+    OTHER_TRAININGS,
+    Flag,
+    TrainingConfiguration,
+    flag_name,
+    option,
+    positive,
+    positive_int,
+)
+from ddpm_demo.training.recipes import RECIPES
+
+INSTEAD = "instead of a diffusion model"
+GROUPS = ("data", "model", "training", "output", INSTEAD)
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What does not change the weights: where data and results are, what is saved, shown and published."""
+
+    data_dir: str = option("data", group="data", help="where it is, or is downloaded to", used_by=OTHER_TRAININGS)
+    output_dir: str | None = option(
+        None,
+        group="output",
+        help="the checkpoint, samples and logs (default: runs/DATASET)",
+        used_by=OTHER_TRAININGS,
+    )
+    resume: bool = option(
+        False,
+        group="output",
+        help="go on from the last saved state in --output-dir, with its settings; --epochs or --minutes may extend it",
+        used_by=("autoencoder",),
+    )
+    overwrite: bool = option(
+        False,
+        group="output",
+        help="start anew in an --output-dir that already holds a model",
+        used_by=OTHER_TRAININGS,
+    )
+    sample_every: int | None = option(
+        None,
+        group="output",
+        help="draw samples and measure the held-out loss (default: after 125, 250, 500, ... steps)",
+        type=positive_int,
+        metavar="STEPS",
+    )
+    snapshots: bool = option(
+        False,
+        group="output",
+        help="keep the weights with every sheet of samples, for  python -m ddpm_demo.evaluation over-time",
+    )
+    save_every: float = option(
+        60.0, group="output", help="save the whole training state", type=positive, metavar="SECONDS"
+    )
+    log_with: str = option(
+        "none", group="output", help="tensorboard needs: pip install tensorboard", choices=("none", "tensorboard")
+    )
+    push_to_hub: bool = option(False, group="output", help="publish the finished model on the Hugging Face Hub")
+    hub_model_id: str | None = option(
+        None,
+        group="output",
+        help="as this repository, e.g. user/ddpm-mnist",
+        metavar="USER/NAME",
+        requires="push_to_hub",
+    )
+    hub_private: bool = option(
+        False, group="output", help="visible only for you and those you invite", requires="push_to_hub"
+    )
+    classifier: bool = option(
+        False,
+        group=INSTEAD,
+        help="train the classifier that ddpm_demo.evaluation judges with",
+        exclusive=True,
+        used_by=("classifier",),
+    )
+    autoencoder: bool = option(
+        False,
+        group=INSTEAD,
+        help="train the autoencoder that --latent needs, for --minutes",
+        exclusive=True,
+        used_by=("autoencoder",),
+    )
+    noise_aware: bool = option(
+        False,
+        group=INSTEAD,
+        help="with --classifier: train the one for noisy images, for classifier guidance",
+        used_by=("classifier",),
+        requires="classifier",
+    )
+
+
+def parse(arguments: list[str] | None, description: str) -> tuple[dict, RunOptions]:
+    """(the configuration's values that were given, by field name; the options of the run).
+
+    Values that were not given are left to the dataset's recipe or to the run that is resumed.
+    """
+    parser = build_parser(description)
+    given = vars(parser.parse_args(arguments))
+    for name, reason in find_idle(given):
+        parser.error(f"{flag_name(name)} has no effect {reason}")
+    values = {one.name: given[one.name] for one in fields(TrainingConfiguration) if given[one.name] is not None}
+    asked = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+    return asked, RunOptions(**{one.name: given[one.name] for one in fields(RunOptions)})
+
+
+def build_parser(description: str) -> argparse.ArgumentParser:
+    """The parser, with one flag for each field. A value that is not given is None for a field of the configuration."""
+    parser = argparse.ArgumentParser(
+        description=description,
+        epilog=list_recipes(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    groups = {title: parser.add_argument_group(title) for title in GROUPS}
+    exclusive = {}
+    for one, default in defaults():
+        flag = one.metadata["flag"]
+        group = groups[flag.group]
+        if flag.exclusive:
+            if flag.group not in exclusive:
+                exclusive[flag.group] = group.add_mutually_exclusive_group()
+            group = exclusive[flag.group]
+        add_flag(group, one, flag, default)
+    return parser
+
+
+def defaults() -> Iterator[tuple[Field, object]]:
+    """All fields, each with the value that it has on the command line when it is not given."""
+    yield from ((one, None) for one in fields(TrainingConfiguration))
+    yield from ((one, one.default) for one in fields(RunOptions))
+
+
+def add_flag(group: argparse._ActionsContainer, one: Field, flag: Flag, default) -> None:
+    """Add the flag of a field to a group. A bool that is False by default has no ``--no-`` form."""
+    if one.type is bool:
+        details = {"action": "store_true" if one.default is False else argparse.BooleanOptionalAction}
+    else:
+        names = ("type", "choices", "nargs", "const", "metavar")
+        details = {name: getattr(flag, name) for name in names if getattr(flag, name) is not None}
+    group.add_argument(flag_name(one.name), default=default, help=flag.help + name_default(one), **details)
+
+
+def name_default(one: Field) -> str:
+    """A field's default as the end of its help; empty where there is none to name."""
+    if one.default is MISSING or one.default in (None, False, ()):
+        return ""
+    shown = "on" if one.default is True else f"{one.default:g}" if one.type is float else one.default
+    return f" (default: {shown})"
+
+
+def list_recipes() -> str:
+    """The defaults of every dataset as a table."""
+    rows = [
+        f"  {name:14} {row.image_size:4}  {' '.join(map(str, row.widths)):12} {row.batch_size:6} {row.lr:8g} {row.minutes:8g}"
+        for name, row in RECIPES.items()
+    ]
+    return "defaults on a CPU:  size  widths        batch       lr  minutes\n" + "\n".join(rows)
+
+
+def find_idle(given: dict) -> Iterator[tuple[str, str]]:
+    """The flags that were given and would change nothing, each with the reason."""
+    flags = {one.name: one.metadata["flag"] for one, default in defaults() if given[one.name] != default}
+    for kind in OTHER_TRAININGS:
+        if kind in flags:
+            idle = (name for name, flag in flags.items() if kind not in flag.used_by)
+            yield from ((name, f"with --{kind}: leave it out") for name in sorted(idle))
+    for name, flag in flags.items():
+        if flag.requires and flag.requires not in flags:
+            yield name, f"without {flag_name(flag.requires)}: add that, or leave it out"

@@ -1,13 +1,13 @@
 """The model card: ``README.md`` of a checkpoint, written from the files of its folder alone."""
 
 import json
-import shlex
 from dataclasses import fields
 from pathlib import Path
 
 from ddpm_demo.diffusion.sampling import Sampling
 from ddpm_demo.reports.results import most_sampled, read_metrics, sampling_of
 from ddpm_demo.reports.tables import tabulate_likelihood, tabulate_quality
+from ddpm_demo.training.configuration import command_of
 
 TEMPLATE = Path(__file__).with_name("card_template.md")
 # The names of the datasets on the Hub, for the metadata of the card.
@@ -44,7 +44,7 @@ def render_card(about: dict, metrics: dict, animated: bool = False, autoencoder:
         template_path=str(TEMPLATE),
         about=about,
         training=about["training"],
-        training_command=training_command(about["training"]),
+        training_command=command_of(about["training"]),
         classes=len(about["label_names"]),
         condition=about.get("condition", "add"),
         animated=animated,
@@ -113,21 +113,3 @@ def format_value(value) -> str:
     if isinstance(value, tuple):
         return " ".join(map(format_value, value))
     return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def training_command(training: dict) -> str:
-    """The ``train.py`` command line that repeats a training."""
-    words = ["python", "train.py"]
-    for name, value in training.items():
-        flag = "--" + name.replace("_", "-")
-        if name in ("steps", "seconds", "device") or value is None or value == []:
-            continue
-        if isinstance(value, bool):
-            if name == "cfg":
-                words += [flag] if value else []
-            else:
-                words.append(flag if value else f"--no-{flag[2:]}")
-        else:
-            values = value if isinstance(value, (list, tuple)) else [value]
-            words += [flag, *map(format_value, values)]
-    return shlex.join(words)

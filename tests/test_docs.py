@@ -13,7 +13,7 @@ from ddpm_demo.experiments import ablation, benchmark
 from ddpm_demo.experiments import conditioning as conditions
 from ddpm_demo.hub import space
 from ddpm_demo.reports import results, tables
-from ddpm_demo.reports.card import training_command
+from ddpm_demo.training.configuration import command_of
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
@@ -77,7 +77,7 @@ def test_the_shipped_ablation_is_of_the_shipped_networks():
     for name in ("linear", "linear-attention", "cosine", "cosine-attention", "continuous"):
         about = json.loads((ROOT / f"checkpoints/mnist-{name}/demo.json").read_text())
         assert about["training"] | rows[name]["training"] == about["training"]
-        assert ablation.COMMON.split("--batch-size")[1].split()[0] in training_command(about["training"])
+        assert ablation.COMMON.split("--batch-size")[1].split()[0] in command_of(about["training"])
 
 
 def measured_tables():

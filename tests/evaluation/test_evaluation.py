@@ -24,7 +24,7 @@ from ddpm_demo.models.adapters import adapt
 from ddpm_demo.models.codec import LatentCodec
 from ddpm_demo.models.networks import unet
 from ddpm_demo.reports.results import Metrics, find, read_metrics
-from ddpm_demo.training import autoencoder
+from ddpm_demo.training import autoencoder, classifiers
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def images(mnist_dir):
 
 @pytest.fixture(scope="module")
 def judge(images):
-    for _, trained in classifier.train(images[0], epochs=6, batch_size=32):
+    for _, trained in classifiers.fit(classifiers.JUDGE, images[0], epochs=6, batch_size=32):
         pass
     return trained
 
@@ -62,11 +62,11 @@ def evaluate(folder, mnist_dir, subcommand, *more):
 
 
 def test_the_classifier_learns_and_is_kept(judge, images, tmp_path):
-    correct = classifier.accuracy(judge, images[1])
+    correct = classifiers.accuracy(judge, images[1])
     assert correct > 0.9
     classifier.save_classifier(judge, tmp_path, images[1].label_names, correct)
     again, said = classifier.load_classifier(tmp_path)
-    assert said == correct == classifier.accuracy(again, images[1])
+    assert said == correct == classifiers.accuracy(again, images[1])
     with pytest.raises(UserError, match="classifier.safetensors is missing: train it with"):
         classifier.load_classifier(tmp_path / "none")
 
@@ -279,7 +279,7 @@ def test_latents_are_measured_beside_what_the_autoencoder_costs(folder, mnist_di
     torch.manual_seed(0)
     net = unet((8, 7, 7), (16,), 10, layers=1, condition="image").eval()
     old = checkpoint.load(folder)
-    codec = LatentCodec(autoencoder.autoencoder(1, 28).eval())
+    codec = LatentCodec(autoencoder.build_autoencoder(1, 28).eval())
     denoiser = Denoiser(adapt(net, "image"), old.denoiser.schedule, "v_prediction")
     checkpoint.save(replace(old, denoiser=denoiser, codec=codec), folder)
     report = {"psnr": 9.0, "latents": [8, 7, 7], "test_images": 40, "seconds": 60.0}

@@ -301,7 +301,7 @@ def test_what_runs_where(tmp_path, catalogue):
     assert 'data-latent="false"' in where.cards(catalogue, "")
     torch.manual_seed(0)
     net = unet((8, 4, 4), (8, 16), 3, layers=1).eval()
-    codec = LatentCodec(autoencoder.autoencoder(3, 16).eval())
+    codec = LatentCodec(autoencoder.build_autoencoder(3, 16).eval())
     latent = Model(Denoiser(net, Schedule.named("cosine"), "v_prediction", 3), codec, ("a", "b", "c"), 3, 16, "tiny")
     checkpoint.save(latent, tmp_path / "latent")
     both = Catalogue(catalogue.model(), "tiny", None, tmp_path)

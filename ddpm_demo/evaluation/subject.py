@@ -14,7 +14,7 @@ from ddpm_demo.models.checkpoint import Model, load
 from ddpm_demo.models.classifier import FILE, load_classifier
 from ddpm_demo.reports.card import write_card
 from ddpm_demo.reports.results import Metrics
-from ddpm_demo.training.autoencoder import psnr, reconstructed
+from ddpm_demo.training.autoencoder import psnr, reconstruct
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,6 @@ def open_checkpoint(folder: str, data_dir: str, classifier: str | None = None) -
 
 def measure_autoencoder(model: Model, judge: Judge) -> dict[str, float]:
     """The figures of all test images after encoding and decoding, with their PSNR in decibels."""
-    images = reconstructed(model.codec, judge.test_data)
+    images = reconstruct(model.codec, judge.test_data)
     originals = judge.test_data.batch(torch.arange(len(images)))[0]
     return {"psnr": psnr(images, originals).item()} | judge.measure_reconstructions(images)

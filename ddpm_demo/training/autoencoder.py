@@ -109,8 +109,8 @@ def standardise_latents(vae: nn.Module, data: Data) -> None:
 
 
 @torch.no_grad()
-def reconstructed(codec: LatentCodec, data: Data, what: str = "reconstructing") -> Tensor:
-    """All images of a dataset (N, C, H, W), [-1, 1], encoded and decoded, on the CPU."""
+def reconstruct(codec: LatentCodec, data: Data, what: str = "reconstructing") -> Tensor:
+    """Encode and decode all images of a dataset: (N, C, H, W), [-1, 1], on the CPU."""
     parts = tqdm(torch.arange(len(data)).split(CHUNK), what, leave=False, disable=None)
     return torch.cat([codec.decode(codec.encode(data.batch(part)[0])).cpu() for part in parts])
 
@@ -168,7 +168,7 @@ def follow(steps: Iterator[tuple[float, float]], stop: Callable[[], bool]) -> No
 def write_results(vae: nn.Module, held_out: Data, folder: Path, seconds: float) -> dict:
     """Write the autoencoder, its report and its reconstructions of held-out images into the folder; the report."""
     codec = LatentCodec(vae)
-    back = reconstructed(codec, held_out)
+    back = reconstruct(codec, held_out)
     originals = held_out.batch(torch.arange(len(held_out)))[0]
     report = {
         "psnr": psnr(back, originals).item(),

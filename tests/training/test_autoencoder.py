@@ -40,7 +40,7 @@ def trained(colours) -> torch.nn.Module:
 
 def test_it_learns_and_a_wrong_size_is_said(colours, trained):
     originals = colours.batch(torch.arange(96))[0]
-    back = autoencoder.reconstructed(LatentCodec(trained), colours)
+    back = autoencoder.reconstruct(LatentCodec(trained), colours)
     mean = originals.mean((0, 2, 3), keepdim=True).expand_as(originals)
     assert autoencoder.psnr(back, originals) > autoencoder.psnr(mean, originals) + 3
     with pytest.raises(UserError, match="image size is 18; for an autoencoder it must be a multiple of 4"):

@@ -15,6 +15,7 @@ from ddpm_demo.diffusion.denoiser import Denoiser
 from ddpm_demo.diffusion.sampling import ALWAYS
 from ddpm_demo.diffusion.schedule import Schedule
 from ddpm_demo.evaluation.maps import BASE
+from ddpm_demo.generation.zero_shot import Reading
 from ddpm_demo.models import checkpoint
 from ddpm_demo.models.adapters import adapt
 from ddpm_demo.models.checkpoint import Model
@@ -23,7 +24,7 @@ from ddpm_demo.models.networks import unet
 from ddpm_demo.reports.results import find, read_metrics, without_idle
 from ddpm_demo.training import autoencoder
 from ddpm_demo.ui.catalogue import Catalogue
-from ddpm_demo.ui.components import pad
+from ddpm_demo.ui.components import charts, pad
 from ddpm_demo.ui.components.player import film
 from ddpm_demo.ui.data_uri import encode_picture
 from ddpm_demo.ui.runs import DEFAULTS, prepare, unflatten
@@ -237,6 +238,20 @@ def test_evidence_of_a_run_with_a_log(tmp_path, model):
     assert "held out" in curves and curves.count("<polyline") == 2
     assert pages["value"]["count"] == 2 and pages["value"]["chunks"][0]["frames"][1]["numbers"]["after step"] == "250"
     assert "python -m ddpm_demo.evaluation samples --checkpoint" in quality and "/run</code>" in quality
+
+
+def test_text_from_outside_is_escaped(model):
+    """Names of classes and datasets, folders and files are text, whatever they contain."""
+    evil = '"><script>alert(1)</script>'
+    reading = Reading(1, 1, torch.ones(1), torch.zeros(1), torch.zeros(1))
+    for html in (
+        evidence.summarise(replace(model, dataset=evil), {}, evil),
+        evidence.show_quality({}, BASE, evil),
+        draw.draw_reading(reading, (evil,)),
+        charts.draw_bars(evil, {evil: (1.0, 0.0, evil)}),
+        charts.draw_map(evil, evil, [evil], [evil], {(evil, evil): (1.0, evil)}),
+    ):
+        assert "<script>" not in html and "&lt;script&gt;" in html
 
 
 def cell(fid=0.3, samples=512, **setting):

@@ -107,9 +107,10 @@ def describe_curve(
     if style.filled and points:
         lowest = f"{place_y(y, y.low):.1f}"
         area = f"{points[0][0]},{lowest} {path} {points[-1][0]},{lowest}"
-    dots = [
-        {"x": at, "y": height, "text": f"{name}: {u:g}, {v:.4g}"} for (at, height), (u, v) in zip(points, values)
-    ] if style.dots else []  # fmt: skip
+    dots = []
+    if style.dots:
+        for (at, height), (u, v) in zip(points, values):
+            dots.append({"x": at, "y": height, "text": f"{name}: {u:g}, {v:.4g}"})
     return {"name": name, "colour": colour, "path": path, "area": area, "dots": dots}
 
 
@@ -135,10 +136,17 @@ def draw_bars(title: str, values: Mapping[str, tuple[float, float, str]], best: 
         if isfinite(spread) and spread > 0:
             low, high = max(start, end - width * spread), min(start + width * 1.15, end + width * spread)
             whisker = {"low": f"{low:.1f}", "high": f"{high:.1f}"}
-        bars.append({
-            "name": name, "text": text, "y": TOP + 20 * k, "length": f"{max(1, end - start):.1f}", "whisker": whisker,
-            "colour": COLOURS[0] if name == best else GREY, "opacity": 1 if name == best else 0.45,
-        })  # fmt: skip
+        bars.append(
+            {
+                "name": name,
+                "text": text,
+                "y": TOP + 20 * k,
+                "length": f"{max(1, end - start):.1f}",
+                "whisker": whisker,
+                "colour": COLOURS[0] if name == best else GREY,
+                "opacity": 1 if name == best else 0.45,
+            }
+        )
     height = TOP + 20 * len(values) + 6
     after = f"{start + width * 1.15 + 6:.1f}"
     return render("chart_bars.html", title=title, width=WIDTH, height=height, start=start, after=after, bars=bars)
@@ -157,10 +165,15 @@ def draw_map(
             if (row, column) in cells:
                 shade, text = cells[row, column]
                 x = left + c * cell_width
-                found.append({
-                    "x": f"{x + 1:.1f}", "middle": f"{x + cell_width / 2:.1f}", "opacity": f"{0.08 + 0.6 * shade:.2f}",
-                    "text": text, "ring": (row, column) == here,
-                })  # fmt: skip
+                found.append(
+                    {
+                        "x": f"{x + 1:.1f}",
+                        "middle": f"{x + cell_width / 2:.1f}",
+                        "opacity": f"{0.08 + 0.6 * shade:.2f}",
+                        "text": text,
+                        "ring": (row, column) == here,
+                    }
+                )
         lines.append({"name": row, "y": TOP + 30 + r * cell_height, "cells": found})
     return render(
         "chart_map.html",
@@ -182,13 +195,20 @@ def describe_frame(title: str, x: Axis, y: Axis) -> dict:
     """What the template draws around curves: the title, both axes, their ticks and labels."""
     y_ticks = [{"at": place_y(y, value), "text": format_tick(value)} for value in y.ticks()]
     return {
-        "title": title, "width": WIDTH, "height": HEIGHT, "left": LEFT, "right": END, "top": TOP, "base": BASE,
-        "x_label": x.label, "y_label": y.label,
+        "title": title,
+        "width": WIDTH,
+        "height": HEIGHT,
+        "left": LEFT,
+        "right": END,
+        "top": TOP,
+        "base": BASE,
+        "x_label": x.label,
+        "y_label": y.label,
         "x_ticks": [{"at": f"{place_x(x, value):.1f}", "text": format_tick(value)} for value in x.ticks()],
         "y_ticks": [
             {"at": f"{tick['at']:.1f}", "text_at": f"{tick['at'] + 3.5:.1f}", "text": tick["text"]} for tick in y_ticks
         ],
-    }  # fmt: skip
+    }
 
 
 def place_x(axis: Axis, value: float) -> float:

@@ -18,9 +18,15 @@ RESTORED = (  # task -> what was done, and the plain method beside it
     ("enlarge", "Enlarging four times", "bicubic interpolation"),
 )
 ABLATION_HEADS = (
-    "schedule", "attention", "prediction", "weighting", "FID to train", "FID to test", "read as asked",
+    "schedule",
+    "attention",
+    "prediction",
+    "weighting",
+    "FID to train",
+    "FID to test",
+    "read as asked",
     "slides: train / test",
-)  # fmt: skip
+)
 
 
 def show_missing(what: str, command: str) -> str:

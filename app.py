@@ -34,7 +34,8 @@ def main(arguments: list[str] | None = None) -> None:
     add("--share", action="store_true", help="also a public link, through Gradio's servers, for a few days")
     options = parser.parse_args(arguments)
 
-    from ddpm_demo import UserError, load, ui
+    from ddpm_demo import UserError, load
+    from ddpm_demo.ui import page
     from ddpm_demo.ui.catalogue import LENT, Catalogue, best_device
 
     try:
@@ -44,8 +45,8 @@ def main(arguments: list[str] | None = None) -> None:
         catalogue = Catalogue(model, name, folder, Path(__file__).parent / "checkpoints")
     except UserError as error:
         sys.exit(f"error: {error}")
-    demo = ui.build(catalogue)
-    demo.launch(server_name=options.host, server_port=options.port, share=options.share, **ui.launch_options())
+    demo = page.build(catalogue)
+    demo.launch(server_name=options.host, server_port=options.port, share=options.share, **page.launch_options())
 
 
 if __name__ == "__main__":

@@ -5,16 +5,16 @@ and the checkpoint beside them. Controls, links, presets and API parameters all 
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from math import inf
 
 from ddpm_demo.diffusion.reverse_process import Step
-from ddpm_demo.diffusion.sampling import ALWAYS, LAST_SEED, Sampling
+from ddpm_demo.diffusion.sampling import LAST_SEED, Sampling
 from ddpm_demo.errors import UserError, check_one_of, check_whole
 from ddpm_demo.generation.begin import LAST_TIMESTEP, Begin, PureNoise
 from ddpm_demo.generation.generate import log_snr_grid, sample
 from ddpm_demo.models.checkpoint import Model
-from ddpm_demo.ui.catalogue import Catalogue, in_words
+from ddpm_demo.ui.catalogue import Catalogue, report_mistakes
 
 ALL = "all"
 MAX_COUNT = 8
@@ -29,14 +29,12 @@ def flatten(sampling: Sampling) -> dict:
 
 def unflatten(settings: dict) -> Sampling:
     """The page's settings as a ``Sampling``, numbers checked; UserError for anything wrong."""
-    values: dict = {"interval": tuple(as_number(name, settings[name]) for name in ("interval_from", "interval_to"))}
-    for field in fields(Sampling):
-        if field.name != "interval":
-            value = settings[field.name]
-            whole = field.type in (int, int | None) or field.name == "seed"
-            values[field.name] = (
-                value if field.type is str else as_int(field.name, value) if whole else as_number(field.name, value)
-            )
+    readers = {int: as_int, float: as_number}
+    values = {name: settings[name] for name in flatten(Sampling())}
+    for name, default in flatten(Sampling()).items():
+        if type(default) in readers:
+            values[name] = readers[type(default)](name, values[name])
+    values["interval"] = values.pop("interval_from"), values.pop("interval_to")
     return Sampling(**values)
 
 
@@ -55,7 +53,7 @@ PRESETS = {
 
 @dataclass(frozen=True)
 class Run:
-    """A run that was asked for: valid, complete, and ready to walk."""
+    """A run that a visitor asked for: valid, complete, and ready to walk."""
 
     catalogue: Catalogue
     labels: list[int] | None
@@ -74,13 +72,18 @@ class Run:
 
     @property
     def model(self) -> Model:
-        """The checkpoint that draws it."""
+        """The model of its checkpoint."""
         return self.catalogue.model(self.checkpoint)
 
     @property
     def images(self) -> int:
-        """How many it draws."""
+        """How many images it draws."""
         return len(self.labels) if self.labels else self.count
+
+    @property
+    def columns(self) -> int:
+        """Images in a row of its picture."""
+        return count_columns(self.images)
 
     @property
     def curve(self) -> list[float]:
@@ -88,16 +91,16 @@ class Run:
         return log_snr_grid(self.model, self.sampling, self.begin.start).tolist()
 
     def walk(self) -> Iterator[Step]:
-        """The steps, each computed while nobody else computes."""
+        """The steps, each computed while no other user's step is computed."""
         count = None if self.labels else self.images
         return self.catalogue.compute(
             sample, self.checkpoint, self.labels, count=count, begin=self.begin, **self.sampling.as_dict()
         )
 
 
-@in_words()
+@report_mistakes()
 def prepare(catalogue: Catalogue, settings: dict, begin: Begin = PureNoise()) -> Run:
-    """The run for what came from a user, with what is missing from the defaults; gr.Error for anything wrong."""
+    """The run with a user's settings, a missing one being its default; gr.Error for a wrong one."""
     settings = DEFAULTS | settings
     checkpoint = settings["checkpoint"] or catalogue.names[0]
     model = catalogue.model(checkpoint)
@@ -143,11 +146,6 @@ def as_seed(seed) -> int:
     return seed
 
 
-def columns_for(images: int) -> int:
+def count_columns(images: int) -> int:
     """Images in a row: as square as whole rows allow."""
     return next(columns for columns in range(1, images + 1) if columns**2 >= images and images % columns == 0)
-
-
-def is_narrowed(settings: dict) -> bool:
-    """Whether the guidance interval of the page's settings leaves out any log-SNR."""
-    return settings["interval_from"] > ALWAYS[0] or settings["interval_to"] < ALWAYS[1]

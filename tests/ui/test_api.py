@@ -49,16 +49,16 @@ def test_the_endpoints_are_named_and_typed(client):
 
 def test_a_classifier_guides_and_the_ode_is_solved_to_a_tolerance(client):
     asked = {"class_label": "3", "weight": -1, "steps": 8, "seed": 2, "api_name": "/generate"}
-    free, guided = (client.predict(**asked, scale=scale)[0] for scale in (0, 8))
+    free, guided = (client.predict(**asked, classifier_scale=scale)[0] for scale in (0, 8))
     assert pixels(free) != pixels(guided)
     reading = client.predict(handle_file(guided), draws=32, api_name="/classify")
     assert reading["label"] == "3"
-    fine, coarse = (client.predict(**asked, sampler="ode", tolerance=t)[0] for t in (1e-4, 1e-1))
+    fine, coarse = (client.predict(**asked, sampler="ode", ode_tolerance=t)[0] for t in (1e-4, 1e-1))
     assert pixels(fine) != pixels(coarse)
     for setting, words in (
-        ({"tolerance": 2}, "tolerance is 2"),
-        ({"snr": -1}, "snr is -1"),
-        ({"scale": 1e4}, "scale is"),
+        ({"ode_tolerance": 2}, "ode_tolerance is 2"),
+        ({"corrector_snr": -1}, "corrector_snr is -1"),
+        ({"classifier_scale": 1e4}, "classifier_scale is"),
     ):
         with pytest.raises(AppError, match=words):
             client.predict(**asked, **setting)
@@ -140,7 +140,7 @@ def call(server, endpoint: str, data: list, patience: float = 60) -> str:
         return f"http {error.code} {error.read().decode()}"
 
 
-GOOD = ["3", 1.0, "cosine", "dpm++2m", 2, 0, 1, "posterior", -20.0, 20.0, 0.0, 0.16, 1e-3, ""]
+GOOD = ["3", "dpm++2m", "cosine", 2, 1.0, "posterior", 0.0, 0.16, 1e-3, 0, -20.0, 20.0, 1, ""]
 
 
 @pytest.mark.slow
@@ -200,7 +200,7 @@ def test_twenty_clients_at_once_never_see_each_other(server):
 @pytest.mark.slow
 def test_beyond_the_queue_it_says_busy(server):
     """More requests than the queue holds: some are refused at once, and it works again after."""
-    body = json.dumps({"data": [*GOOD[:4], 300, *GOOD[5:]]}).encode()
+    body = json.dumps({"data": [*GOOD[:3], 300, *GOOD[4:]]}).encode()
     events, refused = [], []
     for _ in range(60):
         url = f"{server.url}/gradio_api/call/generate"

@@ -140,7 +140,7 @@ def test_a_classifier_guides_where_the_network_ignores_the_class(page):
     before = state(page)["run"]
     page.get_by_role("button", name="Generate").click()
     shown = finished(page, after=before)
-    assert json.loads(shown["settings"])["scale"] == 6
+    assert json.loads(shown["settings"])["classifier_scale"] == 6
     assert player(page).locator("canvas[data-panel=guidance]").is_visible()
     shot(page, "classifier-guidance")
     number(page, "Classifier guidance s", 0)

@@ -14,19 +14,22 @@ import pytest
 from conftest import ROOT, SHIPPED, frames, last_picture, opened, tiny_model
 from PIL import Image
 
-from ddpm_demo import ui
 from ddpm_demo.data.images import picture
 from ddpm_demo.models import checkpoint
+from ddpm_demo.ui import live, page
 from ddpm_demo.ui.catalogue import Catalogue
 from ddpm_demo.ui.components import charts, player
-from ddpm_demo.ui.runs import ALL, DEFAULTS, PRESETS, columns_for, prepare
-from ddpm_demo.ui.tabs import compare, draw, evidence, generate, small_steps
+from ddpm_demo.ui.controls import fit_choices
+from ddpm_demo.ui.data_uri import encode_picture
+from ddpm_demo.ui.remarks import remark_on
+from ddpm_demo.ui.runs import ALL, DEFAULTS, PRESETS, count_columns, prepare
+from ddpm_demo.ui.tabs import compare_tab, draw_tab, evidence_tab, generate_tab, small_steps_tab
 
 CHOSEN = {"class_label": "b", "weight": 1.0, "sampler": "ddim", "steps": 5, "seed": 3, "count": 2}
 
 
 def films(catalogue, **changed) -> list[dict]:
-    *shown, _ = generate.watch(catalogue, CHOSEN | changed)  # the last says the buttons only
+    *shown, _ = generate_tab.watch(catalogue, CHOSEN | changed)  # the last says the buttons only
     return [film for (film,), *_ in shown]
 
 
@@ -56,7 +59,7 @@ def test_many_steps_are_thinned_to_sixty_frames_the_first_and_last_among_them(ca
     shown = [frame["numbers"]["step"] for frame in frames(film)]
     assert len(shown) == film["count"] == 60
     assert shown[0] == "1 of 300" and shown[-1] == "300 of 300"
-    assert player.spread(20, 60) == set(range(20))
+    assert player.spread_evenly(20, 60) == set(range(20))
 
 
 def test_many_images_get_fewer_frames(catalogue):
@@ -78,7 +81,7 @@ def test_an_exported_animation_has_every_frame(kind, mode):
     strip = Image.new("L", (10 * 7, 2 * 10))
     for k in range(7):
         strip.paste(30 * k + 20, (10 * k, 0, 10 * k + 10, 20))
-    image = opened(player.animation({"strip": player.data_uri(strip), "frames": 7, "panels": 2, "kind": kind}))
+    image = opened(player.animate({"strip": encode_picture(strip), "frames": 7, "panels": 2, "kind": kind}))
     assert image.format == mode and image.n_frames == 7 and image.width > 100
     image.seek(6)
     assert image.convert("L").getpixel((3, 3)) == 200
@@ -89,22 +92,22 @@ def test_an_exported_animation_has_every_frame(kind, mode):
     [
         {}, None, {"strip": "data:image/png;base64,AAAA", "frames": 1, "panels": 1, "kind": "gif"},
         {"strip": "data:image/svg+xml;base64,AAAA", "frames": 1, "panels": 1, "kind": "gif"},
-        {"strip": player.data_uri(Image.new("L", (9, 9))), "frames": 10**9, "panels": 1, "kind": "gif"},
-        {"strip": player.data_uri(Image.new("L", (9, 9))), "frames": 3, "panels": 1, "kind": "exe"},
-        {"strip": player.data_uri(Image.new("1", (9000, 9000))), "frames": 3, "panels": 1, "kind": "gif"},
+        {"strip": encode_picture(Image.new("L", (9, 9))), "frames": 10**9, "panels": 1, "kind": "gif"},
+        {"strip": encode_picture(Image.new("L", (9, 9))), "frames": 3, "panels": 1, "kind": "exe"},
+        {"strip": encode_picture(Image.new("1", (9000, 9000))), "frames": 3, "panels": 1, "kind": "gif"},
         {"strip": "data:image/png;base64," + "A" * (30 * 2**20), "frames": 3, "panels": 1, "kind": "gif"},
     ],
 )  # fmt: skip
 def test_what_is_no_strip_is_refused(order):
     with pytest.raises(gr.Error, match="cannot be written"):
-        player.animation(order)
+        player.animate(order)
 
 
 # Generate
 
 
 def test_buttons_follow_the_run(catalogue):
-    shown = list(generate.watch(catalogue, CHOSEN | {"steps": 60}))
+    shown = list(generate_tab.watch(catalogue, CHOSEN | {"steps": 60}))
     assert [update["interactive"] for update in shown[0][1:]] == [False, True]
     assert all(update == gr.skip() for one in shown[1:-1] for update in one[1:])
     assert [update["interactive"] for update in shown[-1][1:]] == [True, False]
@@ -113,45 +116,45 @@ def test_buttons_follow_the_run(catalogue):
 def test_a_link_brings_back_the_very_run(catalogue):
     *_, film = films(catalogue, weight=2.5, variance="beta", sampler="ddpm", interval_to=3.0)
     query = dict(part.split("=") for part in film["link"][1:].replace("%2B", "+").split("&"))
-    *_, again, _ = generate.opening(Catalogue(catalogue.model(), "tiny"), DEFAULTS, query)
+    *_, again, _ = generate_tab.open_page(Catalogue(catalogue.model(), "tiny"), DEFAULTS, query)
     assert again[0][0]["settings"] == film["settings"]
     assert last_picture(again[0][0]).tobytes() == last_picture(film).tobytes()
 
 
 def test_a_broken_link_opens_the_page_all_the_same(catalogue):
-    *_, last, _ = generate.opening(catalogue, DEFAULTS, {"steps": "many", "schedule": "none", "evil": "1"})
+    *_, last, _ = generate_tab.open_page(catalogue, DEFAULTS, {"steps": "many", "schedule": "none", "evil": "1"})
     assert last[0][0]["done"] and last[0][0]["settings"]["schedule"] == "cosine"
 
 
 def test_the_second_visitor_finds_the_run_ready(catalogue):
-    first, second = (list(generate.opening(catalogue, DEFAULTS, {})) for _ in range(2))
+    first, second = (list(generate_tab.open_page(catalogue, DEFAULTS, {})) for _ in range(2))
     assert len(second) == 1 and second[0][0][0]["done"] and second[0][0][0]["run"] == first[-2][0][0]["run"]
 
 
 def test_live_draws_the_new_setting_and_only_when_on(catalogue):
     chosen = DEFAULTS | CHOSEN
-    film, remark = generate.sketch(catalogue, False, chosen, "me")
+    film, remark = live.sketch(catalogue, False, chosen, "me")
     assert film == gr.skip() and "guidance_scale 2" in remark
-    assert list(generate.completed(catalogue, False, chosen, "me")) == [gr.skip()]
-    film, remark = generate.sketch(catalogue, True, chosen | {"weight": 3.0, "steps": 3}, "me")
+    assert list(live.finish_sketch(catalogue, False, chosen, "me")) == [gr.skip()]
+    film, remark = live.sketch(catalogue, True, chosen | {"weight": 3.0, "steps": 3}, "me")
     assert film["still"] and film["done"] and film["settings"]["weight"] == 3.0 and "guidance_scale 4" in remark
-    assert list(generate.completed(catalogue, True, chosen | {"weight": 3.0, "steps": 3}, "me")) == [gr.skip()]
+    assert list(live.finish_sketch(catalogue, True, chosen | {"weight": 3.0, "steps": 3}, "me")) == [gr.skip()]
 
 
 def test_live_drafts_where_the_machine_is_slow_and_the_newest_wins(catalogue, monkeypatch):
     chosen = DEFAULTS | CHOSEN | {"steps": 300, "count": 8}
-    monkeypatch.setattr(generate, "PACE", {generate.kind(prepare(catalogue, chosen)): generate.LIVE_SECONDS / 6.5})
-    film, _ = generate.sketch(catalogue, True, chosen, "me")
+    monkeypatch.setattr(live, "PACE", {live.find_kind(prepare(catalogue, chosen)): live.LIVE_SECONDS / 6.5})
+    film, _ = live.sketch(catalogue, True, chosen, "me")
     assert film["settings"]["steps"] == 6 and film["source"] == "draft of 6 steps; all 300 follow"
-    skipped, *_, whole = generate.completed(catalogue, True, chosen, "me")
+    skipped, *_, whole = live.finish_sketch(catalogue, True, chosen, "me")
     assert (
         skipped == gr.skip() and whole["done"] and whole["settings"]["steps"] == 300 and "draft" not in whole["source"]
     )
-    rest = generate.completed(catalogue, True, chosen, "me")
+    rest = live.finish_sketch(catalogue, True, chosen, "me")
     next(rest), next(rest)
-    generate.sketch(catalogue, True, chosen | {"steps": 2}, "another")  # somebody else's choice changes nothing
+    live.sketch(catalogue, True, chosen | {"steps": 2}, "another")  # somebody else's choice changes nothing
     assert not next(rest)["done"]
-    generate.sketch(catalogue, True, chosen | {"steps": 2}, "me")
+    live.sketch(catalogue, True, chosen | {"steps": 2}, "me")
     assert list(rest) == []
 
 
@@ -169,7 +172,7 @@ def test_live_drafts_where_the_machine_is_slow_and_the_newest_wins(catalogue, mo
     ],
 )
 def test_what_settings_mean_together_is_said(changed, said):
-    assert said in generate.remarks(DEFAULTS | changed)
+    assert said in remark_on(DEFAULTS | changed)
 
 
 def test_presets_are_valid_settings(catalogue):
@@ -178,7 +181,7 @@ def test_presets_are_valid_settings(catalogue):
 
 
 def test_all_classes_in_rows(catalogue):
-    image, used = generate.finished(catalogue, CHOSEN | {"class_label": ALL, "count": 3})
+    image, used = generate_tab.draw_picture(catalogue, CHOSEN | {"class_label": ALL, "count": 3})
     assert image.width == image.height and used["guidance_scale"] == 2.0
 
 
@@ -186,7 +189,7 @@ def test_all_classes_in_rows(catalogue):
     "images, columns", [(1, 1), (2, 2), (3, 3), (4, 2), (7, 7), (8, 4), (10, 5), (20, 5), (80, 10)]
 )
 def test_columns(images, columns):
-    assert columns_for(images) == columns
+    assert count_columns(images) == columns
 
 
 @pytest.mark.parametrize(
@@ -235,19 +238,21 @@ def test_an_unconditional_colour_model():
     catalogue = Catalogue(tiny_model(classes=0, channels=3), "colour")
     *_, film = films(catalogue, class_label=ALL, weight=0, count=4)
     assert opened(film["chunks"][-1]["sprites"]["x0"]).mode == "RGB"
-    ui.build(catalogue)
+    page.build(catalogue)
 
 
 # The whole
 
 
 def test_charts_survive_what_is_not_finite():
-    drawn = charts.lines("t", {"a": ([0, 1, 2], [1, math.nan, 3])}, charts.Axis(0, 2), charts.around([1, math.nan, 3]))
+    drawn = charts.draw_lines(
+        "t", {"a": ([0, 1, 2], [1, math.nan, 3])}, charts.Axis(0, 2), charts.fit_axis([1, math.nan, 3])
+    )
     assert "nan" not in drawn
     assert charts.Axis(1e-5, 1, log=True).ticks() == pytest.approx([1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1])
     assert charts.Axis(0.09, 0.36, log=True).ticks() == pytest.approx([0.1, 0.2, 0.3])
     assert charts.Axis(0, 1).ticks() == pytest.approx([0, 0.2, 0.4, 0.6, 0.8, 1])
-    assert "<script>" not in charts.lines("<script>", {}, charts.Axis(0, 1), charts.Axis(0, 1))
+    assert "<script>" not in charts.draw_lines("<script>", {}, charts.Axis(0, 1), charts.Axis(0, 1))
 
 
 def test_another_checkpoint_is_loaded_when_chosen(tmp_path, model):
@@ -255,7 +260,7 @@ def test_another_checkpoint_is_loaded_when_chosen(tmp_path, model):
     (tmp_path / "no-checkpoint").mkdir()
     catalogue = Catalogue(model, "tiny", None, tmp_path)
     assert catalogue.names == ["tiny", "other"] and "other" not in catalogue.loaded
-    picker, weight, scale = generate.class_picker(catalogue, "other")
+    picker, weight, scale = fit_choices(catalogue, "other").values()
     assert list(picker["choices"]) == ["a", "b", ("all 2", ALL)] and weight["visible"]
     assert not scale["visible"]  # it has no noise-aware classifier
     assert films(catalogue, checkpoint="other", class_label="b")[-1]["done"]
@@ -263,9 +268,9 @@ def test_another_checkpoint_is_loaded_when_chosen(tmp_path, model):
 
 def test_a_model_is_recorded_beside_the_first_requests(catalogue):
     deadline = time.monotonic() + 20
-    while catalogue.model().denoiser.net.__class__.__name__ != "Recorded" and time.monotonic() < deadline:
+    while catalogue.model().denoiser.net.net.__class__.__name__ != "Recorded" and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert catalogue.model().denoiser.net.__class__.__name__ == "Recorded"
+    assert catalogue.model().denoiser.net.net.__class__.__name__ == "Recorded"
 
 
 def test_leaving_while_a_model_is_recorded_is_no_crash():
@@ -276,14 +281,14 @@ def test_leaving_while_a_model_is_recorded_is_no_crash():
 
 
 def test_limits_are_set(catalogue):
-    demo = ui.build(catalogue)
+    demo = page.build(catalogue)
     assert demo.analytics_enabled is False
-    options = ui.launch_options()
+    options = page.launch_options()
     assert options["max_threads"] <= 8 and options["max_file_size"] == "1mb"
     assert demo._queue.max_size == 32
 
 
 def test_the_interface_holds_no_mathematics():
-    for module in (generate, compare, draw, evidence):
+    for module in (generate_tab, compare_tab, draw_tab, evidence_tab):
         assert "import torch" not in inspect.getsource(module)
-    assert "torch" not in inspect.getsource(small_steps)
+    assert "torch" not in inspect.getsource(small_steps_tab)

@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from dataclasses import replace
 
 import gradio as gr
 import pytest
@@ -11,22 +12,28 @@ from conftest import SHIPPED, frames, opened, tiny_model
 from PIL import Image
 
 from ddpm_demo.diffusion.denoiser import Denoiser
+from ddpm_demo.diffusion.sampling import ALWAYS
 from ddpm_demo.diffusion.schedule import Schedule
-from ddpm_demo.evaluation.maps import APP
+from ddpm_demo.evaluation.maps import BASE
+from ddpm_demo.generation.zero_shot import Reading
 from ddpm_demo.models import checkpoint
+from ddpm_demo.models.adapters import adapt
 from ddpm_demo.models.checkpoint import Model
 from ddpm_demo.models.codec import LatentCodec
 from ddpm_demo.models.networks import unet
-from ddpm_demo.reports.results import find, read_metrics
+from ddpm_demo.reports.results import find, read_metrics, without_idle
 from ddpm_demo.training import autoencoder
 from ddpm_demo.ui.catalogue import Catalogue
-from ddpm_demo.ui.components import pad, player
+from ddpm_demo.ui.components import charts, pad
 from ddpm_demo.ui.components.player import film
-from ddpm_demo.ui.runs import DEFAULTS, prepare
-from ddpm_demo.ui.tabs import compare, draw, evidence, small_steps
-from ddpm_demo.ui.tabs import evidence_charts as maps
-from ddpm_demo.ui.tabs import forward_process as forward
-from ddpm_demo.ui.tabs import what_runs_where as where
+from ddpm_demo.ui.data_uri import encode_picture
+from ddpm_demo.ui.runs import DEFAULTS, prepare, unflatten
+from ddpm_demo.ui.tabs import compare_tab as compare
+from ddpm_demo.ui.tabs import draw_tab as draw
+from ddpm_demo.ui.tabs import evidence_charts, stages_section
+from ddpm_demo.ui.tabs import evidence_tab as evidence
+from ddpm_demo.ui.tabs import forward_tab as forward
+from ddpm_demo.ui.tabs import small_steps_tab as small_steps
 
 CHOSEN = {"class_label": "b", "weight": 1.0, "sampler": "ddim", "steps": 5, "seed": 3, "count": 2}
 
@@ -35,36 +42,36 @@ CHOSEN = {"class_label": "b", "weight": 1.0, "sampler": "ddim", "steps": 5, "see
 
 
 def test_the_four_schedules_side_by_side(shipped):
-    cards, plots = forward.show(shipped, pad.sheet(shipped), 300, 0, "")
+    cards, plots = forward.draw_schedules(shipped, pad.fill_pad(shipped), 300, 0, "")
     assert cards.count("<figure") == 4 and plots.count("<svg") == 3
     assert re.findall(r'data-schedule="(\w+)"', cards) == ["linear", "quadratic", "cosine", "sigmoid"]
-    start, _ = forward.show(shipped, pad.sheet(shipped), 0, 0, "")
+    start, _ = forward.draw_schedules(shipped, pad.fill_pad(shipped), 0, 0, "")
     assert "almost nothing is lost" in start
-    end, _ = forward.show(shipped, pad.sheet(shipped), 999, 0, "")
+    end, _ = forward.draw_schedules(shipped, pad.fill_pad(shipped), 999, 0, "")
     assert "it is noise" in end
-    said = forward.walk_or_jump("linear", 200)
+    said = forward.compare_ways("linear", 200)
     assert "201 single steps and one jump" in said and ("they agree" in said or "by chance" in said)
 
 
 @pytest.mark.parametrize("t", [-1, 1000, 3.5, None, math.nan, "3", True])
 def test_a_wrong_timestep_is_a_sentence(shipped, t):
     with pytest.raises(gr.Error, match="t is "):
-        forward.show(shipped, pad.sheet(shipped), t, 0, "")
+        forward.draw_schedules(shipped, pad.fill_pad(shipped), t, 0, "")
 
 
 @pytest.mark.parametrize("ink", ["", "x", "data:image/png;base64,xx", "data:text/html;base64,AAAA", 7, [], {"a": 1}])
 def test_what_is_no_drawing_is_a_sentence(shipped, ink):
     with pytest.raises(gr.Error):
-        pad.drawn(shipped.model(), {"ink": ink})
+        pad.read_pad(shipped.model(), {"ink": ink})
     with pytest.raises(gr.Error):
-        pad.drawn(shipped.model(), ink)
+        pad.read_pad(shipped.model(), ink)
 
 
 def test_a_drawing_arrives_as_it_was(shipped):
     ink, mask = Image.new("L", (28, 28)), Image.new("RGBA", (28, 28))
     ink.paste(255, (3, 4, 5, 6))
     mask.paste((255, 150, 40, 255), (10, 0, 20, 28))
-    image, marked = pad.drawn(shipped.model(), {"ink": player.data_uri(ink), "mask": player.data_uri(mask)})
+    image, marked = pad.read_pad(shipped.model(), {"ink": encode_picture(ink), "mask": encode_picture(mask)})
     assert image.shape == (1, 28, 28) and (image > 0).sum() == 4 and bool((image[0, 4:6, 3:5] == 1).all())
     assert marked.sum() == 280 and bool(marked[:, 10:20].all())
 
@@ -73,7 +80,9 @@ def test_a_drawing_arrives_as_it_was(shipped):
 
 
 def grid(catalogue, down, down_values, across, across_values, **settings):
-    shown = list(compare.fill(catalogue, down, down_values, across, across_values, DEFAULTS | {"steps": 3} | settings))
+    shown = list(
+        compare.fill_grid(catalogue, down, down_values, across, across_values, DEFAULTS | {"steps": 3} | settings)
+    )
     return shown[-1][0], shown[0][1], shown
 
 
@@ -88,7 +97,7 @@ def test_classes_and_seeds_are_drawn_together(catalogue):
     whole, asked, shown = grid(catalogue, "class", ["a", "b", "c"], "seed", ["0", "5"])
     assert [len(grid["cells"]) for grid, _ in shown] == [0, 6]
     assert "3 network calls" in whole["progress"]
-    *_, alone = compare.opened(catalogue, asked, 2, 1)
+    *_, alone = compare.open_cell(catalogue, asked, 2, 1)
     tile = opened(alone["value"]["chunks"][-1]["sprites"]["x0"])
     cell = next(cell for cell in whole["cells"] if (cell["row"], cell["column"]) == (2, 1))
     last = tile.crop((0, tile.height - 16, 16, tile.height))
@@ -101,7 +110,7 @@ def test_classes_and_seeds_are_drawn_together(catalogue):
 @pytest.mark.parametrize("axis", compare.AXES)
 def test_every_axis_fills(catalogue, axis):
     other = "seed" if axis != "seed" else "class"
-    values = {name: compare.options_of(catalogue, name)["value"][:2] for name in (axis, other)}
+    values = {name: compare.list_values(catalogue, name)["value"][:2] for name in (axis, other)}
     whole, _, _ = grid(catalogue, axis, values[axis], other, values[other])
     assert whole["done"] and len(whole["cells"]) == len(values[axis]) * len(values[other])
 
@@ -126,15 +135,15 @@ def test_a_wrong_grid_is_a_sentence(catalogue, axes, message):
 def test_a_click_beside_the_grid_is_a_sentence(catalogue):
     for asked, row in (({}, 0), ({"cells": [[{}]]}, 7), ({"cells": [[{}]]}, "x"), (None, None)):
         with pytest.raises(gr.Error, match="fill the grid first"):
-            next(compare.opened(catalogue, asked, row, 0))
+            next(compare.open_cell(catalogue, asked, row, 0))
 
 
 # Draw
 
 
 def answered(catalogue, task, label=draw.ANY, keep=draw.KEEPS[0], t=500, draws=8, paper=None, checkpoint=""):
-    paper = paper or pad.sheet(catalogue, marks=True)
-    return list(draw.answer(catalogue, paper, task, label, 1.0, t, keep, draws, 0, checkpoint))
+    paper = paper or pad.fill_pad(catalogue, marks=True)
+    return list(draw.answer(catalogue, draw.Question(paper, task, label, 1.0, t, keep, draws, 0, checkpoint)))
 
 
 def test_noise_and_denoise_gives_four_variants(shipped):
@@ -147,7 +156,7 @@ def test_noise_and_denoise_gives_four_variants(shipped):
 def test_completing_keeps_the_rest(shipped):
     mask = Image.new("RGBA", (28, 28))
     mask.paste((255, 150, 40, 255), (0, 14, 28, 28))
-    paper = pad.sheet(shipped, marks=True) | {"mask": player.data_uri(mask)}
+    paper = pad.fill_pad(shipped, marks=True) | {"mask": encode_picture(mask)}
     film, _ = answered(shipped, draw.TASKS[1], label="3", paper=paper)[-1]
     last = opened(film["chunks"][-1]["sprites"]["x0"])
     top = last.crop((1, last.height - film["height"] + 1, 29, last.height - film["height"] + 15))
@@ -181,19 +190,19 @@ def test_a_wrong_task_is_a_sentence(shipped, changed, message):
 
 def test_small_steps_are_gaussian_and_large_ones_are_not():
     def gap(power):
-        return float(re.search(r'data-gap="([\d.]+)"', small_steps.one_step(power, 0.45))[1])
+        return float(re.search(r'data-gap="([\d.]+)"', small_steps.draw_step(power, 0.45))[1])
 
     assert gap(-3) < 0.03 and gap(-1) > 0.3
-    assert "as good as exact" in small_steps.one_step(-3, 0.1) and "plainly wrong" in small_steps.one_step(-1, 0.45)
-    assert small_steps.three_ways(50, 1).count("<svg") == 3
+    assert "as good as exact" in small_steps.draw_step(-3, 0.1) and "plainly wrong" in small_steps.draw_step(-1, 0.45)
+    assert small_steps.draw_ways(50, 1).count("<svg") == 3
 
 
 @pytest.mark.parametrize("wrong", [(math.nan, 0), (-1, 9), (5, 0), (None, 0), ("a", 0)])
 def test_a_wrong_step_is_a_sentence(wrong):
     with pytest.raises(gr.Error):
-        small_steps.one_step(*wrong)
+        small_steps.draw_step(*wrong)
     with pytest.raises(gr.Error):
-        small_steps.three_ways(0, 0)
+        small_steps.draw_ways(0, 0)
 
 
 # Evidence
@@ -203,7 +212,7 @@ def test_evidence_shows_what_was_measured(shipped):
     summary, _, _, nearest, quality, rest = evidence.show(shipped, DEFAULTS)
     metrics = read_metrics(SHIPPED)
     assert f"{metrics['classifier_test_accuracy']:.2%}" in summary and f"{metrics['floor']:.4f}" in summary
-    here = find(metrics["quality"], maps.setting_of(DEFAULTS))
+    here = find(metrics["quality"], unflatten(DEFAULTS))
     assert "You are here" in quality and f"{here['fid_test']:.3f}" in quality and "class=here" in quality
     assert "Is it memorising?" in nearest and f"{metrics['memorised']['median']:.3f}" in nearest
     assert "Images a second" in rest and "What each choice is worth" in rest
@@ -225,10 +234,24 @@ def test_evidence_of_a_run_with_a_log(tmp_path, model):
     ]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows) + '{"torn')
     _, curves, pages, nearest, quality, rest = evidence.show(Catalogue(model, "run", folder), DEFAULTS)
-    assert nearest == "" and "--bits-per-dim" in rest and "<svg" not in rest
+    assert nearest == "" and "evaluation likelihood --checkpoint" in rest and "<svg" not in rest
     assert "held out" in curves and curves.count("<polyline") == 2
     assert pages["value"]["count"] == 2 and pages["value"]["chunks"][0]["frames"][1]["numbers"]["after step"] == "250"
-    assert "python -m ddpm_demo.evaluation --checkpoint" in quality and "/run</code>" in quality
+    assert "python -m ddpm_demo.evaluation samples --checkpoint" in quality and "/run</code>" in quality
+
+
+def test_text_from_outside_is_escaped(model):
+    """Names of classes and datasets, folders and files are text, whatever they contain."""
+    evil = '"><script>alert(1)</script>'
+    reading = Reading(1, 1, torch.ones(1), torch.zeros(1), torch.zeros(1))
+    for html in (
+        evidence.summarise(replace(model, dataset=evil), {}, evil),
+        evidence.show_quality({}, BASE, evil),
+        draw.draw_reading(reading, (evil,)),
+        charts.draw_bars(evil, {evil: (1.0, 0.0, evil)}),
+        charts.draw_map(evil, evil, [evil], [evil], {(evil, evil): (1.0, evil)}),
+    ):
+        assert "<script>" not in html and "&lt;script&gt;" in html
 
 
 def cell(fid=0.3, samples=512, **setting):
@@ -236,7 +259,7 @@ def cell(fid=0.3, samples=512, **setting):
     figures = {"fid_test": fid, "fid_train": fid, "precision": 0.8, "recall": 0.7, "accuracy": 0.9}
     spread, reference = {"fid_test": 0.02}, {"fid_test": 0.1, "precision": 0.9, "recall": 0.9}
     return {
-        "setting": APP | {"seed": 0, "samples": samples} | setting,
+        "setting": BASE.as_dict() | {"samples": samples} | setting,
         "spread": spread,
         "reference": reference,
         **figures,
@@ -246,13 +269,15 @@ def cell(fid=0.3, samples=512, **setting):
 def test_quality_is_drawn_as_curves_and_maps():
     cells = [cell(n * 0.1 + w, sampler=s, steps=n, weight=w) for s in ("ddim", "dpm++2m") for n in (5, 10, 20)
              for w in (0.0, 1.0, 2.0)]  # fmt: skip
-    html = evidence.quality({"quality": cells, "floor": 0.01}, DEFAULTS, "x")
+    html = evidence.show_quality({"quality": cells, "floor": 0.01}, unflatten(DEFAULTS), "x")
     assert "What guidance buys" in html and "FID by steps, w = 0" in html
     for title in ("w = 1, cosine", "w = 0, cosine", "5 steps, cosine", "20 steps, cosine"):
         assert title in html
     assert html.count('stroke-width="2"') == 2  # the settings in use, in the map by steps and in the one by weight
     assert ">1.90</text>" in html  # 0.1 * 10 + 1, less the 0.1 of as many real images
-    assert ">80.0%" not in html and ">0.80</text>" in evidence.quality({"quality": cells}, DEFAULTS, "x", "precision")
+    assert ">80.0%" not in html and ">0.80</text>" in evidence.show_quality(
+        {"quality": cells}, unflatten(DEFAULTS), "x", "precision"
+    )
 
 
 def test_the_settings_in_use_are_found_where_they_were_measured():
@@ -263,21 +288,26 @@ def test_the_settings_in_use_are_found_where_they_were_measured():
         "variance": "beta",
         "weight": 2.0,
     }
-    assert maps.setting_of(narrow) | {"steps": 20} == APP | {
-        "interval": [-20.0, 0.0], "sampler": "ddpm", "variance": "beta", "weight": 2.0}  # fmt: skip
-    assert maps.setting_of(DEFAULTS) == APP
-    assert maps.setting_of(narrow | {"weight": 0.0, "sampler": "ddim"})["interval"] is None
-    assert [maps.named("interval", value) for value in (None, [-20.0, 0.0], [-3.0, 3.0], [0.0, 20.0])] == [
+    measured = replace(BASE, interval=(-20.0, 0.0), sampler="ddpm", variance="beta", weight=2.0)
+    assert without_idle(unflatten(narrow)) == measured
+    assert without_idle(unflatten(DEFAULTS)) == BASE
+    assert without_idle(unflatten(narrow | {"weight": 0.0, "sampler": "ddim"})).interval == ALWAYS
+    assert find([cell(0.5), cell(0.4, **measured.as_dict())], unflatten(narrow))["fid_test"] == 0.4
+    assert [evidence_charts.format_value("interval", value) for value in (ALWAYS, [-20.0, 0.0], [-3.0, 3.0], [0.0, 20.0])] == [
         "always", "below 0", "-3 to 3", "above 0"]  # fmt: skip
 
 
 def test_training_time_is_drawn_beside_the_courses():
     row = {"training": {"seconds": 60.0}, "fid_test": 0.5, "reference": {"fid_test": 0.1}}
     later = {"training": {"seconds": 600.0}, "fid_test": 0.05, "reference": {"fid_test": 0.1}}
-    chart = maps.over_time({"over_time": [row, later]}, [row])
+    chart = evidence_charts.draw_training_time({"over_time": [row, later]}, [row])
     assert "FID by training time" in chart and "course" in chart and chart.count("<circle") == 3
-    assert "the autoencoder included" in maps.over_time({"over_time": [row, later]}, [row], encoder=600.0) != chart
-    assert maps.over_time({}, [row]) == ""
+    assert (
+        "the autoencoder included"
+        in evidence_charts.draw_training_time({"over_time": [row, later]}, [row], encoder=600.0)
+        != chart
+    )
+    assert evidence_charts.draw_training_time({}, [row]) == ""
 
 
 def test_checkpoints_of_other_classes_are_compared(tmp_path, shipped):
@@ -285,32 +315,31 @@ def test_checkpoints_of_other_classes_are_compared(tmp_path, shipped):
     checkpoint.save(tiny_model(3, 16, 3), tmp_path / "colour")
     both = Catalogue(shipped.model(), "mnist", SHIPPED, tmp_path)
     settings = DEFAULTS | {"class_label": "7", "checkpoint": "mnist"}
-    seen = list(compare.fill(both, "checkpoint", ["mnist", "colour"], "steps", ["2"], settings))
+    seen = list(compare.fill_grid(both, "checkpoint", ["mnist", "colour"], "steps", ["2"], settings))
     labels = [cell["class_label"] for line in seen[0][1]["cells"] for cell in line]
     assert labels == ["7", "c"] and seen[-1][0]["done"]
-    assert compare.options_of(both, "checkpoint", "colour")["value"] == ["colour"]
-    assert compare.options_of(both, "class", "colour")["choices"] == ["a", "b", "c"]
-    whole, _ = compare.finished(both, "checkpoint", ["mnist", "colour"], "steps", ["2"], settings)
+    assert compare.list_values(both, "checkpoint", "colour")["value"] == ["colour"]
+    assert compare.list_values(both, "class", "colour")["choices"] == ["a", "b", "c"]
+    whole, _ = compare.draw_grid(both, "checkpoint", ["mnist", "colour"], "steps", ["2"], settings)
     assert whole.mode == "RGB" and whole.size == (30 * 3, 60 * 3)
     with pytest.raises(gr.Error, match="checkpoint is 'none'"):
-        list(compare.fill(both, "checkpoint", ["none"], "steps", ["2"], settings))
+        list(compare.fill_grid(both, "checkpoint", ["none"], "steps", ["2"], settings))
 
 
 def test_what_runs_where(tmp_path, catalogue):
     """Pixels and latents in four pictures each; a latent film has the latents' own panels."""
-    assert 'data-latent="false"' in where.cards(catalogue, "")
+    assert 'data-latent="false"' in stages_section.draw_stages(catalogue, "")
     torch.manual_seed(0)
     net = unet((8, 4, 4), (8, 16), 3, layers=1).eval()
     codec = LatentCodec(autoencoder.build_autoencoder(3, 16).eval())
-    latent = Model(Denoiser(net, Schedule.named("cosine"), "v_prediction", 3), codec, ("a", "b", "c"), 3, 16, "tiny")
+    latent = Model(
+        Denoiser(adapt(net), Schedule.named("cosine"), "v_prediction"), codec, ("a", "b", "c"), 3, 16, "tiny"
+    )
     checkpoint.save(latent, tmp_path / "latent")
     both = Catalogue(catalogue.model(), "tiny", None, tmp_path)
-    told = where.cards(both, "latent")
+    told = stages_section.draw_stages(both, "latent")
     assert 'data-latent="true"' in told and "8×4×4 = 128 numbers" in told and told.count("<img") == 4
-    *_, growing = film(
-        prepare(both, DEFAULTS | {"checkpoint": "latent", "steps": 3, "class_label": "b"}).walk(), 1,
-        {"weight": 1.0}, [0.0, 1.0, 2.0],
-    )  # fmt: skip
+    *_, growing = film(prepare(both, DEFAULTS | {"checkpoint": "latent", "steps": 3, "class_label": "b"}))
     assert [panel["key"] for panel in growing["panels"]] == ["x", "latents", "x0", "guidance"]
     sizes = {key: opened(uri).size for key, uri in growing["chunks"][-1]["sprites"].items()}
     assert {size[0] for size in sizes.values()} == {growing["width"]} == {16}

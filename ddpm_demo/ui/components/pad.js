@@ -17,7 +17,7 @@ function draw() {
   view.globalAlpha = 0.55; view.drawImage(mask, 0, 0); view.globalAlpha = 1;
 }
 
-function tell() {
+function send() {
   known = ink.toDataURL("image/png");
   props.value = { ...data(), ink: known, mask: mask.toDataURL("image/png") };
   trigger("input");
@@ -48,7 +48,7 @@ sheet.addEventListener("pointerdown", (event) => {
   sheet.setPointerCapture(event.pointerId); last = where(event); stroke(last, last); event.preventDefault();
 });
 sheet.addEventListener("pointermove", (event) => { if (last) { const to = where(event); stroke(last, to); last = to; } });
-for (const end of ["pointerup", "pointercancel"]) sheet.addEventListener(end, () => { if (last) { last = null; tell(); } });
+for (const end of ["pointerup", "pointercancel"]) sheet.addEventListener(end, () => { if (last) { last = null; send(); } });
 
 function blank(target, colour) {
   const pen = target.getContext("2d");
@@ -72,13 +72,13 @@ element.querySelectorAll("[data-tool]").forEach((button) => button.addEventListe
   tool = button.dataset.tool;
   element.querySelectorAll("[data-tool]").forEach((other) => other.classList.toggle("on", other === button));
 }));
-$(".clear").addEventListener("click", () => { blank(ink, "#000"); blank(mask); draw(); tell(); });
+$(".clear").addEventListener("click", () => { blank(ink, "#000"); blank(mask); draw(); send(); });
 $(".file input").addEventListener("change", async (event) => {
   const file = event.target.files[0];
   event.target.value = "";
   if (!file) return;
   if (file.size > 8 * 2 ** 20) { $(".note").textContent = "That file is larger than 8 MB; please choose a smaller picture."; return; }
-  try { show(await createImageBitmap(file)); tell(); $(".note").textContent = ""; }
+  try { show(await createImageBitmap(file)); send(); $(".note").textContent = ""; }
   catch { $(".note").textContent = "That file is not a picture this browser can read: PNG, JPEG, WebP, GIF or BMP, please."; }
 });
 
@@ -103,7 +103,7 @@ async function take() {
       small.width = small.height = size;
       small.getContext("2d").drawImage(row, k * size, 0, size, size, 0, 0, size, size);
       button.append(small);
-      button.addEventListener("click", () => { show(small); tell(); });
+      button.addEventListener("click", () => { show(small); send(); });
       return button;
     }));
   }

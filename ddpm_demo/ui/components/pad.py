@@ -1,4 +1,4 @@
-"""The sketch pad: draw at the model's own resolution, mark what to paint anew, upload, or take a real image."""
+"""The drawing pad: draw at the model's own resolution, mark a region to paint anew, upload, or take a real image."""
 
 import gradio as gr
 import torch
@@ -8,29 +8,30 @@ from torch import Tensor
 from ddpm_demo.data.images import fitted, picture, strip, unstrip
 from ddpm_demo.errors import UserError
 from ddpm_demo.models.checkpoint import Model
-from ddpm_demo.ui.catalogue import Catalogue, in_words
-from ddpm_demo.ui.components.player import data_uri, opened, templates
+from ddpm_demo.ui.catalogue import Catalogue, report_mistakes
+from ddpm_demo.ui.components.player import read_component
+from ddpm_demo.ui.data_uri import decode_picture, encode_picture
 
-MAX_SIDE = 512
+MAX_BYTES, MAX_SIDE = 2**20, 512
 
 
-def pad(catalogue: Catalogue, marks: bool = False, example: int = 3, **options) -> gr.HTML:
+def build_pad(catalogue: Catalogue, marks: bool = False, example: int = 3, **options) -> gr.HTML:
     """The component, with a real image on it to begin with; ``marks`` offers the pen that marks a region."""
-    return gr.HTML(sheet(catalogue, marks=marks, example=example), **templates("pad"), **options)
+    return gr.HTML(fill_pad(catalogue, marks=marks, example=example), **read_component("pad"), **options)
 
 
-def sheet(catalogue: Catalogue, checkpoint: str = "", marks: bool = False, example: int = 3) -> dict:
+def fill_pad(catalogue: Catalogue, checkpoint: str = "", marks: bool = False, example: int = 3) -> dict:
     """The value of a pad for a checkpoint: its size, the real images to choose from, and one of them drawn."""
-    model, images = catalogue.model(checkpoint), examples(catalogue, checkpoint)
+    model, images = catalogue.model(checkpoint), read_examples(catalogue, checkpoint)
     value = {"size": model.image_size, "channels": model.channels, "marks": marks, "names": list(model.label_names)}
     if images is not None:
-        value["examples"] = data_uri(strip(images))
-        value["ink"] = data_uri(picture(images[example % len(images)][None], 1, gap=0))
+        value["examples"] = encode_picture(strip(images))
+        value["ink"] = encode_picture(picture(images[example % len(images)][None], 1, gap=0))
     return value
 
 
-def examples(catalogue: Catalogue, checkpoint: str = "") -> Tensor | None:
-    """The real images (N, C, H, W), [-1, 1], that come with a checkpoint, None if none do."""
+def read_examples(catalogue: Catalogue, checkpoint: str = "") -> Tensor | None:
+    """The real images (N, C, H, W), [-1, 1], in a checkpoint's folder; None where there are none."""
     model, folder = catalogue.model(checkpoint), catalogue.folder(checkpoint)
     path = folder / "examples.png" if folder else None
     if not path or not path.is_file():
@@ -39,22 +40,20 @@ def examples(catalogue: Catalogue, checkpoint: str = "") -> Tensor | None:
         return unstrip(row, model.channels, model.image_size)
 
 
-def drawn(model: Model, value: dict) -> tuple[Tensor, Tensor]:
-    """The picture (C, H, W), [-1, 1], and the marked region (H, W), bool, on a pad. gr.Error if there is none."""
-    with in_words():
+def read_pad(model: Model, value: dict) -> tuple[Tensor, Tensor]:
+    """The picture (C, H, W), [-1, 1], and the marked region (H, W), bool, on a pad. gr.Error if it is empty."""
+    with report_mistakes():
         if not isinstance(value, dict) or not value.get("ink"):
             raise UserError("draw something first, or choose one of the images below the pad")
-        ink = small(value["ink"])
-        image = fitted(ink, model.channels, model.image_size)
+        image = fitted(decode_small_picture(value["ink"]), model.channels, model.image_size)
         marked = torch.zeros(image.shape[1:], dtype=torch.bool)
         if value.get("mask"):
-            marks = small(value["mask"]).convert("RGBA").resize((model.image_size,) * 2)
-            marked = (
-                torch.frombuffer(bytearray(marks.tobytes()), dtype=torch.uint8).reshape(*marked.shape, 4)[..., 3] > 64
-            )
+            marks = decode_small_picture(value["mask"]).convert("RGBA").resize((model.image_size,) * 2)
+            pixels = torch.frombuffer(bytearray(marks.tobytes()), dtype=torch.uint8).reshape(*marked.shape, 4)
+            marked = pixels[..., 3] > 64
     return image, marked
 
 
-def small(uri: str) -> Image.Image:
+def decode_small_picture(uri: str) -> Image.Image:
     """The picture in a data URI of a pad."""
-    return opened(uri, 2**20, MAX_SIDE**2)
+    return decode_picture(uri, MAX_BYTES, MAX_SIDE**2)

@@ -199,7 +199,7 @@ async function exported(kind) {
   } else {
     say("Writing the animation …");
     try {
-      const uri = await server.animation({ strip: strip().toDataURL("image/png"), frames: frames.length,
+      const uri = await server.animate({ strip: strip().toDataURL("image/png"), frames: frames.length,
                                            panels: film.panels.length, kind });
       save(uri, name + "." + kind);
       say(film.source || "");

@@ -1,14 +1,17 @@
-"""The Evidence tab's maps, curves and tables, from a checkpoint's ``metrics.json``, ``speed.json`` and the like."""
+"""The Evidence tab's maps, curves and table of measured settings, from a checkpoint's ``metrics.json``.
 
-from ddpm_demo.diffusion.samplers import SAMPLERS, VARIANCES
-from ddpm_demo.diffusion.sampling import ALWAYS
-from ddpm_demo.diffusion.schedule import SCHEDULES
-from ddpm_demo.experiments.ablation import describe_choices, format_figures
-from ddpm_demo.experiments.conditioning import HEADS, format_row
-from ddpm_demo.reports.results import excess
-from ddpm_demo.ui.components.charts import around, heat, lines
+A cell holds the figures of one measured setting. ``here`` is the setting that the visitor chose in Generate.
+"""
 
-AXES = ("schedule", "sampler", "steps", "weight", "variance", "interval", "scale")
+from dataclasses import dataclass, fields, replace
+
+from ddpm_demo.diffusion.samplers import SAMPLERS
+from ddpm_demo.diffusion.sampling import ALWAYS, Sampling
+from ddpm_demo.reports.results import excess, sampling_of, select, without_idle
+from ddpm_demo.ui.components.charts import Style, draw_lines, draw_map, fit_axis
+from ddpm_demo.ui.rendering import render
+
+FIELDS = {field.name: field for field in fields(Sampling) if field.name != "seed"}
 # (down, across) of the maps; each is drawn where at least two by two of its cells were measured.
 PAIRS = (
     ("sampler", "steps"),
@@ -17,7 +20,9 @@ PAIRS = (
     ("interval", "weight"),
     ("variance", "steps"),
 )
-ORDER = {"sampler": list(SAMPLERS), "schedule": list(SCHEDULES), "variance": list(VARIANCES)}
+MAIN = ("schedule", "sampler", "steps", "weight")  # settings that are always named
+COLUMNS = ("sampler", "schedule", "steps", "weight", "variance", "interval", "classifier_scale")  # of the table, always
+SYMBOLS = {"weight": "w", "classifier_scale": "s"}
 
 # What a map can show -> (its figure of a cell, its text, whether less is better).
 FIGURES = {
@@ -26,72 +31,110 @@ FIGURES = {
     "precision": (lambda cell: cell["precision"], "{:.2f}", False),
     "recall": (lambda cell: cell["recall"], "{:.2f}", False),
 }
-LEAST = 0.003  # a logarithmic axis ends there: chance can carry an FID below that of real images
+LEAST = 0.003  # the low end of a logarithmic axis: by chance an FID can be below that of real images
 
 
-def setting_of(settings: dict) -> dict:
-    """What the page's settings are called where they were measured."""
-    ends = settings["interval_from"], settings["interval_to"]
-    interval = None if not (settings["weight"] or settings["scale"]) or ends == (-ALWAYS, ALWAYS) else list(ends)
-    variance = settings["variance"] if settings["sampler"] == "ddpm" else "posterior"
-    named = {name: settings[name] for name in ("schedule", "sampler", "steps", "weight", "scale")}
-    return named | {"variance": variance, "interval": interval}
+@dataclass(frozen=True)
+class Map:
+    """Which two settings a map varies, and which figure it shows."""
+
+    down: str
+    across: str
+    figure: str
 
 
-def named(axis: str, value) -> str:
+def format_value(name: str, value) -> str:
     """A setting's value in a word."""
-    if axis == "interval":
-        low, high = value or (-ALWAYS, ALWAYS)
-        if low <= -ALWAYS:
-            return "always" if high >= ALWAYS else f"below {high:g}"
-        return f"above {low:g}" if high >= ALWAYS else f"{low:g} to {high:g}"
+    if name == "interval":
+        low, high = value
+        if low <= ALWAYS[0]:
+            return "always" if high >= ALWAYS[1] else f"below {high:g}"
+        return f"above {low:g}" if high >= ALWAYS[1] else f"{low:g} to {high:g}"
     return f"{value:g}" if isinstance(value, (int, float)) else str(value)
 
 
-def same(cell: dict, here: dict, *but: str) -> bool:
-    """Whether a cell has the settings here, but for some."""
-    return all(cell["setting"][name] == here[name] for name in AXES if name not in but)
+def list_changed(sampling: Sampling) -> list[str]:
+    """The settings that have an effect and another value than their default."""
+    used = without_idle(sampling)
+    return [name for name, field in FIELDS.items() if getattr(used, name) != field.default]
 
 
-def maps(cells: list[dict], here: dict, figure: str) -> list[str]:
-    """A map of every pair of settings that were varied together; ``here`` is ringed."""
-    drawn = []
+def describe_setting(sampling: Sampling) -> str:
+    """The main settings in words, and the others that are changed."""
+    names = [*MAIN, *(name for name in list_changed(sampling) if name not in MAIN)]
+    return ", ".join(f"{name} {format_value(name, getattr(sampling, name))}" for name in names)
+
+
+def write_flags(sampling: Sampling) -> str:
+    """The flags of the evaluation that measure a setting: the main ones, and those of other changed settings."""
+    flags = []
+    for name in ("weight", "sampler", "steps", "schedule", *(n for n in list_changed(sampling) if n not in MAIN)):
+        value = getattr(sampling, name)
+        words = " ".join(f"{end:g}" for end in value) if name == "interval" else format_value(name, value)
+        flags.append(f"--{name.replace('_', '-')} {words}")
+    return " ".join(flags)
+
+
+def draw_maps(cells: list[dict], here: Sampling, figure: str) -> list[str]:
+    """A map of every pair of settings that were varied together; a ring marks ``here``."""
+    charts = []
     for pair in PAIRS:
-        groups: dict[tuple, list[dict]] = {}
+        free = {name: FIELDS[name].default for name in pair} | {"seed": 0}
+        groups: dict[Sampling, list[dict]] = {}
         for cell in cells:
             if FIGURES[figure][0](cell) is not None:
-                rest = tuple(named(name, cell["setting"][name]) for name in AXES if name not in pair)
-                groups.setdefault(rest, []).append(cell)
-        drawn += [one_map(group, *pair, here, figure) for group in groups.values()]
-    return [chart for chart in drawn if chart]
+                groups.setdefault(replace(without_idle(sampling_of(cell)), **free), []).append(cell)
+        charts += [draw_pair(group, Map(*pair, figure), here) for group in groups.values()]
+    return [chart for chart in charts if chart]
 
 
-def one_map(cells: list[dict], down: str, across: str, here: dict, figure: str) -> str:
-    """The cells that differ in two settings alone, the others under the title; empty for less than most of a map."""
-    value, text, less = FIGURES[figure]
-    rows = {named(down, cell["setting"][down]): cell["setting"][down] for cell in cells}
+def draw_pair(cells: list[dict], kind: Map, here: Sampling) -> str:
+    """The map of cells that differ in two settings only; "" for less than most of a map."""
+    down, across = kind.down, kind.across
+    rows = {format_value(down, cell["setting"][down]): cell["setting"][down] for cell in cells}
     columns = sorted({cell["setting"][across] for cell in cells})
     if min(len(rows), len(columns)) < 2 or len(cells) < 0.6 * len(rows) * len(columns):
         return ""
-    names = sorted(rows, key=lambda name: ORDER[down].index(rows[name])) if down in ORDER else list(rows)
+    order = list(FIELDS[down].metadata.get("names", ()))
+    names = sorted(rows, key=lambda name: order.index(rows[name])) if order else list(rows)
+
+    def find_place(cell: dict) -> tuple[str, str]:
+        return format_value(down, cell["setting"][down]), format_value(across, cell["setting"][across])
+
+    ring = next((find_place(cell) for cell in select(cells, here, "seed")), None)
+    shades = shade_cells(cells, kind.figure)
+    return draw_map(
+        f"{kind.figure} by {down} and {across}",
+        describe_rest(sampling_of(cells[0]), down, across),
+        names,
+        [format_value(across, column) for column in columns],
+        {find_place(cell): shade for cell, shade in zip(cells, shades)},
+        ring,
+    )
+
+
+def shade_cells(cells: list[dict], figure: str) -> list[tuple[float, str]]:
+    """(shade 0 .. 1, text) of each cell: the best figure is the darkest."""
+    value, text, less = FIGURES[figure]
     values = [value(cell) for cell in cells]
     best, worst = (min(values), max(values)) if less else (max(values), min(values))
-    shades = {}
-    for cell, found in zip(cells, values):
-        place = named(down, cell["setting"][down]), named(across, cell["setting"][across])
-        shades[place] = (1 - (abs(found - best) / (abs(worst - best) or 1)) ** 0.5, text.format(found))
-    first = cells[0]["setting"]
-    words = {"weight": f"w = {first['weight']:g}", "sampler": first["sampler"], "steps": f"{first['steps']} steps",
-             "schedule": first["schedule"], "scale": f"s = {first['scale']:g}" if first["scale"] else ""}  # fmt: skip
-    rest = ", ".join(word for name, word in words.items() if word and name not in (down, across))
-    ring = (named(down, here[down]), named(across, here[across])) if same(cells[0], here, down, across) else None
-    title = f"{figure} by {down} and {across}"
-    return heat(title, rest, names, [named(across, column) for column in columns], shades, ring)
+    return [(1 - (abs(found - best) / (abs(worst - best) or 1)) ** 0.5, text.format(found)) for found in values]
 
 
-def tradeoff(cells: list[dict], here: dict) -> str:
-    """What guidance buys and costs: precision, recall and class accuracy by weight, the rest as in the app."""
-    found = [cell for cell in cells if same(cell, here, "weight")]
+def describe_rest(sampling: Sampling, *varied: str) -> str:
+    """The settings that all cells of a map share, as far as they are main ones or changed."""
+    words = {"weight": "w = {}", "sampler": "{}", "steps": "{} steps", "schedule": "{}", "classifier_scale": "s = {}"}
+    shown = ["weight", "sampler", "steps", "schedule", *(n for n in list_changed(sampling) if n not in MAIN)]
+    return ", ".join(
+        words.get(name, f"{name} {{}}").format(format_value(name, getattr(sampling, name)))
+        for name in shown
+        if name not in varied
+    )
+
+
+def draw_tradeoff(cells: list[dict], here: Sampling) -> str:
+    """What guidance gains and loses: precision, recall and class accuracy by weight; the other settings as ``here``."""
+    found = select(cells, here, "weight", "seed")
     if len(found) < 3:
         return ""
     found.sort(key=lambda cell: cell["setting"]["weight"])
@@ -100,20 +143,18 @@ def tradeoff(cells: list[dict], here: dict) -> str:
     if all("accuracy" in cell for cell in found):
         series["read as asked"] = (weights, [cell["accuracy"] for cell in found])
     values = [v for _, ys in series.values() for v in ys]
-    return lines(
-        "What guidance buys, and what it costs", series, around(weights, "guidance weight w"), around(values, legend_rows=1), dots=True,
-        mark=here["weight"],
-    )  # fmt: skip
+    x, y = fit_axis(weights, "guidance weight w"), fit_axis(values, legend_rows=1)
+    return draw_lines("What guidance buys, and what it costs", series, x, y, here.weight, Style(dots=True))
 
 
-def two_kinds(cells: list[dict], here: dict) -> str:
-    """What either kind of guidance buys (samples read as asked) and costs (recall), each a path of growing strength."""
-    free = [cell for cell in cells if same(cell, here | {"scale": 0.0}, "weight")]
+def draw_guidance(cells: list[dict], here: Sampling) -> str:
+    """What each kind of guidance gains (samples read as asked) and loses (recall): a path of growing strength."""
+    free = select(cells, replace(here, classifier_scale=0.0), "weight", "seed")
     series = {}
     for name, found, axis in (
         ("classifier-free", [cell for cell in free if cell["setting"]["weight"] >= 0], "weight"),
-        ("classifier", [cell for cell in cells if same(cell, here | {"weight": -1.0}, "scale")], "scale"),
-        ("classifier+label", [cell for cell in cells if same(cell, here | {"weight": 0.0}, "scale")], "scale"),
+        ("classifier", select(cells, replace(here, weight=-1.0), "classifier_scale", "seed"), "classifier_scale"),
+        ("classifier+label", select(cells, replace(here, weight=0.0), "classifier_scale", "seed"), "classifier_scale"),
     ):
         points = sorted(
             (cell["setting"][axis], cell["recall"], cell["accuracy"]) for cell in found if "accuracy" in cell
@@ -123,16 +164,16 @@ def two_kinds(cells: list[dict], here: dict) -> str:
     if len(series) < 2:
         return ""
     recalls, shares = ([v for pair in series.values() for v in pair[k]] for k in (0, 1))
-    return lines(
-        "Two kinds of guidance: read as asked, by recall", series, around(recalls, "recall"),
-        around(shares, legend_rows=2), dots=True,
-    )  # fmt: skip
+    title = "Two kinds of guidance: read as asked, by recall"
+    x, y = fit_axis(recalls, "recall"), fit_axis(shares, legend_rows=2)
+    return draw_lines(title, series, x, y, style=Style(dots=True))
 
 
-def by_steps(cells: list[dict], here: dict) -> str:
+def draw_steps(cells: list[dict], here: Sampling) -> str:
     """FID of every sampler by the number of steps, unguided."""
-    unguided = here | {"weight": 0.0, "interval": None, "variance": "posterior"}
-    found = [cell for cell in cells if same(cell, unguided, "sampler", "steps")]
+    own = {name: FIELDS[name].default for row in SAMPLERS.values() for name in row.uses}
+    unguided = replace(here, weight=0.0, interval=ALWAYS, **own)
+    found = select(cells, unguided, "sampler", "steps", "seed")
     series = {}
     for sampler in SAMPLERS:
         mine = [cell for cell in found if cell["setting"]["sampler"] == sampler]
@@ -142,12 +183,11 @@ def by_steps(cells: list[dict], here: dict) -> str:
     if len(series) < 2:
         return ""
     xs, ys = ([v for pair in series.values() for v in pair[k]] for k in (0, 1))
-    return lines(
-        "FID by steps, w = 0", series, around(xs, "steps", log=True), around(ys, log=True, legend_rows=2), dots=True, mark=here["steps"],
-    )  # fmt: skip
+    x, y = fit_axis(xs, "steps", log=True), fit_axis(ys, log=True, legend_rows=2)
+    return draw_lines("FID by steps, w = 0", series, x, y, here.steps, Style(dots=True))
 
 
-def over_time(metrics: dict, peer: list[dict], encoder: float = 0.0) -> str:
+def draw_training_time(metrics: dict, peer: list[dict], encoder: float = 0.0) -> str:
     """FID against minutes of training, ``encoder`` seconds of an autoencoder before it included.
 
     ``peer``: the same of the network of the Hugging Face course.
@@ -160,97 +200,35 @@ def over_time(metrics: dict, peer: list[dict], encoder: float = 0.0) -> str:
     if not metrics.get("over_time"):
         return ""
     xs, ys = ([v for pair in series.values() for v in pair[k]] for k in (0, 1))
-    return lines(
-        "FID by training time",
-        series,
-        around(xs, f"minutes of training{', the autoencoder included' if encoder else ''}", log=True),
-        around(ys, log=True, legend_rows=len(series) - 1),
-        dots=True,
-    )
+    x = fit_axis(xs, f"minutes of training{', the autoencoder included' if encoder else ''}", log=True)
+    y = fit_axis(ys, log=True, legend_rows=len(series) - 1)
+    return draw_lines("FID by training time", series, x, y, style=Style(dots=True))
 
 
-def measured(cells: list[dict], here: dict) -> str:
-    """All measured settings, best FID first."""
+def tabulate(cells: list[dict], here: Sampling) -> str:
+    """All measured settings, best FID first; that of ``here`` is outlined."""
+    mine = [id(cell) for cell in select(cells, here, "seed")]
+    changed = {name for cell in cells for name in list_changed(sampling_of(cell))}
+    names = [*COLUMNS, *(name for name in FIELDS if name in changed and name not in COLUMNS)]
     rows = []
     for cell in sorted(cells, key=excess):
-        setting = cell["setting"]
-        values = [named(name, setting[name]) for name in ("sampler", "schedule", "steps", "weight")]
-        values += [
-            "beta" if setting["variance"] == "beta" else "",
-            named("interval", setting["interval"]) if setting["interval"] else "",
-            f"{setting['scale']:g}" if setting["scale"] else "",
-        ]
-        values += [f"{setting['samples']:,}", f"{cell['accuracy']:.2%}" if "accuracy" in cell else "–"]
-        values += [
-            f"{cell['fid_test']:.3f} ± {cell['spread']['fid_test']:.3f}", f"{cell['reference']['fid_test']:.3f}",
-            f"{cell['fid_train']:.3f}", f"{cell['precision']:.3f}", f"{cell['recall']:.3f}",
-        ]  # fmt: skip
-        rows.append((values, same(cell, here)))
-    heads = (
-        "sampler", "schedule", "steps", "w", "variance", "interval", "s", "samples", "read as asked", "FID to test",
-        "of as many real", "FID to train", "precision", "recall",
-    )  # fmt: skip
-    return table(f"All {len(rows)} measured settings", heads, rows)
+        sampling = sampling_of(cell)
+        shown = {*MAIN, *list_changed(sampling)}
+        settings = [format_value(name, getattr(sampling, name)) if name in shown else "" for name in names]
+        rows.append((settings + list_figures(cell), id(cell) in mine))
+    heads = [SYMBOLS.get(name, name) for name in names]
+    heads += ["samples", "read as asked", "FID to test", "of as many real", "FID to train", "precision", "recall"]
+    return render("table.html", title=f"All {len(rows)} measured settings", heads=heads, rows=rows, note="", command="")
 
 
-def ablation(told: dict) -> str:
-    """What each choice is worth, at equal training."""
-    if not told:
-        return ""
-    rows = [([*describe_choices(row), *format_figures(row)], False) for row in told["rows"]]
-    heads = (
-        "schedule", "attention", "prediction", "weighting", "FID to train", "FID to test", "read as asked",
-        "slides: train / test",
-    )  # fmt: skip
-    title = f"What each choice is worth: {len(rows)} small networks, {told['epochs']:g} epochs each"
-    note = "Another classifier stands behind the slides' figures, so only their order compares. Measured by <code>python -m ddpm_demo.experiments.ablation</code>"
-    return table(title, heads, rows, note)
-
-
-def conditions(told: dict) -> str:
-    """Three ways to tell the network what is wanted."""
-    if not told:
-        return ""
-    rows = [(format_row(row), False) for row in told["rows"]]
-    note = (
-        "What is completed or enlarged is told by its PSNR to the original, in brackets when another image's part was given. "
-        "Measured by <code>python -m ddpm_demo.experiments.conditioning</code>"
-    )
-    return table(f"Three ways to condition, {told['epochs']:g} epochs each", tuple(HEADS), rows, note)
-
-
-def speed(told: dict) -> str:
-    """Network calls by batch size and variant, and whole images beside the course's network."""
-    if not told:
-        return ""
-    here = told["machine"]
-    batches = sorted({row["batch"] for row in told["calls"]})
-    rows = []
-    for name in dict.fromkeys(row["variant"] for row in told["calls"]):
-        cells = {row["batch"]: row for row in told["calls"] if row["variant"] == name}
-        shares = [f"{cells[b]['images_per_second']:.0f} ({cells[b]['of_convolution']:.0%})" for b in batches]
-        rows.append(([name, *shares], name == "recorded"))
-    whole = "; ".join(
-        f"{row['images']} in {row['ours_seconds']:.2f} s, {row['course_seconds'] / row['ours_seconds']:.1f} times faster"
-        for row in told["digits"]
-    )
-    note = (
-        f"In brackets: the share of this machine's best convolution, {here['convolution_gflops']:.0f} GFLOP/s "
-        f"({here['processor']}, {here['threads']} threads). Finished images, 20 guided steps, against the Hugging Face "
-        f"course's U-Net with 50 DDIM steps: {whole}. Measured by <code>python -m ddpm_demo.experiments.benchmark</code>"
-    )
-    return table("Images a second by batch size", ("network call", *(f"batch {b}" for b in batches)), rows, note)
-
-
-def table(title: str, heads: tuple, rows: list[tuple[list[str], bool]], note: str = "") -> str:
-    """A table that opens on a click; rows marked True are outlined."""
-    body = "".join(
-        f"<tr{' class=here' if mine else ''}>" + "".join(f"<td>{value}</td>" for value in values) + "</tr>"
-        for values, mine in rows
-    )
-    head = "".join(f"<th>{name}</th>" for name in heads)
-    below = f'<p class="sentence">{note}</p>' if note else ""
-    return (
-        f'<details class="measured"><summary>{title}</summary><div class="scroll"><table><tr>{head}</tr>{body}</table>'
-        f"</div>{below}</details>"
-    )
+def list_figures(cell: dict) -> list[str]:
+    """The figures of a cell as text, in the order of the table."""
+    return [
+        f"{cell['setting']['samples']:,}",
+        f"{cell['accuracy']:.2%}" if "accuracy" in cell else "–",
+        f"{cell['fid_test']:.3f} ± {cell['spread']['fid_test']:.3f}",
+        f"{cell['reference']['fid_test']:.3f}",
+        f"{cell['fid_train']:.3f}",
+        f"{cell['precision']:.3f}",
+        f"{cell['recall']:.3f}",
+    ]

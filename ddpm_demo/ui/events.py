@@ -1,0 +1,36 @@
+"""How handlers are attached: quietly, in the queue for the network, or as a named endpoint of the API."""
+
+from collections.abc import Callable
+
+import gradio as gr
+
+QUIET = {"show_progress": "hidden", "api_visibility": "private"}
+NETWORK = QUIET | {"concurrency_id": "network"}  # handlers that compute with a network share one queue
+AT_ONCE = QUIET | {"queue": False}
+NEWEST_LAST = QUIET | {"trigger_mode": "always_last"}  # changes during an answer are answered once, with the newest
+
+
+def stop_with(button: gr.Button, *started) -> None:
+    """Let a button stop the handlers that were ``started``."""
+    button.click(None, None, None, cancels=list(started), queue=False, api_visibility="private")
+
+
+def add_endpoint(
+    name: str, handler: Callable, inputs: list, outputs: list, description: str, queue: str | None = "network"
+) -> None:
+    """Offer a handler as the endpoint called name. Its parameters have the names of the handler's parameters.
+
+    ``inputs`` and ``outputs`` are components that were built with ``render=False``. They are placed invisibly, and are
+    not the controls of the page, which would refuse a wrong value in words of their own.
+    """
+    with gr.Row(visible=False):
+        for component in (*inputs, *outputs):
+            component.render()
+        gr.Button().click(
+            handler,
+            inputs,
+            outputs,
+            api_name=name,
+            concurrency_id=queue,
+            api_description=description,
+        )

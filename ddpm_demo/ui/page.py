@@ -1,0 +1,61 @@
+"""The page: all tabs, and the options of its launch."""
+
+from pathlib import Path
+
+import gradio as gr
+
+from ddpm_demo.ui.catalogue import Catalogue
+from ddpm_demo.ui.tabs import (
+    compare_tab,
+    draw_tab,
+    evidence_tab,
+    forward_tab,
+    generate_tab,
+    latent_tab,
+    small_steps_tab,
+    stages_section,
+)
+
+HERE = Path(__file__).parent
+STYLES = (HERE / "app.css", HERE / "components/charts.css")
+# Fonts of the machine itself, since the page must work offline.
+FONTS = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}
+
+
+def build(catalogue: Catalogue) -> gr.Blocks:
+    """The whole app for the checkpoints of the catalogue."""
+    with gr.Blocks(title="ddpm-demo: watch noise become an image", analytics_enabled=False) as demo:
+        gr.Markdown(
+            "# Watch noise become an image\nA small diffusion model starts from pure noise and removes it step by "
+            "step. Everything below is computed live, on this machine."
+        )
+        with gr.Tabs():
+            with gr.Tab("Generate", id="generate", elem_id="tab-generate"):
+                controls = generate_tab.build(demo, catalogue)
+                checkpoint = controls["checkpoint"]
+                stages_section.build(catalogue, checkpoint)
+            with gr.Tab("Forward process", id="forward", elem_id="tab-forward"):
+                forward_tab.build(catalogue, checkpoint)
+            with gr.Tab("Compare", id="compare", elem_id="tab-compare"):
+                compare_tab.build(catalogue, controls)
+            with gr.Tab("Draw", id="draw", elem_id="tab-draw"):
+                draw_tab.build(catalogue, checkpoint)
+            with gr.Tab("Latent space", id="latent", elem_id="tab-latent"):
+                latent_tab.build(catalogue, checkpoint)
+            with gr.Tab("Why small steps?", id="small-steps", elem_id="tab-small-steps"):
+                small_steps_tab.build()
+            with gr.Tab("Evidence", id="evidence", elem_id="tab-evidence") as tab:
+                evidence_tab.build(tab, catalogue, controls)
+    return demo.queue(max_size=32, default_concurrency_limit=4)
+
+
+def launch_options() -> dict:
+    """Styles, theme and limits, which Gradio takes at launch."""
+    return {
+        "css": "".join(path.read_text() for path in STYLES),
+        "theme": gr.themes.Soft(primary_hue="indigo", **FONTS),
+        "max_threads": 8,
+        "max_file_size": "1mb",
+        "show_error": True,
+        "footer_links": [],
+    }

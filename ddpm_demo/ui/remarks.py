@@ -1,0 +1,56 @@
+"""What the settings of the page mean together, in sentences."""
+
+from collections.abc import Iterator
+from dataclasses import fields
+
+from ddpm_demo.diffusion.samplers import SAMPLERS
+from ddpm_demo.diffusion.sampling import Sampling
+from ddpm_demo.errors import UserError
+from ddpm_demo.ui.runs import as_number, unflatten
+
+ENDS = ("interval_from", "interval_to")
+
+
+def remark_on(settings: dict) -> str:
+    """Both names of the guidance weight, the settings without effect, and what the sampler needs; or what is wrong."""
+    try:
+        low, high = ends = [as_number(name, settings[name]) for name in ENDS]
+        sampling = unflatten(settings | dict(zip(ENDS, sorted(ends))))
+    except UserError as error:
+        return str(error)
+    sentences = [describe_weight(sampling)]
+    if low > high:
+        sentences.append("The guidance interval ends before it begins.")
+    elif not sampling.always_guided and not sampling.guided:
+        sentences.append("The guidance interval has no effect at this weight.")
+    elif not sampling.always_guided:
+        sentences.append(f"Guided only where the log-SNR is between {low:g} and {high:g}.")
+    return " ".join([*sentences, *list_unused(sampling), *describe_cost(sampling)])
+
+
+def describe_weight(sampling: Sampling) -> str:
+    """The guidance weight, and what it is called in diffusers."""
+    weight = sampling.weight
+    ignored = ", the network ignores the class" if sampling.classifier_scale else ", the class is ignored"
+    meaning = {-1: ignored, 0: ", the class without guidance"}.get(weight, "")
+    return f"w = {weight:g}, called guidance_scale {weight + 1:g} in diffusers{meaning}."
+
+
+def list_unused(sampling: Sampling) -> Iterator[str]:
+    """A sentence for every setting that was changed, but belongs to other samplers than the chosen one."""
+    for field in fields(Sampling):
+        users = [row.title for row in SAMPLERS.values() if field.name in row.uses]
+        changed = getattr(sampling, field.name) != field.default
+        if users and changed and field.name not in SAMPLERS[sampling.sampler].uses:
+            yield f"The setting `{field.name}` matters to {', and to '.join(users)}, only."
+
+
+def describe_cost(sampling: Sampling) -> Iterator[str]:
+    """What the sampler needs of the network and of the number of steps."""
+    row = SAMPLERS[sampling.sampler]
+    if row.calls == 2:
+        yield "This sampler asks the network twice a step."
+    if "ode_tolerance" in row.uses:
+        yield "This sampler chooses its own steps, to the tolerance chosen below; the steps here are where its state is shown."
+    if row.many_steps and sampling.steps < 50:
+        yield "With so few steps this sampler stays noisy: try 100 or more."

@@ -1,0 +1,317 @@
+"""The Compare tab: two settings against each other, from the same noise; a click on a cell opens its run."""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields
+
+import gradio as gr
+from PIL import Image
+from torch import Tensor
+
+from ddpm_demo.data.images import picture
+from ddpm_demo.diffusion.sampling import ALWAYS, Sampling
+from ddpm_demo.errors import UserError, check_one_of
+from ddpm_demo.generation.generate import sample
+from ddpm_demo.ui.catalogue import Catalogue, report_mistakes
+from ddpm_demo.ui.components.pad import decode_small_picture
+from ddpm_demo.ui.components.player import build_player, film, new_name, read_component
+from ddpm_demo.ui.controls import Controls
+from ddpm_demo.ui.data_uri import encode_picture
+from ddpm_demo.ui.events import NETWORK, QUIET, add_endpoint, stop_with
+from ddpm_demo.ui.runs import ALL, DEFAULTS, prepare
+
+HINT = """Choose two settings to put against each other; everything else is as in **Generate**, and every cell starts from
+the same noise. Try *steps* against *sampler*: which one needs the fewest? Click a cell to watch how it came about."""
+MAX_CELLS = 120
+GAP, ZOOM = 2, 3  # pixels between the cells of the API's picture, and how much larger it is than the images
+
+
+@dataclass(frozen=True)
+class Axis:
+    """Values to offer, those chosen at first, how text becomes one, and whether a row can be one batch."""
+
+    offered: Callable[[Catalogue, str], list]  # of the catalogue and the checkpoint in use
+    first: Callable[[Catalogue, str], list]
+    parse: Callable[[str], object] = str
+    batched: bool = False
+
+
+def list_classes(catalogue: Catalogue, name: str = "") -> list[str]:
+    """The labels of a checkpoint."""
+    return list(catalogue.model(name).label_names)
+
+
+def choose_example(catalogue: Catalogue, name: str = "") -> str:
+    """A class to compare by where none was chosen: the fourth, since a 3 shows more than a 0."""
+    names = list_classes(catalogue, name)
+    return names[min(3, len(names) - 1)] if names else ALL
+
+
+def list_checkpoints(catalogue: Catalogue, name: str = "") -> list[str]:
+    """All checkpoints."""
+    return catalogue.names
+
+
+def list_alike(catalogue: Catalogue, name: str = "") -> list[str]:
+    """The checkpoints with the same classes as the one called name."""
+    return [other for other in catalogue.names if list_classes(catalogue, other) == list_classes(catalogue, name)]
+
+
+def offer_always(values) -> Callable[[Catalogue, str], list]:
+    """The same values for every checkpoint."""
+    return lambda catalogue, name: list(values)
+
+
+def spread_values(lowest: float, highest: float, count: int = 5) -> list[float]:
+    """Values from lowest to highest: even, or in equal ratios where the range holds several powers of ten."""
+    shares = [k / (count - 1) for k in range(count)]
+    if lowest > 0 and highest / lowest >= 100:
+        return [float(f"{lowest * (highest / lowest) ** share:.3g}") for share in shares]
+    return [float(f"{lowest + (highest - lowest) * share:.3g}") for share in shares]
+
+
+# Better values than an even spread: (offered, chosen at first).
+VALUES = {
+    "weight": ((-1, 0, 0.5, 1, 2, 4, 8), (-1, 0, 1, 2, 4, 8)),
+    "classifier_scale": ((0, 0.5, 1, 2, 4, 8, 16), (0, 1, 2, 4, 8)),
+    "steps": ((2, 3, 4, 5, 8, 10, 20, 50, 100, 200), (3, 5, 8, 12, 20, 50)),
+    "seed": (range(10), range(6)),
+}
+
+
+def build_axis(name: str) -> Axis:
+    """The axis of a sampling parameter, from its field."""
+    field = next((field for field in fields(Sampling) if field.name == name), None)
+    limits = field.metadata if field else {}  # an end of the interval has no field of its own
+    if "names" in limits:
+        return Axis(offer_always(limits["names"]), offer_always(limits["names"]))
+    spread = spread_values(limits.get("lowest", ALWAYS[0]), limits.get("highest", ALWAYS[1]))
+    offered, first = VALUES.get(name, (spread, spread))
+    return Axis(offer_always(offered), offer_always(first), type(DEFAULTS[name]), batched=name == "seed")
+
+
+FIRST_AXES = ("weight", "classifier_scale", "schedule", "sampler", "steps", "seed")
+AXES = {
+    "class": Axis(list_classes, list_classes, batched=True),
+    **{name: build_axis(name) for name in FIRST_AXES},
+    "checkpoint": Axis(list_checkpoints, list_alike),
+    **{name: build_axis(name) for name in DEFAULTS if name not in (*FIRST_AXES, "class_label", "count", "checkpoint")},
+}
+OWN = ("class", "checkpoint")  # axes whose values belong to a checkpoint
+SETTING = {"class": "class_label"}  # where an axis has another name than its setting
+
+
+def build(catalogue: Catalogue, controls: Controls) -> None:
+    """Lay out the tab, wire it, and offer the endpoint ``/compare``. ``controls``: those of Generate."""
+    gr.Markdown(HINT, elem_classes="hint")
+    with gr.Row():
+        down = build_picker(catalogue, controls["checkpoint"], "Down", "sampler")
+        across = build_picker(catalogue, controls["checkpoint"], "Across", "steps")
+    pickers = [*down, *across]
+    with gr.Row():
+        go = gr.Button("Fill the grid", variant="primary", min_width=120)
+        stop = gr.Button("Stop", min_width=80)
+    asked = gr.State({})  # the plan of the grid on the page: of one user, and small
+    with gr.Row():
+        with gr.Column(scale=5, min_width=320):
+            grid = gr.HTML(None, **read_component("grid"))
+        with gr.Column(scale=4, min_width=320):
+            player = build_player(visible=False)
+
+    def run(*values):
+        axes, settings = values[: len(pickers)], dict(zip(controls, values[len(pickers) :]))
+        yield from fill_grid(catalogue, *axes, settings)
+
+    def play(asked, event: gr.EventData):
+        yield from open_cell(catalogue, asked, event.row, event.column)
+
+    started = go.click(run, [*pickers, *controls.values()], [grid, asked], **NETWORK)
+    stop_with(stop, started, grid.open(play, asked, player, **NETWORK))
+    offer_endpoint(catalogue)
+
+
+def build_picker(
+    catalogue: Catalogue, checkpoint: gr.components.Component, label: str, axis: str
+) -> tuple[gr.Dropdown, gr.Dropdown]:
+    """Where a user chooses an axis and its values."""
+    with gr.Column(min_width=260):
+        which = gr.Dropdown(list(AXES), value=axis, label=label)
+        values = gr.Dropdown(multiselect=True, allow_custom_value=True, label="Values", **list_values(catalogue, axis))
+
+    def change_axis(axis, name):
+        return gr.update(**list_values(catalogue, axis, name))
+
+    def change_checkpoint(axis, name):
+        return change_axis(axis, name) if axis in OWN else gr.skip()
+
+    inputs = [which, checkpoint]
+    which.change(change_axis, inputs, values, api_visibility="private")
+    checkpoint.change(change_checkpoint, inputs, values, **QUIET)
+    return which, values
+
+
+def offer_endpoint(catalogue: Catalogue) -> None:
+    """The endpoint ``/compare``."""
+
+    def compare(
+        down: str = "sampler",
+        down_values: str = "ddpm, ddim, dpm++2m",
+        across: str = "steps",
+        across_values: str = "5, 10, 20",
+        settings: dict | None = None,
+    ) -> tuple[Image.Image, dict]:
+        common = DEFAULTS | {"class_label": choose_example(catalogue)}
+        values = [[part.strip() for part in str(text).split(",")] for text in (down_values, across_values)]
+        if settings is not None and not isinstance(settings, dict):
+            raise gr.Error(f"settings is {settings!r}; it must be an object of settings", print_exception=False)
+        strange = set(settings or {}) - set(DEFAULTS)
+        if strange:
+            raise gr.Error(
+                f"settings names {', '.join(sorted(strange))}; it may name {', '.join(DEFAULTS)}", print_exception=False
+            )
+        return draw_grid(catalogue, down, values[0], across, values[1], common | (settings or {}))
+
+    inputs = [
+        gr.Textbox("sampler", label="down", render=False),
+        gr.Textbox("ddpm, ddim, dpm++2m", label="down_values", render=False),
+        gr.Textbox("steps", label="across", render=False),
+        gr.Textbox("5, 10, 20", label="across_values", render=False),
+        gr.JSON(None, label="settings", render=False),
+    ]
+    outputs = [gr.Image(format="png", label="grid", render=False), gr.JSON(label="about", render=False)]
+    description = (
+        "Two settings against each other from the same noise: the grid, and what it took. "
+        f"An axis is one of {', '.join(AXES)}; values are separated by commas."
+    )
+    add_endpoint("compare", compare, inputs, outputs, description)
+
+
+def list_values(catalogue: Catalogue, axis: str, checkpoint: str = "") -> dict:
+    """Choices and first values of an axis, as text, for a checkpoint."""
+    return {
+        "choices": [f"{value}" for value in AXES[axis].offered(catalogue, checkpoint)],
+        "value": [f"{value}" for value in AXES[axis].first(catalogue, checkpoint)],
+    }
+
+
+def plan_grid(catalogue: Catalogue, down, down_values, across, across_values, settings: dict) -> dict:
+    """The grid that a user asks for, each cell's settings in full; UserError for anything wrong."""
+    for side, name in (("down", down), ("across", across)):
+        check_one_of(side, name, AXES)
+    if down == across:
+        raise UserError(f"both axes are {down}: choose two different ones")
+    rows, columns = parse_values(down, down_values), parse_values(across, across_values)
+    if len(rows) * len(columns) > MAX_CELLS:
+        raise UserError(f"{len(rows)} x {len(columns)} cells are too many: at most {MAX_CELLS}")
+    common = settings | {"count": 1}
+    names = SETTING.get(down, down), SETTING.get(across, across)
+    cells = [[common | {names[0]: row, names[1]: column} for column in columns] for row in rows]
+    if "class" not in (down, across):
+        cells = [[choose_class(catalogue, cell, common) for cell in line] for line in cells]
+    return {"axes": [down, across], "rows": rows, "columns": columns, "cells": cells}
+
+
+def parse_values(axis: str, values) -> list:
+    """The values of an axis, from text; UserError for none or a wrong one."""
+    if not values:
+        raise UserError(f"{axis} has no values: choose at least one")
+    try:
+        return [AXES[axis].parse(value) for value in values]
+    except (TypeError, ValueError):
+        raise UserError(f"{axis} holds {values!r}; each must be a number") from None
+
+
+def choose_class(catalogue: Catalogue, cell: dict, common: dict) -> dict:
+    """A cell with one class: the chosen one, or an example if all are chosen or its checkpoint has other classes."""
+    check_one_of("checkpoint", cell["checkpoint"] or catalogue.names[0], catalogue.folders)
+    chosen, known = cell["class_label"], list_classes(catalogue, cell["checkpoint"])
+    elsewhere = chosen not in known and chosen in list_classes(catalogue, common["checkpoint"])
+    if chosen == ALL or elsewhere:
+        return cell | {"class_label": choose_example(catalogue, cell["checkpoint"])}
+    return cell
+
+
+def fill_grid(
+    catalogue: Catalogue, down, down_values, across, across_values, settings: dict
+) -> Iterator[tuple[dict, dict]]:
+    """The grid as it fills, for the page, and the plan that a click on a cell refers to."""
+    with report_mistakes():
+        asked = plan_grid(catalogue, down, down_values, across, across_values, settings)
+    rows, columns = asked["rows"], asked["columns"]
+    for line in asked["cells"]:
+        for cell in line:
+            prepare(catalogue, cell)  # all are checked before the first is drawn
+    names = {"rows": [f"{value}" for value in rows], "columns": [f"{value}" for value in columns]}
+    grid = {"run": new_name(), "axes": asked["axes"], **names, "done": False, "cells": [], "progress": "starting"}
+    yield grid, asked
+    began, computing, calls, total = time.perf_counter(), 0.0, 0, len(rows) * len(columns)
+    for places in group_cells(asked):
+        started = time.perf_counter()
+        images, nfe = draw_cells(catalogue, [asked["cells"][r][c] for r, c in places])
+        computing, calls = computing + time.perf_counter() - started, calls + nfe
+        cells = [*grid["cells"], *describe_cells(asked, places, images)]
+        grid = grid | {"cells": cells, "done": len(cells) == total}
+        left = (time.perf_counter() - began) * (total / len(cells) - 1)
+        more = "" if grid["done"] else f", about {left:.0f} s left"
+        grid["progress"] = f"{len(cells)} of {total} cells, {calls} network calls, {computing:.1f} s{more}"
+        yield grid, gr.skip()
+
+
+def describe_cells(asked: dict, places: list[tuple[int, int]], images: Tensor) -> list[dict]:
+    """The cells at these places, with their images (N, C, H, W), as the page shows them."""
+    down, across = asked["axes"]
+    return [
+        {
+            "row": r,
+            "column": c,
+            "image": encode_picture(picture(images[k : k + 1], 1, gap=0)),
+            "label": f"{down} {asked['rows'][r]}, {across} {asked['columns'][c]}",
+        }
+        for k, (r, c) in enumerate(places)
+    ]
+
+
+def group_cells(asked: dict) -> list[list[tuple[int, int]]]:
+    """The places of the cells; cells that differ only in class or seed are together, since one walk draws them."""
+    down, across = (AXES[name].batched for name in asked["axes"])
+    rows, columns = range(len(asked["rows"])), range(len(asked["columns"]))
+    if down and across:
+        return [[(r, c) for r in rows for c in columns]]
+    if down:
+        return [[(r, c) for r in rows] for c in columns]
+    if across:
+        return [[(r, c) for c in columns] for r in rows]
+    return [[(r, c)] for r in rows for c in columns]
+
+
+def draw_cells(catalogue: Catalogue, cells: list[dict]) -> tuple[Tensor, int]:
+    """The finished images (N, C, H, W) of cells that differ only in class and seed, and the network calls."""
+    runs = [prepare(catalogue, cell) for cell in cells]
+    labels = [label for run in runs for label in run.labels] if runs[0].labels else None
+    settings = runs[0].sampling.as_dict() | {"seed": [run.sampling.seed for run in runs]}
+    count = None if labels else len(runs)
+    *_, step = catalogue.compute(sample, runs[0].checkpoint, labels, count=count, **settings)
+    return step.x0, step.nfe
+
+
+def open_cell(catalogue: Catalogue, asked: dict, row, column) -> Iterator[dict]:
+    """The run of one cell, in the player."""
+    try:
+        settings = asked["cells"][row][column]
+    except (KeyError, IndexError, TypeError):
+        raise gr.Error("fill the grid first, then click one of its cells", print_exception=False) from None
+    for growing in film(prepare(catalogue, settings)):
+        yield gr.update(value=growing, visible=True)
+
+
+def draw_grid(catalogue: Catalogue, *axes_and_settings) -> tuple[Image.Image, dict]:
+    """The whole grid as one picture, and what it took."""
+    *_, (grid, _) = fill_grid(catalogue, *axes_and_settings)
+    tiles = {(cell["row"], cell["column"]): decode_small_picture(cell["image"]) for cell in grid["cells"]}
+    width, height = (max(tile.size[k] for tile in tiles.values()) + GAP for k in (0, 1))
+    mode = "L" if all(tile.mode == "L" for tile in tiles.values()) else "RGB"
+    whole = Image.new(mode, (len(grid["columns"]) * width, len(grid["rows"]) * height), "white")
+    for (r, c), tile in tiles.items():
+        whole.paste(tile, (c * width, r * height))
+    about = {name: grid[name] for name in ("axes", "rows", "columns", "progress")}
+    return whole.resize((whole.width * ZOOM, whole.height * ZOOM), Image.Resampling.NEAREST), about

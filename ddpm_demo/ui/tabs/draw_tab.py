@@ -1,0 +1,287 @@
+"""The Draw tab: your own image, put under noise and recovered, completed, or read by the generative model."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import gradio as gr
+from PIL import Image
+from torch import Tensor
+
+from ddpm_demo.data.images import fitted, picture
+from ddpm_demo.errors import UserError, check_one_of, check_whole
+from ddpm_demo.generation.begin import Begin, Completion, Enlargement, NoisedImage
+from ddpm_demo.generation.zero_shot import Reading, classify
+from ddpm_demo.models.partial_image import remove_detail
+from ddpm_demo.ui.catalogue import Catalogue, report_mistakes
+from ddpm_demo.ui.components.charts import draw_bars
+from ddpm_demo.ui.components.pad import build_pad, fill_pad, read_pad
+from ddpm_demo.ui.components.player import build_player, film
+from ddpm_demo.ui.controls import list_classes
+from ddpm_demo.ui.events import NETWORK, QUIET, add_endpoint, stop_with
+from ddpm_demo.ui.rendering import render
+from ddpm_demo.ui.runs import ALL, DEFAULTS, Run, as_int, as_seed, as_timestep, prepare
+
+HINT = """Draw something, then ask the model about it. **Noise and denoise** it from t = 600 and from t = 900: what
+survives? **Complete it**: *mark* a region, or erase half, and let the model paint the rest. **What is it?** asks under
+which class the model removes noise best: a classifier that was never trained as one. A checkpoint that takes an image
+beside the noise can also **enlarge it**, from a sixteenth of its pixels."""
+TASKS = ("Noise and denoise", "Complete it", "What is it?", "Enlarge it")
+RENOISE, COMPLETE, READ, ENLARGE = TASKS
+ANY = "any"
+KEEPS = ("all but what I marked", "only the bright strokes")
+MAX_DRAWS = 128
+BRIGHT = 0.0  # a pixel above this counts as drawn
+STEPS, VARIANTS = 25, 4  # of a run here: enough steps to be clean, enough images to see what is chance
+
+
+@dataclass(frozen=True)
+class Question:
+    """What the tab asks: the values of its controls, in their order."""
+
+    drawing: dict  # the value of the pad
+    task: str
+    label: str
+    weight: float
+    t: float
+    keep: str
+    draws: float
+    seed: float
+    checkpoint: str
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The components of the tab that are wired."""
+
+    inputs: dict[str, gr.components.Component]  # by the fields of Question, the checkpoint left out
+    go: gr.Button
+    stop: gr.Button
+    player: gr.HTML
+    chart: gr.HTML
+
+
+def build(catalogue: Catalogue, checkpoint: gr.components.Component) -> None:
+    """Lay out the tab, wire it, and offer the endpoints ``/complete`` and ``/classify``."""
+    gr.Markdown(HINT, elem_classes="hint")
+    layout = lay_out(catalogue)
+    inputs = layout.inputs
+
+    def run(*values):
+        yield from answer(catalogue, Question(*values))
+
+    def refill(name):
+        tasks = gr.update(choices=list_tasks(catalogue, name), value=RENOISE)
+        labels = gr.update(choices=list_labels(catalogue, name), value=ANY)
+        return fill_pad(catalogue, name, marks=True), labels, tasks
+
+    shown = [inputs[name] for name in ("label", "weight", "t", "keep", "draws")]
+    inputs["task"].change(show_controls, inputs["task"], [*shown, layout.player, layout.chart], **QUIET)
+    started = layout.go.click(run, [*inputs.values(), checkpoint], [layout.player, layout.chart], **NETWORK)
+    stop_with(layout.stop, started)
+    checkpoint.change(refill, checkpoint, [inputs["drawing"], inputs["label"], inputs["task"]], **QUIET)
+    offer_completion(catalogue)
+    offer_classification(catalogue)
+
+
+def lay_out(catalogue: Catalogue) -> Layout:
+    """The components, in three areas as in Generate, which a phone shows below each other in this order."""
+    with gr.Row(elem_classes="layout"):
+        with gr.Column(elem_classes="pick"):
+            task = gr.Radio(list_tasks(catalogue, ""), value=RENOISE, label="Task")
+            drawing = build_pad(catalogue, marks=True)
+            with gr.Row():
+                go = gr.Button("Go", variant="primary", min_width=100)
+                stop = gr.Button("Stop", min_width=80)
+        with gr.Column(elem_classes="view"):
+            player = build_player()
+            chart = gr.HTML(visible=False)
+        with gr.Column(elem_classes="tune"):
+            label = gr.Radio(
+                list_labels(catalogue, ""),
+                value=ANY,
+                label="Paint as class",
+                elem_classes="classes",
+                info="any: let the model decide",
+            )
+            weight = gr.Slider(0, 8, 1.0, step=0.1, label="Guidance weight w", info="how much it insists on the class")
+            t = gr.Slider(0, 999, 700, step=1, label="Noise it up to t", info="999: nothing of it is left")
+            keep = gr.Radio(list(KEEPS), value=KEEPS[0], label="Keep", visible=False)
+            draws = gr.Slider(4, MAX_DRAWS, 32, step=4, label="Noise draws", info="more: surer, slower", visible=False)
+            seed = gr.Number(0, precision=0, minimum=0, maximum=2**31, label="Seed")
+    inputs = {
+        "drawing": drawing,
+        "task": task,
+        "label": label,
+        "weight": weight,
+        "t": t,
+        "keep": keep,
+        "draws": draws,
+        "seed": seed,
+    }
+    return Layout(inputs, go, stop, player, chart)
+
+
+def offer_completion(catalogue: Catalogue) -> None:
+    """The endpoint ``/complete``."""
+
+    def complete_image(
+        image: Image.Image, mask: Image.Image, class_label: str = ANY, weight: float = 1.0, seed: int = 0
+    ) -> Image.Image:
+        """The image with the white part of the mask painted anew."""
+        model = catalogue.model()
+        if image is None or mask is None:
+            raise gr.Error("complete needs an image and a mask, white where to paint", print_exception=False)
+        known = fitted(image, model.channels, model.image_size)
+        keep = fitted(mask, 1, model.image_size)[0] < 0
+        settings = {"class_label": class_label, "weight": weight, "seed": seed, "checkpoint": ""}
+        run = prepare_variants(catalogue, settings, Completion(known, keep))
+        *_, step = run.walk()
+        return picture(step.x0, run.columns, height=320)
+
+    inputs = [
+        gr.Image(type="pil", label="image", render=False),
+        gr.Image(type="pil", label="mask", render=False),
+        gr.Textbox(ANY, label="class_label", render=False),
+        gr.Number(1.0, label="weight", render=False),
+        gr.Number(0, label="seed", render=False),
+    ]
+    outputs = [gr.Image(format="png", label="completed", render=False)]
+    add_endpoint(
+        "complete",
+        complete_image,
+        inputs,
+        outputs,
+        "Four completions of an image, painted anew where the mask is white.",
+    )
+
+
+def offer_classification(catalogue: Catalogue) -> None:
+    """The endpoint ``/classify``."""
+
+    def classify_image(image: Image.Image, draws: int = 32, seed: int = 0) -> dict:
+        """The classes, the one with the smallest denoising error first."""
+        if image is None:
+            raise gr.Error("classify needs an image", print_exception=False)
+        model = catalogue.model()
+        *_, last = read_image(catalogue, fitted(image, model.channels, model.image_size), draws, seed, "")
+        order = last.errors.argsort().tolist()
+        return {
+            "label": model.label_names[order[0]],
+            "errors": {model.label_names[k]: last.errors[k].item() for k in order},
+            "draws": last.draws,
+        }
+
+    inputs = [
+        gr.Image(type="pil", label="image", render=False),
+        gr.Number(32, label="draws", render=False),
+        gr.Number(0, label="seed", render=False),
+    ]
+    outputs = [gr.JSON(label="reading", render=False)]
+    add_endpoint(
+        "classify",
+        classify_image,
+        inputs,
+        outputs,
+        "Which class the generative model reads in an image, by denoising error.",
+    )
+
+
+def list_labels(catalogue: Catalogue, name: str) -> list:
+    """The classes of a checkpoint, and any."""
+    return [choice for choice in list_classes(catalogue.model(name)) if isinstance(choice, str)] + [ANY]
+
+
+def list_tasks(catalogue: Catalogue, name: str) -> list[str]:
+    """The tasks of a checkpoint: it enlarges only where its network takes an image beside x."""
+    return [task for task in TASKS if task != ENLARGE or catalogue.model(name).takes_image]
+
+
+def show_controls(task: str) -> list[dict]:
+    """Which of label, weight, t, keep, draws, player and chart belong to a task."""
+    reads = task == READ
+    visible = [not reads, not reads, task == RENOISE, task == COMPLETE, reads, not reads, reads]
+    return [gr.update(visible=yes) for yes in visible]
+
+
+def answer(catalogue: Catalogue, question: Question) -> Iterator[tuple]:
+    """(film, chart) as the task goes on."""
+    task, keep = question.task, question.keep
+    with report_mistakes():
+        model = catalogue.model(question.checkpoint)
+        image, marked = read_pad(model, question.drawing)
+        if task not in list_tasks(catalogue, question.checkpoint) or keep not in KEEPS:
+            raise UserError(f"task is {task!r} and keep is {keep!r}; they must be one of {', '.join(TASKS + KEEPS)}")
+        if task == READ:
+            for reading in read_image(catalogue, image, question.draws, question.seed, question.checkpoint):
+                yield gr.skip(), draw_reading(reading, model.label_names)
+            return
+        begin = choose_begin(question, image, marked)
+    settings = {
+        "class_label": question.label,
+        "weight": question.weight,
+        "seed": question.seed,
+        "checkpoint": question.checkpoint,
+    }
+    run = prepare_variants(catalogue, settings, begin)
+    used = ("weight", "sampler", "schedule", "steps")
+    about = {"task": task, "class_label": question.label, "t": question.t, "seed": question.seed}
+    about |= {name: run.settings[name] for name in used}
+    for growing in film(run):
+        yield growing | {"settings": about, "link": ""}, gr.skip()
+
+
+def choose_begin(question: Question, image: Tensor, marked: Tensor) -> Begin:
+    """Where the run of a task begins, for an image (C, H, W) and its marked region (H, W); UserError if impossible."""
+    if question.task == RENOISE:
+        return NoisedImage(image, float(as_timestep(question.t)))
+    if question.task == ENLARGE:
+        return Enlargement(remove_detail(image[None])[0][0])
+    kept = ~marked if question.keep == KEEPS[0] else image.amax(0) > BRIGHT
+    if bool(kept.all()):
+        raise UserError("nothing is left to paint: mark a region first, or keep only the bright strokes")
+    return Completion(image, kept)
+
+
+def prepare_variants(catalogue: Catalogue, settings: dict, begin: Begin) -> Run:
+    """The run of a few variants that begins from an image; gr.Error for a wrong setting."""
+    names = catalogue.model(settings["checkpoint"]).label_names
+    label = settings["class_label"]
+    with report_mistakes():
+        check_one_of("class_label", label, (*names, ANY))
+    sampler = "dpm++2m" if isinstance(begin, NoisedImage) else "ddpm"
+    settings = DEFAULTS | settings | {"steps": STEPS, "sampler": sampler, "count": VARIANTS}
+    if not names:
+        settings["class_label"] = ALL
+    elif label == ANY:
+        settings |= {"class_label": names[0], "weight": -1.0}
+    return prepare(catalogue, settings, begin)
+
+
+def read_image(catalogue: Catalogue, image: Tensor, draws, seed, checkpoint: str) -> Iterator[Reading]:
+    """The reading of an image (C, H, W) as it becomes more certain; gr.Error for a wrong setting."""
+    with report_mistakes():
+        check_whole("draws", draws := as_int("draws", draws), 1, MAX_DRAWS)
+        yield from catalogue.compute(classify, checkpoint, image, draws=draws, seed=as_seed(seed))
+
+
+def draw_reading(reading: Reading, names: tuple[str, ...]) -> str:
+    """The reading as bars: the longer, the smaller the error; the whisker is the uncertainty that is left."""
+    worst = reading.excess.max().item() or 1.0
+    best = reading.errors.argmin().item()
+    values = {
+        name: (
+            1 - reading.excess[k].item() / worst,
+            0.0 if k == best else reading.spread[k].item() / worst,
+            f"{reading.errors[k].item():.4f}",
+        )
+        for k, name in enumerate(names)
+    }
+    rivals = [k for k in range(len(names)) if k != best]
+    return render(
+        "reading.html",
+        chart=draw_bars("Denoising error by class: the longer, the less", values, names[best]),
+        best=names[best],
+        possible=[names[k] for k in rivals if not reading.excess[k] > 2 * reading.spread[k]],
+        draws=reading.draws,
+        total=reading.total,
+    )

@@ -1,0 +1,172 @@
+"""The Evidence tab's sections on one measurement each: its sentence, its table or chart, its command."""
+
+from pathlib import Path
+
+from PIL import Image
+
+from ddpm_demo.diffusion.samplers import VARIANCES
+from ddpm_demo.experiments.ablation import describe_choices, format_figures
+from ddpm_demo.experiments.conditioning import HEADS, format_row
+from ddpm_demo.models.noisy_classifier import accuracies
+from ddpm_demo.ui.components.charts import Style, draw_lines, fit_axis
+from ddpm_demo.ui.data_uri import encode_picture
+from ddpm_demo.ui.rendering import render
+
+EVALUATION = "python -m ddpm_demo.evaluation"
+RESTORED = (  # task -> what was done, and the plain method beside it
+    ("complete", "Completing a hole in the middle", "the mean colour"),
+    ("enlarge", "Enlarging four times", "bicubic interpolation"),
+)
+ABLATION_HEADS = (
+    "schedule",
+    "attention",
+    "prediction",
+    "weighting",
+    "FID to train",
+    "FID to test",
+    "read as asked",
+    "slides: train / test",
+)
+
+
+def show_missing(what: str, command: str) -> str:
+    """What has not been measured, and the command that measures it."""
+    return render("missing.html", what=what, command=command)
+
+
+def encode_file(path: Path) -> str:
+    """A picture of the checkpoint's folder as a data URI."""
+    with Image.open(path) as image:
+        return encode_picture(image)
+
+
+def show_likelihood(bits: dict | None, where: str) -> str:
+    """What real test images cost in bits per dimension, and at which steps."""
+    command = f"{EVALUATION} likelihood --checkpoint {where} --images"
+    if not bits:
+        return show_missing("The likelihood of real images", f"{command} 10000")
+    t = bits["curve"]["t"]
+    series = {name: (t, bits["curve"][name]) for name in VARIANCES}
+    values = [value for _, ys in series.values() for value in ys if value > 0]
+    title = "What a step costs in bits per dimension, by variance"
+    x, y = fit_axis(t, "timestep t", log=True), fit_axis(values, log=True, legend_rows=1)
+    names = {name: f"bound, variance {name}" for name in VARIANCES} | {"continuous": "bound, endless steps"}
+    rows = [
+        ([title, *(format_mean(bits[key][term]) for term in ("L_T", "L_t", "L_0", "total"))], False)
+        for key, title in names.items()
+    ]
+    if "ode" in bits:
+        rows.append((["probability-flow ODE", "", "", "", format_mean(bits["ode"])], False))
+    heads = ("bits per dimension", "L_T", "L_t", "L_0", "together")
+    return render(
+        "likelihood.html",
+        charts=[draw_lines(title, series, x, y)],
+        best=bits["continuous"]["total"]["mean"],
+        images=bits["images"],
+        command=command,
+        table=render("table.html", title="Likelihood by three routes", heads=heads, rows=rows, note="", command=""),
+    )
+
+
+def format_mean(figure: dict) -> str:
+    """A mean and its standard error."""
+    return f"{figure['mean']:.3f} ± {figure['se']:.3f}"
+
+
+def show_autoencoder(about: dict, folder: Path, metrics: dict) -> str:
+    """What the autoencoder loses: real images before and after it, and the figures."""
+    if not about:
+        return ""
+    sheet = folder / "reconstructions.png"
+    return render(
+        "autoencoder.html",
+        sheet=encode_file(sheet) if sheet.is_file() else None,
+        about=about,
+        measured=metrics.get("autoencoder"),
+        floor=metrics.get("floor"),
+    )
+
+
+def show_restoration(report: dict | None, where: str) -> str:
+    """How well images that are known in part are completed and enlarged."""
+    if not report:
+        return ""
+    tasks = [{"words": words, "plain": plain, **report[task]} for task, words, plain in RESTORED if report.get(task)]
+    command = f"{EVALUATION} restore --checkpoint {where} --images {report['images']}"
+    return render("restoration.html", tasks=tasks, images=report["images"], command=command)
+
+
+def show_noisy_classifier(folder: Path) -> str:
+    """How well the classifier of classifier guidance reads noisy images."""
+    shares = accuracies(folder) if folder.is_dir() else {}
+    if not shares:
+        return ""
+    series = {"noisy test images": (list(shares), list(shares.values()))}
+    x, y = fit_axis(list(shares), "log-SNR"), fit_axis([0, 1])
+    chart = draw_lines("The guiding classifier, by noise", series, x, y, style=Style(dots=True))
+    return render("noisy_classifier.html", charts=[chart])
+
+
+def show_nearest(folder: Path | None, metrics: dict) -> str:
+    """Samples, the training image nearest to each, and the distances in a sentence: does the model memorise?"""
+    report = metrics.get("memorised")
+    if not folder or not report or not (folder / "nearest.png").is_file():
+        return ""
+    return render("nearest.html", sheet=encode_file(folder / "nearest.png"), report=report)
+
+
+def show_ablation(report: dict) -> str:
+    """What each choice of the training is worth, at equal training."""
+    if not report:
+        return ""
+    rows = [([*describe_choices(row), *format_figures(row)], False) for row in report["rows"]]
+    return render(
+        "table.html",
+        title=f"What each choice is worth: {len(rows)} small networks, {report['epochs']:g} epochs each",
+        heads=ABLATION_HEADS,
+        rows=rows,
+        note="Another classifier stands behind the slides' figures, so only their order compares.",
+        command="python -m ddpm_demo.experiments.ablation",
+    )
+
+
+def show_conditions(report: dict) -> str:
+    """Three ways to condition the network on the class."""
+    if not report:
+        return ""
+    return render(
+        "table.html",
+        title=f"Three ways to condition, {report['epochs']:g} epochs each",
+        heads=HEADS,
+        rows=[(format_row(row), False) for row in report["rows"]],
+        note="Completed and enlarged images are measured by their PSNR to the original; in brackets where a part of another "
+        "image was given.",
+        command="python -m ddpm_demo.experiments.conditioning",
+    )
+
+
+def show_speed(report: dict) -> str:
+    """Network calls by batch size and variant, and whole images beside the course's network."""
+    if not report:
+        return ""
+    machine = report["machine"]
+    batches = sorted({row["batch"] for row in report["calls"]})
+    rows = []
+    for name in dict.fromkeys(row["variant"] for row in report["calls"]):
+        by_batch = {row["batch"]: row for row in report["calls"] if row["variant"] == name}
+        shares = [f"{by_batch[b]['images_per_second']:.0f} ({by_batch[b]['of_convolution']:.0%})" for b in batches]
+        rows.append(([name, *shares], name == "recorded"))
+    whole = "; ".join(
+        f"{row['images']} in {row['ours_seconds']:.2f} s, {row['course_seconds'] / row['ours_seconds']:.1f} times faster"
+        for row in report["digits"]
+    )
+    return render(
+        "table.html",
+        title="Images a second by batch size",
+        heads=("network call", *(f"batch {b}" for b in batches)),
+        rows=rows,
+        note=f"In brackets: the share of this machine's best convolution, {machine['convolution_gflops']:.0f} GFLOP/s "
+        f"({machine['processor']}, {machine['threads']} threads). Finished images, 20 guided steps, against the Hugging "
+        f"Face course's U-Net with 50 DDIM steps: {whole}.",
+        command="python -m ddpm_demo.experiments.benchmark",
+    )

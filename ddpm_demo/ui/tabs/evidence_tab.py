@@ -1,0 +1,174 @@
+"""The Evidence tab: what was measured of the checkpoint in use, or the command that measures it."""
+
+import json
+import os
+from pathlib import Path
+
+import gradio as gr
+from PIL import Image
+
+from ddpm_demo.diffusion.sampling import Sampling
+from ddpm_demo.errors import check_one_of
+from ddpm_demo.models.checkpoint import Model
+from ddpm_demo.models.networks import count_parameters
+from ddpm_demo.reports.results import encoder_seconds, read_metrics, select
+from ddpm_demo.ui.catalogue import Catalogue, report_mistakes
+from ddpm_demo.ui.components.charts import draw_lines, fit_axis
+from ddpm_demo.ui.components.player import build_player, film_pictures
+from ddpm_demo.ui.controls import Controls
+from ddpm_demo.ui.events import QUIET
+from ddpm_demo.ui.rendering import render
+from ddpm_demo.ui.runs import DEFAULTS, unflatten
+from ddpm_demo.ui.tabs import evidence_charts as charts
+from ddpm_demo.ui.tabs import evidence_sections as sections
+
+HINT = """Everything here was measured by the commands that stand beside it, and is read from the checkpoint's own files.
+Leaf through the samples to see what the model learned when; then look for the ring: it marks the settings you chose in
+**Generate**."""
+NOWHERE = Path("nowhere")  # the folder of a checkpoint that has none
+
+
+def build(tab: gr.Tab, catalogue: Catalogue, controls: Controls) -> None:
+    """Lay out the tab; its files are read whenever it is opened. ``controls``: those of Generate."""
+    gr.Markdown(HINT, elem_classes="hint")
+    summary = gr.HTML()
+    with gr.Row():
+        with gr.Column(min_width=320):
+            curves = gr.HTML()
+        with gr.Column(min_width=320):
+            pages = build_player()
+    nearest = gr.HTML()
+    figure = gr.Radio(list(charts.FIGURES), value="FID", label="The maps show")
+    tables, rest = gr.HTML(), gr.HTML()
+
+    def read(figure, *values):
+        return show(catalogue, dict(zip(controls, values)), figure)
+
+    inputs, outputs = [figure, *controls.values()], [summary, curves, pages, nearest, tables, rest]
+    tab.select(read, inputs, outputs, **QUIET)
+    figure.input(lambda *values: read(*values)[4], inputs, tables, **QUIET)
+
+
+def show(catalogue: Catalogue, settings: dict, figure: str = "FID") -> tuple:
+    """(summary, curves, samples over time as a film, nearest images, quality, other measurements) of the checkpoint."""
+    settings = DEFAULTS | settings
+    with report_mistakes():
+        model, folder = catalogue.model(settings["checkpoint"]), catalogue.folder(settings["checkpoint"])
+        check_one_of("figure", figure, charts.FIGURES)
+        here = unflatten(settings)
+    files = folder or NOWHERE
+    metrics, rows = read_metrics(files), read_log(files / "metrics.jsonl")
+    where = os.path.relpath(folder) if folder else settings["checkpoint"]
+    peer = read_json(files / "peer.json") or []
+    time = charts.draw_training_time(metrics, peer, encoder_seconds(files))
+    return (
+        summarise(model, metrics, where),
+        render("charts.html", charts=[draw_losses(rows, where), time]),
+        film_samples(folder, rows),
+        sections.show_nearest(folder, metrics),
+        show_quality(metrics, here, where, figure),
+        "".join(list_sections(model, files, metrics, where)),
+    )
+
+
+def list_sections(model: Model, folder: Path, metrics: dict, where: str) -> list[str]:
+    """The other measurements of a checkpoint; "" for one that it has not."""
+    if model.codec.bounded:
+        bits = sections.show_likelihood(metrics.get("bits_per_dim"), where)
+    else:
+        bits = sections.show_autoencoder(read_json(folder / "autoencoder.json"), folder, metrics)
+    ablation = read_json(folder.parent / "ablation.json") if model.dataset == "mnist" else {}
+    conditions = read_json(folder.parent / "conditions.json") if model.dataset == "cifar10" else {}
+    return [
+        bits,
+        sections.show_restoration(metrics.get("restored"), where),
+        sections.show_noisy_classifier(folder),
+        sections.show_speed(read_json(folder / "speed.json")),
+        sections.show_ablation(ablation),
+        sections.show_conditions(conditions),
+    ]
+
+
+def read_json(path: Path) -> dict:
+    """A JSON file's object, empty where there is none."""
+    return json.loads(path.read_text()) if path.is_file() else {}
+
+
+def read_log(path: Path) -> list[dict]:
+    """The rows of a training log; a torn last line is left out."""
+    if not path.is_file():
+        return []
+    return [json.loads(line) for line in path.read_text().splitlines() if line.endswith("}")]
+
+
+def summarise(model: Model, metrics: dict, where: str) -> str:
+    """What the checkpoint is, and its most important figures."""
+    training = model.training or {}
+    facts = [("parameters", f"{count_parameters(model.denoiser.net) / 1e6:.2f} M"), ("dataset", model.dataset or "?")]
+    if training.get("seconds"):
+        steps, device = training.get("steps", 0), training.get("device", "?")
+        facts.append(("training", f"{training['seconds'] / 60:.0f} min, {steps:,} steps ({device})"))
+    if "classifier_test_accuracy" in metrics:
+        facts.append(("the judge reads", f"{metrics['classifier_test_accuracy']:.2%} of real test images"))
+    if "floor" in metrics:
+        facts.append(("FID floor", f"{metrics['floor']:.4f}, real test against real training images"))
+    return render("facts.html", facts=facts, where=where)
+
+
+def draw_losses(rows: list[dict], where: str) -> str:
+    """The losses against training time."""
+    if len(rows) < 2:
+        return sections.show_missing("The training log", f"python train.py --output-dir {where} ...")
+    minutes = [row["seconds"] / 60 for row in rows]
+    held = [(m, row["validation_loss"]) for m, row in zip(minutes, rows) if row.get("validation_loss") is not None]
+    losses = [row["loss"] for row in rows]
+    usual = sorted(losses)[int(0.97 * (len(losses) - 1))]  # the first rows would flatten all others
+    series = {"training": (minutes, [min(loss, usual * 1.2) for loss in losses])}
+    if held:
+        series["held out"] = tuple(zip(*held))
+    y = fit_axis([*losses[len(losses) // 20 :], *(loss for _, loss in held[2:])], log=True)
+    return draw_lines("Loss", series, fit_axis(minutes, "minutes of training", zero=True), y)
+
+
+def film_samples(folder: Path | None, rows: list[dict]) -> dict:
+    """The sheets of samples during training as a film (hidden where there are none)."""
+    files = sorted((folder / "samples").glob("step-*.png")) if folder else []
+    if not files:
+        return gr.update(visible=False)
+    minutes = {row["step"]: row["seconds"] / 60 for row in rows}
+    pictures = []
+    for file in files:
+        step = int(file.stem.split("-")[1])
+        numbers = {"after step": f"{step:,}"} | ({"minutes": f"{minutes[step]:.1f}"} if step in minutes else {})
+        with Image.open(file) as sheet:
+            pictures.append((sheet.convert("L") if sheet.mode == "L" else sheet.convert("RGB"), numbers))
+    film = film_pictures(pictures, "Samples as it learned", "same noise, same classes, every time")
+    return gr.update(value=film, visible=True)
+
+
+def show_quality(metrics: dict, here: Sampling, where: str, figure: str = "FID") -> str:
+    """The measured figures of the settings in use; maps, curves and a table of all measured settings."""
+    command = f"{sections.EVALUATION} {{}} --checkpoint {where}"
+    cells = metrics.get("quality", [])
+    if not cells:
+        return sections.show_missing("Quality", command.format("samples"))
+    found = select(cells, here, "seed")
+    words = charts.describe_setting(here)
+    if found:
+        place = render("you_are_here.html", cell=found[0], words=words)
+    else:
+        measure = f"{command.format('samples')} {charts.write_flags(here)}"
+        place = sections.show_missing(f"What you chose in Generate ({words})", measure)
+    drawn = [
+        charts.draw_tradeoff(cells, here),
+        charts.draw_guidance(cells, here),
+        charts.draw_steps(cells, here),
+        *charts.draw_maps(cells, here, figure),
+    ]
+    return render(
+        "quality.html",
+        place=place,
+        charts=drawn,
+        table=charts.tabulate(cells, here),
+        command=command.format("map"),
+    )

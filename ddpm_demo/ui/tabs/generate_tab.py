@@ -1,0 +1,212 @@
+"""The Generate tab: choose, press Generate or go Live, and watch noise become an image."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from inspect import Parameter, Signature
+
+import gradio as gr
+from PIL import Image
+
+from ddpm_demo.data.images import picture
+from ddpm_demo.ui.catalogue import Catalogue
+from ddpm_demo.ui.components.player import build_player, film
+from ddpm_demo.ui.controls import Controls, build_choices, build_controls, fit_choices
+from ddpm_demo.ui.events import AT_ONCE, NETWORK, QUIET, add_endpoint
+from ddpm_demo.ui.live import finish_sketch, forget_user, sketch
+from ddpm_demo.ui.remarks import remark_on
+from ddpm_demo.ui.runs import DEFAULTS, PRESETS, prepare
+
+HINT = """Pick a class and press **Generate**, then drag the bar under the picture back to see how it came about.
+Next, switch **Live** on, choose one class, and move the guidance weight."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The components of the tab that are wired."""
+
+    controls: Controls  # by the name of their setting, in the order of DEFAULTS
+    generate: gr.Button
+    stop: gr.Button
+    live: gr.Checkbox
+    preset: gr.Dropdown
+    remark: gr.Markdown
+    player: gr.HTML
+
+    @property
+    def inputs(self) -> list:
+        """The controls as inputs of a handler."""
+        return list(self.controls.values())
+
+    @property
+    def outputs(self) -> list:
+        """What a run changes."""
+        return [self.player, self.generate, self.stop]
+
+    def read(self, values: tuple) -> dict:
+        """The settings, from the values of the controls."""
+        return dict(zip(self.controls, values))
+
+
+def build(demo: gr.Blocks, catalogue: Catalogue) -> Controls:
+    """Lay out the tab, wire it, and offer the same as the endpoint ``/generate``. Returns its controls by name."""
+    layout = lay_out(catalogue)
+    wire_runs(demo, catalogue, layout)
+    wire_changes(demo, catalogue, layout)
+    offer_endpoint(catalogue)
+    return layout.controls
+
+
+def lay_out(catalogue: Catalogue) -> Layout:
+    """The components, in three areas, which a phone shows below each other in this order."""
+    with gr.Row(elem_classes="layout"):
+        with gr.Column(elem_classes="pick"):
+            gr.Markdown(HINT, elem_classes="hint")
+            controls = build_choices(catalogue)
+            with gr.Row():
+                generate = gr.Button("Generate", variant="primary", min_width=110)
+                stop = gr.Button("Stop", interactive=False, min_width=80)
+                live = gr.Checkbox(False, label="Live", info="redraw as I choose", min_width=110)
+            remark = gr.Markdown(remark_on(DEFAULTS), elem_classes="remark")
+        with gr.Column(elem_classes="view"):
+            player = build_player(elem_classes=["viewer"])
+        with gr.Column(elem_classes="tune"):
+            preset = gr.Dropdown(list(PRESETS), value=None, label="Preset", info="a good place to start from")
+            controls |= build_controls()
+    return Layout({name: controls[name] for name in DEFAULTS}, generate, stop, live, preset, remark, player)
+
+
+def wire_runs(demo: gr.Blocks, catalogue: Catalogue, layout: Layout) -> None:
+    """Generate, Stop, another checkpoint, and the run with which the page opens."""
+
+    def run(*values):
+        yield from watch(catalogue, layout.read(values))
+
+    def follow_link(request: gr.Request, *values):
+        yield from open_page(catalogue, layout.read(values), request.query_params)
+
+    started = layout.generate.click(run, layout.inputs, layout.outputs, **NETWORK)
+    opened = demo.load(follow_link, layout.inputs, [*layout.outputs, layout.remark, *layout.inputs], **NETWORK)
+    layout.stop.click(
+        reset_buttons,
+        None,
+        [layout.generate, layout.stop],
+        cancels=[started, opened],
+        queue=False,
+        api_visibility="private",
+    )
+    checkpoint = layout.controls["checkpoint"]
+    fitted = [layout.controls[name] for name in fit_choices(catalogue, "")]
+    checkpoint.input(lambda name: [*fit_choices(catalogue, name).values()], checkpoint, fitted, **QUIET).then(
+        run, layout.inputs, layout.outputs, **NETWORK
+    )
+
+
+def wire_changes(demo: gr.Blocks, catalogue: Catalogue, layout: Layout) -> None:
+    """Live, presets and the remark.
+
+    Changes that come while an answer is under way are answered once, with the newest values. The draft is not queued,
+    since the queue takes longer than the draft does; the rest of the run is.
+    """
+
+    def change(request: gr.Request, live, *values):
+        return sketch(catalogue, live, layout.read(values), request.session_hash)
+
+    def finish(request: gr.Request, live, *values):
+        yield from finish_sketch(catalogue, live, layout.read(values), request.session_hash)
+
+    def apply_preset(name, *values):
+        return [*(DEFAULTS | layout.read(values) | PRESETS.get(name, {})).values()]
+
+    redraw = [component.input for name, component in layout.controls.items() if name != "checkpoint"]
+    choice, shown = [layout.live, *layout.inputs], [layout.player, layout.remark]
+    sketched = gr.on([*redraw, layout.live.input], change, choice, shown, trigger_mode="always_last", **AT_ONCE)
+    sketched.success(finish, choice, layout.player, **NETWORK)
+    demo.unload(forget_user)
+    applied = layout.preset.input(apply_preset, [layout.preset, *layout.inputs], layout.inputs, **AT_ONCE)
+    applied.then(change, choice, shown, **AT_ONCE).success(finish, choice, layout.player, **NETWORK)
+
+
+def offer_endpoint(catalogue: Catalogue) -> None:
+    """The endpoint ``/generate``: the settings as named parameters; a picture and the settings in full as the answer."""
+
+    def generate(*values) -> tuple[Image.Image, dict]:
+        return draw_picture(catalogue, dict(zip(DEFAULTS, values)))
+
+    # Gradio names the endpoint's parameters after those of the function.
+    generate.__signature__ = Signature(
+        [Parameter(name, Parameter.POSITIONAL_OR_KEYWORD, default=value) for name, value in DEFAULTS.items()]
+    )
+    inputs = [
+        (gr.Textbox if isinstance(value, str) else gr.Number)(value, label=name, render=False)
+        for name, value in DEFAULTS.items()
+    ]
+    outputs = [gr.Image(format="png", label="image", render=False), gr.JSON(label="settings", render=False)]
+    description = "Draw images of a class: the finished picture, and the settings it was drawn with."
+    add_endpoint("generate", generate, inputs, outputs, description)
+
+
+def reset_buttons() -> tuple[dict, dict]:
+    """Generate enabled, Stop disabled."""
+    return gr.update(interactive=True), gr.update(interactive=False)
+
+
+def watch(catalogue: Catalogue, settings: dict) -> Iterator[tuple]:
+    """A run as ([film so far], Generate button, Stop button), and lastly the buttons as they were.
+
+    Gradio sends how an answer differs from the one before, and its page edits that one in place, shown or not: a film
+    that became gr.skip() could vanish before it is seen. A list that becomes one is replaced, and stays.
+    """
+    run = prepare(catalogue, settings)
+    busy = gr.update(interactive=False), gr.update(interactive=True)
+    unchanged = gr.skip(), gr.skip()  # a frame that is under way when Stop is pressed must not undo its buttons
+    first = True
+    for growing in film(run):
+        yield [growing], *(busy if first else unchanged)
+        first = False
+    yield gr.skip(), *reset_buttons()  # an answer of its own, since Gradio sends the last answer twice
+
+
+def open_page(catalogue: Catalogue, settings: dict, query: Mapping[str, str]) -> Iterator[tuple]:
+    """The page as it opens: the settings that a link describes, or the defaults, and the run that belongs to them."""
+    try:
+        run = prepare(catalogue, settings | read_query(query))
+    except gr.Error as error:
+        gr.Warning(f"This link cannot be followed: {error.message}")
+        run = prepare(catalogue, settings)
+    values = {name: gr.update(value=value) for name, value in run.settings.items()}
+    for name, update in fit_choices(catalogue, run.checkpoint).items():
+        values[name] = update | {"value": run.settings[name]}
+    page = [remark_on(run.settings), *values.values()]
+    start = json.dumps(run.settings)
+    if start in catalogue.default_films:
+        yield catalogue.default_films[start], *reset_buttons(), *page
+        return
+    first, whole = True, []
+    for growing, *buttons in watch(catalogue, run.settings):
+        yield growing, *buttons, *(page if first else [gr.skip()] * len(page))
+        first, whole = False, growing if isinstance(growing, list) else whole
+    if all(run.settings[name] == value for name, value in DEFAULTS.items() if name != "checkpoint"):
+        catalogue.default_films[start] = whole  # the next visitor finds it ready
+
+
+def read_query(query: Mapping[str, str]) -> dict:
+    """The settings in a link's query. What is no setting is left out; what is no number stays text."""
+    settings: dict = {}
+    for name, default in DEFAULTS.items():
+        if name in query:
+            settings[name] = query[name]
+            if not isinstance(default, str):
+                try:
+                    settings[name] = float(query[name])
+                except ValueError:
+                    continue
+    return settings
+
+
+def draw_picture(catalogue: Catalogue, settings: dict) -> tuple[Image.Image, dict]:
+    """The picture at the end of a run, and the settings of the run."""
+    run = prepare(catalogue, settings)
+    *_, step = run.walk()
+    image = picture(step.x0, run.columns, height=320)
+    return image, run.settings | {"guidance_scale": run.sampling.weight + 1}

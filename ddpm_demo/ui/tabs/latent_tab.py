@@ -1,0 +1,120 @@
+"""The Latent space tab: two images as noise, and the images that lie between them."""
+
+from collections.abc import Iterator
+
+import gradio as gr
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ddpm_demo.data.images import fitted, picture, tiled
+from ddpm_demo.generation.interpolation import Between, interpolate, round_trip_errors
+from ddpm_demo.ui.catalogue import Catalogue, report_mistakes
+from ddpm_demo.ui.components.pad import build_pad, fill_pad, read_pad
+from ddpm_demo.ui.components.player import build_player, film_pictures
+from ddpm_demo.ui.data_uri import encode_picture
+from ddpm_demo.ui.events import NETWORK, QUIET, add_endpoint, stop_with
+from ddpm_demo.ui.rendering import render
+from ddpm_demo.ui.runs import as_int, as_number
+
+HINT = """The probability-flow ODE has no chance in it: followed backwards it turns an image into the very noise that it
+came from, and followed forwards into the same image again. Draw or choose two images: what lies **between their noises**?"""
+FRAMES, MOST_FRAMES = 18, 60
+TOLERANCE = 1e-4  # with a larger one, the way back ends at another digit
+
+
+def build(catalogue: Catalogue, checkpoint: gr.components.Component) -> None:
+    """Lay out the tab, wire it, and offer the endpoint ``/interpolate``."""
+    gr.Markdown(HINT, elem_classes="hint")
+    with gr.Row():
+        with gr.Column(min_width=320):
+            with gr.Row():
+                with gr.Column(min_width=150):
+                    gr.Markdown("**From**")
+                    first = build_pad(catalogue, example=0)
+                with gr.Column(min_width=150):
+                    gr.Markdown("**To**")
+                    second = build_pad(catalogue, example=-1)
+            with gr.Row():
+                go = gr.Button("Interpolate", variant="primary", min_width=120)
+                stop = gr.Button("Stop", min_width=80)
+            frames = gr.Slider(3, MOST_FRAMES, FRAMES, step=1, label="Images on the way")
+            tolerance = gr.Radio(
+                [(f"{value:g}", value) for value in (1e-3, 1e-4, 1e-5)],
+                value=TOLERANCE,
+                label="Tolerance of the solver",
+                info="smaller: more network calls, a closer return",
+            )
+        with gr.Column(min_width=320):
+            player = build_player()
+            report = gr.HTML()
+
+    def run(first, second, frames, tolerance, checkpoint):
+        model = catalogue.model(checkpoint)
+        images = torch.stack([read_pad(model, drawing)[0] for drawing in (first, second)])
+        for part in follow(catalogue, images, frames, tolerance, checkpoint):
+            yield film_frames(part), describe(images, part)
+
+    def refill(name):
+        return fill_pad(catalogue, name, example=0), fill_pad(catalogue, name, example=-1)
+
+    stop_with(stop, go.click(run, [first, second, frames, tolerance, checkpoint], [player, report], **NETWORK))
+    checkpoint.change(refill, checkpoint, [first, second], **QUIET)
+    offer_endpoint(catalogue)
+
+
+def offer_endpoint(catalogue: Catalogue) -> None:
+    """The endpoint ``/interpolate``."""
+
+    def interpolate_pair(
+        first: Image.Image, second: Image.Image, frames: int = 8, tolerance: float = TOLERANCE
+    ) -> tuple[Image.Image, dict]:
+        """All frames in a row, the errors of the two round trips, and the network calls."""
+        if first is None or second is None:
+            raise gr.Error("interpolate needs two images", print_exception=False)
+        model = catalogue.model()
+        images = torch.stack([fitted(image, model.channels, model.image_size) for image in (first, second)])
+        *_, done = follow(catalogue, images, frames, tolerance, "")
+        about = {"round_trip_errors": round_trip_errors(images, done), "calls": done.calls, "tolerance": tolerance}
+        return picture(done.frames, len(done.frames), height=112), about
+
+    inputs = [
+        gr.Image(type="pil", label="first", render=False),
+        gr.Image(type="pil", label="second", render=False),
+        gr.Number(8, label="frames", render=False),
+        gr.Number(TOLERANCE, label="tolerance", render=False),
+    ]
+    outputs = [gr.Image(format="png", label="frames in a row", render=False), gr.JSON(label="about", render=False)]
+    description = "The images between two images, through the noise that the probability-flow ODE turns them into."
+    add_endpoint("interpolate", interpolate_pair, inputs, outputs, description)
+
+
+def follow(catalogue: Catalogue, images: Tensor, frames, tolerance, checkpoint: str) -> Iterator[Between]:
+    """The interpolation of two images (2, C, H, W) as it grows; gr.Error for a wrong setting."""
+    with report_mistakes():
+        settings = {"total": as_int("frames", frames), "tolerance": as_number("tolerance", tolerance)}
+        yield from catalogue.compute(interpolate, checkpoint, images, **settings)
+
+
+def film_frames(part: Between) -> dict:
+    """The frames so far as a film, each with its place on the way; nothing before the first."""
+    if not len(part.frames):
+        return gr.skip()
+    pictures = [
+        (picture(frame[None], 1, gap=0), {"way": f"{k / (part.total - 1):.0%}"}) for k, frame in enumerate(part.frames)
+    ]
+    return film_pictures(pictures, "Between", "decoded from what lies between the two noises")
+
+
+def describe(images: Tensor, part: Between) -> str:
+    """The noise of both images (2, C, H, W), and how far the way back ends from them."""
+    size = images.shape[-1]
+    noise = part.latents / 3 if part.latents.shape == images.shape else tiled(part.latents, size)
+    done = len(part.frames) == part.total
+    return render(
+        "interpolation.html",
+        noises=[encode_picture(picture(one[None], 1, height=112)) for one in noise[:2]],
+        errors=round_trip_errors(images, part) if done else None,
+        done=done,
+        calls=part.calls,
+    )

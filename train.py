@@ -83,11 +83,11 @@ def train_model(asked: dict, options: RunOptions, folder: Path) -> int:
     from accelerate.state import PartialState
     from torch import accelerator as hardware
 
-    from ddpm_demo.hub.client import publishable
+    from ddpm_demo.hub.client import check_publishable
     from ddpm_demo.training.loop import Run, train
 
     if options.push_to_hub:
-        publishable(options.hub_model_id or "")  # before hours of training, not after them
+        check_publishable(options.hub_model_id or "")  # before hours of training, not after them
     # With cpu=None, accelerate would not connect several processes on a CPU.
     on_cpu = not hardware.is_available()
     processes = PartialState(cpu=on_cpu)

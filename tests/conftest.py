@@ -26,7 +26,7 @@ from ddpm_demo.diffusion.schedule import Schedule
 from ddpm_demo.models.adapters import adapt
 from ddpm_demo.models.checkpoint import Model
 from ddpm_demo.models.codec import Codec
-from ddpm_demo.models.networks import unet
+from ddpm_demo.models.networks import build_unet
 from ddpm_demo.ui.catalogue import Catalogue
 
 ROOT = Path(__file__).parent.parent
@@ -48,7 +48,7 @@ def tiny_model(classes: int = 3, size: int = 16, channels: int = 1, patch: int =
     """A real, untrained U-Net, whose output depends on x, the timestep and the label."""
     torch.manual_seed(0)
     codec = Codec(patch)
-    net = unet(codec.shape(channels, size), (8, 16), classes, layers=1, **options).eval().requires_grad_(False)
+    net = build_unet(codec.shape(channels, size), (8, 16), classes, layers=1, **options).eval().requires_grad_(False)
     names = tuple("abcdefghij"[:classes])
     condition = options.get("condition", "add")
     return Model(

@@ -13,7 +13,7 @@ from torchvision.utils import make_grid
 from ddpm_demo.diffusion.denoiser import alpha_sigma
 
 
-def picture(images: Tensor, columns: int = 8, height: int | None = None, gap: int = 2) -> Image.Image:
+def render_grid(images: Tensor, columns: int = 8, height: int | None = None, gap: int = 2) -> Image.Image:
     """Render images (N, C, H, W) in [-1, 1] as a grid, ``columns`` per row, magnified to about ``height`` pixels."""
     grid = make_grid(images.detach().float().cpu().clamp(-1, 1), columns, gap, pad_value=1.0)
     pixels = ((grid + 1) * 127.5).round().byte().permute(1, 2, 0)
@@ -22,7 +22,7 @@ def picture(images: Tensor, columns: int = 8, height: int | None = None, gap: in
     return rendered.resize((rendered.width * scale, rendered.height * scale), Image.Resampling.NEAREST)
 
 
-def fitted(image: Image.Image, channels: int, size: int) -> Tensor:
+def fit_image(image: Image.Image, channels: int, size: int) -> Tensor:
     """Convert a PIL image to (channels, size, size) in [-1, 1]: upright, on black, cropped to its central square."""
     upright = ImageOps.exif_transpose(image).convert("RGBA")
     background = Image.new("RGBA", upright.size, "black")
@@ -32,40 +32,40 @@ def fitted(image: Image.Image, channels: int, size: int) -> Tensor:
     return pixels.reshape(size, size, channels).permute(2, 0, 1) / 127.5 - 1
 
 
-def strip(images: Tensor) -> Image.Image:
+def render_row(images: Tensor) -> Image.Image:
     """Render images (N, C, H, W) in [-1, 1] as one row without gaps, such as ``examples.png``."""
-    return picture(images, columns=len(images), gap=0)
+    return render_grid(images, columns=len(images), gap=0)
 
 
-def unstrip(row: Image.Image, channels: int, size: int) -> Tensor:
-    """Split a row of ``strip`` into images (N, channels, size, size)."""
+def split_row(row: Image.Image, channels: int, size: int) -> Tensor:
+    """Split a row of ``render_row`` into images (N, channels, size, size)."""
     parts = [row.crop((k * size, 0, (k + 1) * size, size)) for k in range(row.width // size)]
-    return torch.stack([fitted(part, channels, size) for part in parts])
+    return torch.stack([fit_image(part, channels, size) for part in parts])
 
 
-def noisy_panel(x: Tensor, log_snr: float) -> Tensor:
+def scale_noisy(x: Tensor, log_snr: float) -> Tensor:
     """Scale a noisy state for display: pure noise, which exceeds [-1, 1], is halved; a clean image is unchanged."""
     return x / (1 + alpha_sigma(log_snr)[1].item())
 
 
-def tiled(latents: Tensor, size: int, unit: float = 3.0, behind: float = -1.0) -> Tensor:
+def tile_channels(latents: Tensor, size: int, unit: float = 3.0, background: float = -1.0) -> Tensor:
     """Render latents (N, c, h, w) as gray images (N, 1, size, size) with one tile per channel.
 
-    A latent of ``unit`` is white and one of -``unit`` is black. ``behind`` is the value of pixels without a tile.
+    A latent of ``unit`` is white and one of -``unit`` is black. ``background`` is the value of pixels without a tile.
     """
     count, channels, height, width = latents.shape
     columns = 2 ** ceil(log2(channels) / 2)
     rows = ceil(channels / columns)
-    tiles = F.pad(latents / unit, (0, 0, 0, 0, 0, rows * columns - channels), value=behind)
+    tiles = F.pad(latents / unit, (0, 0, 0, 0, 0, rows * columns - channels), value=background)
     sheet = tiles.reshape(count, rows, columns, height, width).transpose(2, 3)
     sheet = sheet.reshape(count, 1, rows * height, columns * width)
     scale = size / max(sheet.shape[2:])
     sheet = F.interpolate(sheet, size=[round(n * scale) for n in sheet.shape[2:]])
     top, left = ((size - n) // 2 for n in sheet.shape[2:])
-    return F.pad(sheet, (left, size - sheet.shape[3] - left, top, size - sheet.shape[2] - top), value=behind)
+    return F.pad(sheet, (left, size - sheet.shape[3] - left, top, size - sheet.shape[2] - top), value=background)
 
 
-def diverging(difference: Tensor) -> Tensor:
+def colour_signed(difference: Tensor) -> Tensor:
     """Render signed values (N, C, H, W) as colours (N, 3, H, W) in [-1, 1].
 
     0 is dark; 1 is orange and -1 is blue, at full saturation. Channels are averaged.

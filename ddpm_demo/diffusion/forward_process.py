@@ -9,7 +9,7 @@ from ddpm_demo.diffusion.denoiser import add_noise, alpha_sigma
 from ddpm_demo.diffusion.schedule import Schedule
 
 
-def chain(x0: Tensor, schedule: Schedule, t: int, generator: torch.Generator) -> Tensor:
+def add_noise_stepwise(x0: Tensor, schedule: Schedule, t: int, generator: torch.Generator) -> Tensor:
     """Return x_t like x0 after steps 0 .. t of x <- sqrt(1 - beta) x + sqrt(beta) z (Ho et al. 2020, eq. 2)."""
     x = x0
     for beta in schedule.betas[: t + 1].tolist():
@@ -18,7 +18,7 @@ def chain(x0: Tensor, schedule: Schedule, t: int, generator: torch.Generator) ->
 
 
 @dataclass(frozen=True)
-class Agreement:
+class Comparison:
     """Histograms of x_t for one pixel, sampled in closed form and step by step, and the exact Gaussian density."""
 
     middles: Tensor  # (B,) centres of the bins
@@ -29,12 +29,14 @@ class Agreement:
     usual: float  # critical value: the statistic of two samples of one distribution is below it with probability 0.95
 
 
-def agreement(value: float, schedule: Schedule, t: int, draws: int = 2000, seed: int = 0, bins: int = 32) -> Agreement:
+def compare_with_closed_form(
+    value: float, schedule: Schedule, t: int, draws: int = 2000, seed: int = 0, bins: int = 32
+) -> Comparison:
     """Compare the closed form with the step-by-step process at timestep t, for a pixel value in [-1, 1]."""
     generator = torch.Generator().manual_seed(seed)
     x0 = torch.full((draws,), value, dtype=torch.float64)
     direct = add_noise(x0, schedule.log_snr(t), torch.randn(draws, generator=generator, dtype=torch.float64))
-    stepwise = chain(x0, schedule, t, generator)
+    stepwise = add_noise_stepwise(x0, schedule, t, generator)
     alpha, sigma = (c.item() for c in alpha_sigma(schedule.log_snr(t)))
     low, high = alpha * value - 4 * sigma, alpha * value + 4 * sigma
     width = (high - low) / bins
@@ -44,10 +46,10 @@ def agreement(value: float, schedule: Schedule, t: int, draws: int = 2000, seed:
     pooled = torch.cat([direct, stepwise]).sort().values
     shares = [torch.searchsorted(x.sort().values, pooled, right=True) / draws for x in (direct, stepwise)]
     gap = (shares[0] - shares[1]).abs().max().item()
-    return Agreement(middles, closed, chained, expected, gap, 1.36 * (2 / draws) ** 0.5)
+    return Comparison(middles, closed, chained, expected, gap, 1.36 * (2 / draws) ** 0.5)
 
 
-def correlation(log_snr: float, variance: float) -> float:
+def compute_correlation(log_snr: float, variance: float) -> float:
     """Return the correlation of x_t with x_0 at a log-SNR, for pixels of the given variance."""
     alpha, sigma = (c.item() for c in alpha_sigma(log_snr))
     return alpha * variance**0.5 / (alpha**2 * variance + sigma**2) ** 0.5

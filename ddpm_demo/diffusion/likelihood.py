@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ddpm_demo.diffusion.denoiser import add_noise, alpha_sigma
-from ddpm_demo.diffusion.ode import integrate, velocity
+from ddpm_demo.diffusion.ode import compute_slope, integrate
 from ddpm_demo.diffusion.samplers import VARIANCES
 from ddpm_demo.diffusion.schedule import Schedule
 
@@ -39,19 +39,19 @@ class Bound:
         return self.prior + self.steps + self.decoder
 
 
-def bits(nats: Tensor, x: Tensor) -> Tensor:
+def to_bits_per_dim(nats: Tensor, x: Tensor) -> Tensor:
     """Convert nats per image (N,) to bits per dimension of x (N, C, H, W)."""
     return nats.double() / (x[0].numel() * log(2))
 
 
-def drowned(x0: Tensor, log_snr: Tensor | float, generator: torch.Generator) -> Tensor:
+def draw_noisy(x0: Tensor, log_snr: Tensor | float, generator: torch.Generator) -> Tensor:
     """Return x0 (N, C, H, W) with newly drawn noise at log_snr."""
     return add_noise(x0, log_snr, torch.randn(x0.shape, generator=generator, dtype=x0.dtype).to(x0.device))
 
 
 def squared_error(denoise: Denoise, x0: Tensor, log_snr: Tensor, generator: torch.Generator) -> Tensor:
     """Return || x0 - D ||^2 (N,), float64, for one noisy state of each image, with D clamped to [-1, 1]."""
-    estimate = denoise(drowned(x0, log_snr, generator), log_snr).clamp(-1, 1)
+    estimate = denoise(draw_noisy(x0, log_snr, generator), log_snr).clamp(-1, 1)
     return (x0 - estimate).double().square().flatten(1).sum(1).cpu()
 
 
@@ -59,7 +59,7 @@ def prior_bits(x0: Tensor, log_snr: float) -> Tensor:
     """Return L_T = KL(q(x_T | x_0) || N(0, I)) in bits per dimension (N,)."""
     alpha2, sigma2 = (c.item() ** 2 for c in alpha_sigma(log_snr))
     nats = (alpha2 * x0.double().square() + sigma2 - 1 - log(sigma2)).flatten(1).sum(1) / 2
-    return bits(nats, x0).cpu()
+    return to_bits_per_dim(nats, x0).cpu()
 
 
 def decoder_bits(denoise: Denoise, x0: Tensor, log_snr: float, generator: torch.Generator) -> Tensor:
@@ -69,7 +69,7 @@ def decoder_bits(denoise: Denoise, x0: Tensor, log_snr: float, generator: torch.
     variance is zero here.
     """
     sigma = alpha_sigma(log_snr)[1].item()
-    mean = denoise(drowned(x0, log_snr, generator), log_snr).clamp(-1, 1).double()
+    mean = denoise(draw_noisy(x0, log_snr, generator), log_snr).clamp(-1, 1).double()
     x0 = x0.double()
     below, above = ((x0 - mean + side * BIN / 2) / sigma for side in (-1, 1))
     # The first and the last level include the tails. If both ends are above the mean, mirroring them is more accurate.
@@ -77,7 +77,7 @@ def decoder_bits(denoise: Denoise, x0: Tensor, log_snr: float, generator: torch.
     low, high = torch.where(mirrored, -above, below), torch.where(mirrored, -below, above)
     low = torch.special.ndtr(low).where(~torch.where(mirrored, x0 > 1 - BIN / 2, x0 < -1 + BIN / 2), 0.0)
     high = torch.special.ndtr(high).where(~torch.where(mirrored, x0 < -1 + BIN / 2, x0 > 1 - BIN / 2), 1.0)
-    return bits(-(high - low).clamp(min=1e-30).log().flatten(1).sum(1), x0).cpu()
+    return to_bits_per_dim(-(high - low).clamp(min=1e-30).log().flatten(1).sum(1), x0).cpu()
 
 
 def step_bits(error: Tensor, t: Tensor, schedule: Schedule, x0: Tensor) -> dict[str, Tensor]:
@@ -90,10 +90,10 @@ def step_bits(error: Tensor, t: Tensor, schedule: Schedule, x0: Tensor) -> dict[
     posterior = (snr[t - 1] - snr[t]) / 2 * error
     ratio = (1 - schedule.alpha_bars[t - 1]) / (1 - schedule.alpha_bars[t])
     variance_cost = (ratio - 1 - ratio.log()) / 2 * x0[0].numel()
-    return {"posterior": bits(posterior, x0), "beta": bits(ratio * posterior + variance_cost, x0)}
+    return {"posterior": to_bits_per_dim(posterior, x0), "beta": to_bits_per_dim(ratio * posterior + variance_cost, x0)}
 
 
-def stratified(ends: tuple[float, float], draws: int, count: int, generator: torch.Generator) -> Tensor:
+def draw_stratified(ends: tuple[float, float], draws: int, count: int, generator: torch.Generator) -> Tensor:
     """Draw uniform numbers (draws, count), float64, with row k in the k-th of ``draws`` equal parts of ``ends``."""
     low, high = ends
     parts = torch.arange(draws, dtype=torch.float64).unsqueeze(1)
@@ -101,7 +101,7 @@ def stratified(ends: tuple[float, float], draws: int, count: int, generator: tor
 
 
 @torch.no_grad()
-def discrete(
+def estimate_discrete_bound(
     denoise: Denoise, schedule: Schedule, x0: Tensor, draws: int, generator: torch.Generator
 ) -> tuple[dict[str, Bound], tuple[Tensor, dict[str, Tensor]]]:
     """Estimate the bound of the schedule's T steps for both variances. Also return its terms: t, L_{t-1} (draws, N).
@@ -110,7 +110,7 @@ def discrete(
     log-SNR, because the terms of small t are by far the largest.
     """
     cleanest, noisiest = schedule.log_snrs[0].item(), schedule.log_snrs[-1].item()
-    levels = stratified((noisiest, cleanest), draws, len(x0), generator)
+    levels = draw_stratified((noisiest, cleanest), draws, len(x0), generator)
     ts = torch.searchsorted(-schedule.log_snrs, -levels).clamp(1, len(schedule) - 1)
     share = (schedule.log_snrs[ts - 1] - schedule.log_snrs[ts]) / (cleanest - noisiest)
     terms = [step_bits(squared_error(denoise, x0, schedule.log_snrs[t], generator), t, schedule, x0) for t in ts]
@@ -120,7 +120,7 @@ def discrete(
 
 
 @torch.no_grad()
-def continuous(
+def estimate_continuous_bound(
     denoise: Denoise, ends: tuple[float, float], x0: Tensor, draws: int, generator: torch.Generator
 ) -> Bound:
     """Estimate the bound for infinitely many steps: 1/2 of the integral of SNR * || x0 - D ||^2 over log-SNR.
@@ -128,13 +128,13 @@ def continuous(
     The integral is over the log-SNRs ``ends`` (lowest, highest). Each image uses ``draws`` log-SNRs.
     """
     low, high = ends
-    levels = stratified(ends, draws, len(x0), generator)
+    levels = draw_stratified(ends, draws, len(x0), generator)
     slopes = [level.exp() / 2 * squared_error(denoise, x0, level, generator) for level in levels]
-    steps = bits((high - low) * torch.stack(slopes).mean(0), x0)
+    steps = to_bits_per_dim((high - low) * torch.stack(slopes).mean(0), x0)
     return Bound(prior_bits(x0, low), steps, decoder_bits(denoise, x0, high, generator))
 
 
-def ode(
+def estimate_ode_likelihood(
     denoise: Denoise, ends: tuple[float, float], x0: Tensor, tolerance: float, generator: torch.Generator
 ) -> tuple[Tensor, int]:
     """Return -log p(x0) of the probability-flow ODE, bits per dimension (N,), and the number of denoiser calls.
@@ -149,7 +149,7 @@ def ode(
     def slope(state: Tensor, log_snr: float) -> Tensor:
         with torch.enable_grad():
             free = state[:, :-1].reshape(x.shape).detach().requires_grad_()
-            derivative = velocity(free, denoise(free, log_snr), log_snr)
+            derivative = compute_slope(free, denoise(free, log_snr), log_snr)
             (product,) = torch.autograd.grad((derivative * signs).sum(), free)
         trace = (product * signs).flatten(1).sum(1, keepdim=True)
         return torch.cat([derivative.detach().flatten(1), trace], 1)
@@ -157,4 +157,4 @@ def ode(
     *_, (end, calls) = integrate(slope, torch.cat([x.flatten(1), x.new_zeros(len(x), 1)], 1), (high, low), tolerance)
     z, change = end[:, :-1].double(), end[:, -1].double()
     log_density = -(z.square() + log(2 * pi)).sum(1) / 2 + change
-    return bits(-log_density, x0).cpu() - log(BIN) / log(2), calls
+    return to_bits_per_dim(-log_density, x0).cpu() - log(BIN) / log(2), calls

@@ -14,7 +14,7 @@ from torch import Tensor
 from ddpm_demo.diffusion.denoiser import alpha_sigma
 
 
-def velocity(x: Tensor, x0: Tensor, log_snr: float) -> Tensor:
+def compute_slope(x: Tensor, x0: Tensor, log_snr: float) -> Tensor:
     """Return dx / d log_snr (N, C, H, W) at x, given its clean estimate x0."""
     alpha = alpha_sigma(log_snr)[0].item()
     return alpha / 2 * (x0 - alpha * x)
@@ -50,7 +50,7 @@ def integrate(
 
 
 @torch.no_grad()
-def carry(
+def solve_ode(
     denoise: Callable, x: Tensor, start: float, end: float, label: Tensor | None = None, tolerance: float = 1e-4
 ) -> tuple[Tensor, int]:
     """Solve the ODE for x (N, C, H, W) from log-SNR ``start`` to ``end``; return the end state and the denoiser calls.
@@ -59,12 +59,12 @@ def carry(
     the same path (ibid., section 4.3).
     """
     *_, last = integrate(
-        lambda x, log_snr: velocity(x, denoise(x, log_snr, label), log_snr), x, (start, end), tolerance
+        lambda x, log_snr: compute_slope(x, denoise(x, log_snr, label), log_snr), x, (start, end), tolerance
     )
     return last
 
 
-def great_circle(a: Tensor, b: Tensor, shares: Tensor) -> Tensor:
+def slerp(a: Tensor, b: Tensor, shares: Tensor) -> Tensor:
     """Interpolate on the great circle from a (C, H, W), share 0, to b, share 1 (spherical linear interpolation).
 
     Returns latents (S, C, H, W), one per share (S,). If a and b have the same norm, all results have that norm.

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from ddpm_demo.diffusion.denoiser import alpha_sigma
-from ddpm_demo.diffusion.ode import integrate, velocity
+from ddpm_demo.diffusion.ode import compute_slope, integrate
 
 if TYPE_CHECKING:
     from ddpm_demo.diffusion.sampling import Sampling
@@ -134,7 +134,10 @@ def step_by_sde(process: ReverseProcess, corrects: bool) -> Advance:
 def step_by_ode(process: ReverseProcess) -> Advance:
     """Advance by Runge-Kutta on the probability-flow ODE. It chooses its own steps; its state is returned at each t."""
     path = integrate(
-        lambda x, s: velocity(x, process.estimate(x, s), s), process.x, process.log_snrs, process.sampling.ode_tolerance
+        lambda x, s: compute_slope(x, process.estimate(x, s), s),
+        process.x,
+        process.log_snrs,
+        process.sampling.ode_tolerance,
     )
     next(path)  # the first state, which is process.x
     return lambda x, x0, s, t: next(path)[0]

@@ -7,7 +7,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ddpm_demo.diffusion.likelihood import Bound, continuous, discrete, ode
+from ddpm_demo.diffusion.likelihood import (
+    Bound,
+    estimate_continuous_bound,
+    estimate_discrete_bound,
+    estimate_ode_likelihood,
+)
 from ddpm_demo.diffusion.samplers import VARIANCES
 from ddpm_demo.errors import UserError
 from ddpm_demo.evaluation.progress import progress_bar, say
@@ -72,13 +77,13 @@ def measure(
     The last report is complete: it is what ``metrics.json`` holds as ``bits_per_dim``.
     """
     generator, schedule = torch.Generator().manual_seed(seed), model.denoiser.schedule
-    fast = model.recorded()  # a recorded network cannot be differentiated, which the ODE needs
+    fast = model.trace()  # a recorded network cannot be differentiated, which the ODE needs
     x0 = model.codec.encode(images).to(model.device)
     bounds: dict[str, list[Bound]] = {name: [] for name in (*VARIANCES, "continuous")}
     timesteps, curves = [], {name: [] for name in VARIANCES}
     for part in x0.split(batch):
-        found, (t, curve) = discrete(fast.denoiser, schedule, part, draws, generator)
-        found["continuous"] = continuous(fast.denoiser, schedule.range, part, draws, generator)
+        found, (t, curve) = estimate_discrete_bound(fast.denoiser, schedule, part, draws, generator)
+        found["continuous"] = estimate_continuous_bound(fast.denoiser, schedule.range, part, draws, generator)
         for name, bound in found.items():
             bounds[name].append(bound)
         timesteps.append(t.flatten())
@@ -90,7 +95,7 @@ def measure(
     report["curve"] = average_by_timestep(torch.cat(timesteps), {name: torch.cat(curves[name]) for name in VARIANCES})
     nats, calls = [], []
     for part in x0[:ode_images].split(batch) if ode_images else ():
-        found, taken = ode(model.denoiser, schedule.range, part, tolerance, generator)
+        found, taken = estimate_ode_likelihood(model.denoiser, schedule.range, part, tolerance, generator)
         nats.append(found)
         calls.append(taken)
         yield 3 * taken * len(part), {}  # a backward pass costs about two forward passes

@@ -28,7 +28,7 @@ def measure_snapshots(judge: Judge, metrics: Metrics, sampling: Sampling, count:
     missing = [model for model in models if model.training["steps"] not in done]
     with plan_bar([(sampling, count)] * len(missing)) as bar:
         for model in missing:
-            samples, labels = draw(model.recorded(), judge, sampling, count, bar)
+            samples, labels = draw(model.trace(), judge, sampling, count, bar)
             if not PartialState().is_main_process:
                 continue
             training = {name: model.training[name] for name in ("steps", "seconds", "batch_size")}

@@ -31,7 +31,7 @@ def measure_restoration(model: Model, judge: Judge, metrics: Metrics, count: int
     """Measure ``count`` test images, put the report into ``metrics``, and print it."""
     count = min(count, len(judge.test_data))
     with progress_bar(2 * STEPS * count * len(tasks_of(model))) as bar:
-        for evaluations, report in measure(model.recorded(), judge, count, seed):
+        for evaluations, report in measure(model.trace(), judge, count, seed):
             bar.update(evaluations)
     metrics.content["restored"] = report
     say(tabulate_restoration(report))

@@ -11,7 +11,7 @@ from torch import Tensor
 from torchmetrics.image.fid import FrechetInceptionDistance
 from tqdm import tqdm
 
-from ddpm_demo.data.images import picture
+from ddpm_demo.data.images import render_grid
 from ddpm_demo.diffusion.sampling import ALWAYS, Sampling
 from ddpm_demo.errors import UserError
 from ddpm_demo.evaluation.distances import find_nearest, inception_fid
@@ -100,7 +100,7 @@ def measure_plan(model: Model, judge: Judge, metrics: Metrics, plan: Plan, ways:
     missing = [(sampling, count) for sampling, count in plan if ways.again or not metrics.has(sampling, count)]
     if len(missing) < len(plan):
         say(f"{len(plan) - len(missing)} of {len(plan)} settings are measured already (--again measures them anew)")
-    recorded = model.recorded()
+    recorded = model.trace()
     with plan_bar(missing) as bar:
         for sampling, count in missing:
             began = time.perf_counter()
@@ -125,4 +125,4 @@ def draw_nearest(folder: Path, judge: Judge, images: Tensor) -> None:
     samples = images[:SHEET]
     found = judge.train_data.batch(find_nearest(samples, judge.train_data)[1])[0]
     rows = [row for pair in zip(samples.split(10), found.split(10)) for row in pair]
-    picture(torch.cat(rows), columns=10, gap=0).save(folder / "nearest.png")
+    render_grid(torch.cat(rows), columns=10, gap=0).save(folder / "nearest.png")

@@ -39,7 +39,7 @@ from ddpm_demo.files import write_atomically
 from ddpm_demo.generation.generate import generate
 from ddpm_demo.models.adapters import adapt, condition_of
 from ddpm_demo.models.checkpoint import Model, load
-from ddpm_demo.models.networks import Bare, unet
+from ddpm_demo.models.networks import TensorOutput, build_unet
 from ddpm_demo.reports.markdown import write_table
 
 BATCHES = (1, 2, 20, 100)
@@ -98,10 +98,10 @@ def network_variants(model: Model, with_compile: bool) -> dict[str, Callable]:
     forms = {
         "contiguous": copy.deepcopy(net).to(memory_format=torch.contiguous_format),
         "channels_last": net,
-        "recorded": model.recorded().denoiser.net.net,
+        "recorded": model.trace().denoiser.net.net,
         "bf16": call_in_bf16,
     }
-    return forms | ({"compiled": torch.compile(Bare(net), dynamic=False)} if with_compile else {})
+    return forms | ({"compiled": torch.compile(TensorOutput(net), dynamic=False)} if with_compile else {})
 
 
 @torch.no_grad()
@@ -157,7 +157,7 @@ def our_stepper(
 ) -> Callable[[], None]:
     """A function that makes a training step of a new network of the model's shape."""
     training = model.training
-    net = unet(
+    net = build_unet(
         x0.shape[1:],
         training["widths"],
         len(model.label_names),
@@ -195,7 +195,7 @@ def course_stepper(batch: int) -> Callable:
 
 def measure_digits(model: Model) -> list[dict]:
     """Seconds from labels to finished images: ours at the settings of the app, the course's with 50 DDIM steps."""
-    recorded, course, rows = model.recorded(), CourseUNet().eval(), []
+    recorded, course, rows = model.trace(), CourseUNet().eval(), []
     generator = torch.Generator().manual_seed(0)
     for count in IMAGES:
         label = torch.arange(count) % 10

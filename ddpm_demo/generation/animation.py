@@ -12,34 +12,36 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ddpm_demo.data.images import noisy_panel, picture, save_animation, tiled
+from ddpm_demo.data.images import render_grid, save_animation, scale_noisy, tile_channels
 from ddpm_demo.diffusion.reverse_process import Step
 from ddpm_demo.generation.generate import sample
 from ddpm_demo.models.checkpoint import Model, load
 
 
-def noisy_image(step: Step) -> Tensor:
+def render_noisy_state(step: Step) -> Tensor:
     """Render the noisy state of a step: as noisy images, or as tiles of the channels if latents are diffused."""
-    scaled = noisy_panel(step.x, step.log_snr)
-    return scaled if step.latents is None else tiled(step.x, step.x0.shape[-1])
+    scaled = scale_noisy(step.x, step.log_snr)
+    return scaled if step.latents is None else tile_channels(step.x, step.x0.shape[-1])
 
 
-def side_by_side(step: Step, columns: int, height: int | None = None) -> Image.Image:
+def render_step(step: Step, columns: int, height: int | None = None) -> Image.Image:
     """Render the images of a step: the noisy state on the left, the clean estimate on the right."""
-    panels = [picture(panel, columns, height) for panel in (noisy_image(step), step.x0)]
+    panels = [render_grid(panel, columns, height) for panel in (render_noisy_state(step), step.x0)]
     both = Image.new(panels[1].mode, (panels[0].width * 2 + 12, panels[0].height), "white")
     for position, panel in enumerate(panels):
         both.paste(panel, (position * (panel.width + 12), 0))
     return both
 
 
-def animate(model: Model, path: Path, weight: float = 1.0, steps: int = 30, rows: int = 2, seed: int = 0) -> None:
+def animate_sampling(
+    model: Model, path: Path, weight: float = 1.0, steps: int = 30, rows: int = 2, seed: int = 0
+) -> None:
     """Save an animation of the reverse process (DDPM) of ``rows`` images for each of up to ten classes."""
     classes = min(10, len(model.label_names))
     labels = torch.arange(classes).repeat(rows).tolist()
     settings = {"labels": labels, "weight": weight} if classes else {"count": 10 * rows}
     process = sample(model, **settings, sampler="ddpm", steps=steps, seed=seed)
-    save_animation((side_by_side(step, classes or 10) for step in process), path)
+    save_animation((render_step(step, classes or 10) for step in process), path)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -54,7 +56,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--rows", type=int, default=2, help="images per class (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
     options = parser.parse_args(arguments)
-    animate(load(options.checkpoint), options.output, options.weight, options.steps, options.rows, options.seed)
+    animate_sampling(
+        load(options.checkpoint), options.output, options.weight, options.steps, options.rows, options.seed
+    )
     print(f"written to {options.output}")
 
 

@@ -82,7 +82,7 @@ class Completion:
         if model.takes_image and self.start is None:
             return noise, guide(with_image(model, *hide_pixels(as_batch(self.image), self.keep), len(noise)))
         known = encode_image(model, self.image)
-        keep = model.codec.known(self.keep, model.channels).to(model.device)
+        keep = model.codec.encode_mask(self.keep, model.channels).to(model.device)
         return add_noise(known, log_snr, noise), KeepKnown(guide(model.denoiser), known, keep)
 
 

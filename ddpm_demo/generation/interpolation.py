@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ddpm_demo.diffusion.denoiser import add_noise
-from ddpm_demo.diffusion.ode import carry, great_circle
+from ddpm_demo.diffusion.ode import slerp, solve_ode
 from ddpm_demo.errors import check_between, check_whole
 from ddpm_demo.generation.begin import check_image
 from ddpm_demo.models.checkpoint import Model
@@ -16,7 +16,7 @@ CHUNK = 6  # frames that are decoded in one batch, and then shown
 
 
 @dataclass(frozen=True)
-class Between:
+class Interpolation:
     """The part of an interpolation that is computed so far."""
 
     total: int  # number of frames in the end
@@ -25,7 +25,7 @@ class Between:
     calls: int  # denoiser calls so far
 
 
-def interpolate(model: Model, images: Tensor, total: int = 24, tolerance: float = 1e-4) -> Iterator[Between]:
+def interpolate(model: Model, images: Tensor, total: int = 24, tolerance: float = 1e-4) -> Iterator[Interpolation]:
     """Interpolate from images[0] to images[1], (2, C, H, W), [-1, 1], through latent noise, in ``total`` frames.
 
     No label is used (Song et al. 2021, Score SDE, section 4.3). Raises UserError for images that do not fit the model,
@@ -35,31 +35,31 @@ def interpolate(model: Model, images: Tensor, total: int = 24, tolerance: float 
         check_image(model, image)
     check_whole("total", total, 2, 60)
     check_between("tolerance", tolerance, 1e-6, 0.1)
-    return walk(model, images, total, tolerance)
+    return yield_frames(model, images, total, tolerance)
 
 
-def walk(model: Model, images: Tensor, total: int, tolerance: float) -> Iterator[Between]:
+def yield_frames(model: Model, images: Tensor, total: int, tolerance: float) -> Iterator[Interpolation]:
     """Yield the growing interpolation of ``interpolate``, which has checked the arguments."""
     noisiest, cleanest = model.denoiser.schedule.range
     x0 = model.codec.encode(images)
     # The state at the highest log-SNR includes a little noise, because the network was never trained without noise.
     noise = torch.randn(x0.shape, generator=torch.Generator().manual_seed(0))
     x = add_noise(x0.to(model.device), cleanest, noise.to(model.device))
-    latents, calls = carry(model.denoiser, x, cleanest, noisiest, tolerance=tolerance)
+    latents, calls = solve_ode(model.denoiser, x, cleanest, noisiest, tolerance=tolerance)
     noises = model.codec.decode(latents) if model.codec.bounded else latents
     frames = images.new_empty(0, *images.shape[1:])
-    yield Between(total, noises, frames, calls)
+    yield Interpolation(total, noises, frames, calls)
     for shares in torch.linspace(0, 1, total).split(CHUNK):
-        path = great_circle(*latents, shares)
-        decoded, new_calls = carry(model.denoiser, path, noisiest, cleanest, tolerance=tolerance)
+        path = slerp(*latents, shares)
+        decoded, new_calls = solve_ode(model.denoiser, path, noisiest, cleanest, tolerance=tolerance)
         calls += new_calls + 1
         with torch.no_grad():
             decoded = model.denoiser(decoded, cleanest)
         frames = torch.cat([frames, model.codec.decode(decoded).cpu()])
-        yield Between(total, noises, frames, calls)
+        yield Interpolation(total, noises, frames, calls)
 
 
-def round_trip_errors(images: Tensor, done: Between) -> list[float]:
+def round_trip_errors(images: Tensor, done: Interpolation) -> list[float]:
     """Return the root mean square error of each reconstructed image, for pixels in [-1, 1]."""
     ends = done.frames[[0, -1]]
     return (images - ends).square().flatten(1).mean(1).sqrt().tolist()

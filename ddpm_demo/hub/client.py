@@ -45,7 +45,7 @@ def pull(source: str) -> Path:
         )
     from huggingface_hub import snapshot_download
 
-    with in_words(f"to fetch {source}", name):
+    with explain_errors(f"to fetch {source}", name):
         return Path(snapshot_download(name, revision=revision or None, allow_patterns=PARTS))
 
 
@@ -57,21 +57,21 @@ def push(folder: Path, name: str, private: bool = False) -> str:
     for part in NEEDED:
         if not (folder / part).is_file():
             raise UserError(f"{folder} is not a checkpoint: {part} is missing")
-    publishable(name)
+    check_publishable(name)
     from huggingface_hub import HfApi
 
     api = HfApi()
-    with tempfile.TemporaryDirectory() as place, in_words(f"to publish {name}", name):
-        staged = stage(folder, Path(place) / folder.resolve().name)
-        repeated(lambda: api.create_repo(name, private=private, exist_ok=True))
+    with tempfile.TemporaryDirectory() as place, explain_errors(f"to publish {name}", name):
+        staged = stage_checkpoint(folder, Path(place) / folder.resolve().name)
+        retry(lambda: api.create_repo(name, private=private, exist_ok=True))
         message = f"Upload {folder.resolve().name}"
-        repeated(lambda: api.upload_folder(
+        retry(lambda: api.upload_folder(
             repo_id=name, folder_path=staged, commit_message=message
         ))  # fmt: skip
     return f"{api.endpoint}/{name}"
 
 
-def stage(folder: Path, place: Path) -> Path:
+def stage_checkpoint(folder: Path, place: Path) -> Path:
     """Copy the public files of a checkpoint to ``place`` and add a diffusers pipeline to them; return ``place``."""
     about = json.loads((folder / "demo.json").read_text())
     latent = not about["codec"]
@@ -91,7 +91,7 @@ def stage(folder: Path, place: Path) -> Path:
     return place
 
 
-def publishable(name: str) -> None:
+def check_publishable(name: str) -> None:
     """Raise UserError unless name has the form ``user/name`` and the user is logged in."""
     if not is_repository(name):
         raise UserError(f"{name!r} is not the name of a Hub repository: it must be of the form user/name")
@@ -106,7 +106,7 @@ def is_repository(name: str) -> bool:
     return bool(re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", name)) and ".." not in name
 
 
-def repeated(call: Callable[[], T]) -> T:
+def retry(call: Callable[[], T]) -> T:
     """Make a call, and repeat it after increasing waits if the Hub has a server error (status 500 and above)."""
     from huggingface_hub.errors import HfHubHTTPError
 
@@ -135,7 +135,7 @@ def refuse_long_waits(response) -> None:
 
 
 @contextmanager
-def in_words(purpose: str, name: str) -> Iterator[None]:
+def explain_errors(purpose: str, name: str) -> Iterator[None]:
     """Raise UserError for any error of a Hub request. The message says what to do, and never contains the token."""
     from huggingface_hub import constants, get_token
     from huggingface_hub.errors import (

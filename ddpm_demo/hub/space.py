@@ -6,7 +6,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from ddpm_demo.errors import UserError
-from ddpm_demo.hub.client import in_words, is_repository, publishable, repeated
+from ddpm_demo.hub.client import check_publishable, explain_errors, is_repository, retry
 
 ROOT = Path(__file__).parents[2]
 NEEDED = ("app.py", "requirements.txt", "README.md", "LICENSE", "ddpm_demo", "checkpoints", "docs")
@@ -14,7 +14,7 @@ LARGEST = 10 * 2**20  # bytes; larger files would require Git LFS
 HARDWARE = ("cpu-basic", "zero-a10g")  # free, with two CPU cores; ZeroGPU
 
 
-def stage(
+def stage_space(
     folder: Path, name: str, endpoint: str = "https://huggingface.co", checkpoint: str | None = None
 ) -> list[Path]:
     """Copy the files of the Space to an empty folder, and write its Gradio version and its model into the README.
@@ -50,20 +50,20 @@ def publish(name: str, hardware: str | None = None, private: bool = False, check
     The Space first loads ``checkpoint``, a Hub repository ``user/name[@revision]``, or the shipped checkpoint. Obsolete
     files are deleted from the Space. Raises UserError if the Hub rejects the upload.
     """
-    publishable(name)
+    check_publishable(name)
     if checkpoint and (Path(checkpoint).exists() or not is_repository(checkpoint.partition("@")[0])):
         raise UserError(f"checkpoint is {checkpoint!r}; a Space needs one on the Hub, user/name or user/name@revision")
     from huggingface_hub import HfApi
 
     api = HfApi()
-    with tempfile.TemporaryDirectory() as place, in_words(f"to publish the Space {name}", name):
-        stage(Path(place), name, api.endpoint, checkpoint)
-        repeated(lambda: api.create_repo(name, repo_type="space", space_sdk="gradio", private=private, exist_ok=True))
-        repeated(lambda: api.upload_folder(
+    with tempfile.TemporaryDirectory() as place, explain_errors(f"to publish the Space {name}", name):
+        stage_space(Path(place), name, api.endpoint, checkpoint)
+        retry(lambda: api.create_repo(name, repo_type="space", space_sdk="gradio", private=private, exist_ok=True))
+        retry(lambda: api.upload_folder(
             repo_id=name, repo_type="space", folder_path=place, delete_patterns="*", commit_message="Update the demo"
         ))  # fmt: skip
         if checkpoint:
-            repeated(lambda: api.add_space_variable(name, "DDPM_CHECKPOINT", checkpoint))
+            retry(lambda: api.add_space_variable(name, "DDPM_CHECKPOINT", checkpoint))
         if hardware:
-            repeated(lambda: api.request_space_hardware(name, hardware))
+            retry(lambda: api.request_space_hardware(name, hardware))
     return f"{api.endpoint}/spaces/{name}"

@@ -22,7 +22,7 @@ from ddpm_demo.diffusion.schedule import ContinuousSchedule, Schedule
 from ddpm_demo.errors import UserError
 from ddpm_demo.models.adapters import adapt, condition_of
 from ddpm_demo.models.codec import VAE, Codec, LatentCodec, load_vae, save_vae
-from ddpm_demo.models.networks import Recorded
+from ddpm_demo.models.networks import TracedNetwork
 from ddpm_demo.models.noisy_classifier import NoisyClassifier, load_noisy
 
 MOST_LEVELS, MOST_CHANNELS = 16, 4096
@@ -61,13 +61,13 @@ class Model:
         """The device of the weights."""
         return next(self.denoiser.net.parameters()).device
 
-    def recorded(self) -> "Model":
+    def trace(self) -> "Model":
         """Return this model with a traced network if it is on a CPU, where that is faster for a few images."""
         if self.device.type != "cpu":
             return self
         x = torch.randn(2, *self.codec.shape(self.channels, self.image_size))
         net, timestep = self.denoiser.net, self.denoiser.schedule.timestep(torch.zeros(2)).float()
-        traced = Recorded(net.net, *net.inputs(x, timestep, None, None))
+        traced = TracedNetwork(net.net, *net.inputs(x, timestep, None, None))
         return replace(self, denoiser=replace(self.denoiser, net=net.with_net(traced)))
 
     def to(self, device: str | torch.device) -> "Model":

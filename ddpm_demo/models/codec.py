@@ -43,7 +43,7 @@ class Codec:
             raise UserError(f"image size {size} is not a multiple of the patch size {self.patch}")
         return channels * self.patch**2, size // self.patch, size // self.patch
 
-    def known(self, keep: Tensor, channels: int) -> Tensor:
+    def encode_mask(self, keep: Tensor, channels: int) -> Tensor:
         """Encode the mask ``keep`` (H, W), bool, of known pixels as a mask (1, C*p*p, H/p, W/p), bool."""
         return self.encode(keep.expand(1, channels, *keep.shape).float()) > 0
 
@@ -82,7 +82,7 @@ class LatentCodec:
             )
         return config.latent_channels, size // factor, size // factor
 
-    def known(self, keep: Tensor, channels: int) -> Tensor:
+    def encode_mask(self, keep: Tensor, channels: int) -> Tensor:
         """Encode the mask ``keep`` (H, W), bool, as a mask (1, c, h, w): true where all f x f pixels are known."""
         shape = self.shape(channels, keep.shape[-1])
         share = F.adaptive_avg_pool2d(keep[None, None].float(), shape[1:])

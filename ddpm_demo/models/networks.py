@@ -9,14 +9,14 @@ from torch import Tensor, nn
 from ddpm_demo.errors import UserError
 from ddpm_demo.models.adapters import TOKENS, channels_beside
 
-# Tracing warns that it is deprecated (see Recorded), and that it ignores shape checks inside diffusers.
+# Tracing warns that it is deprecated (see TracedNetwork), and that it ignores shape checks inside diffusers.
 warnings.filterwarnings("ignore", message="`torch.jit")
 warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)
 
 TOKEN_WIDTH, HEAD_WIDTH = 64, 32
 
 
-def unet(
+def build_unet(
     shape: tuple[int, int, int],
     widths: Sequence[int],
     num_classes: int = 0,
@@ -90,7 +90,7 @@ def count_parameters(net: nn.Module) -> int:
     return sum(p.numel() for p in net.parameters())
 
 
-class Recorded(nn.Module):
+class TracedNetwork(nn.Module):
     """A network that is traced once, so that no Python code runs between its operations.
 
     Its outputs are bitwise equal to those of the network. For a few images, a call takes half the time, because Python
@@ -103,14 +103,14 @@ class Recorded(nn.Module):
         # torch.jit is deprecated in favour of torch.compile, which needs a C++ compiler and half a minute, and of
         # torch.export, which rejects batches larger than 63 here. No other method starts a demo fast enough.
         with torch.no_grad():
-            self.graph = torch.jit.freeze(torch.jit.trace(Bare(net).eval(), example, check_trace=False))
+            self.graph = torch.jit.freeze(torch.jit.trace(TensorOutput(net).eval(), example, check_trace=False))
 
     def forward(self, x: Tensor, timestep: Tensor, *condition: Tensor, return_dict: bool = False):
         """Return (output,) like x (N, C, H, W). ``timestep`` is a number or (N,)."""
         return (self.graph(x, timestep.expand(len(x)), *condition),)
 
 
-class Bare(nn.Module):
+class TensorOutput(nn.Module):
     """A diffusers network that returns only the output tensor, which tracing requires."""
 
     def __init__(self, net: nn.Module):

@@ -15,7 +15,7 @@ from torchmetrics.functional.image import peak_signal_noise_ratio
 from tqdm import tqdm
 
 from ddpm_demo.data.datasets import Data, mirror_at_random
-from ddpm_demo.data.images import picture
+from ddpm_demo.data.images import render_grid
 from ddpm_demo.errors import UserError
 from ddpm_demo.files import write_atomically
 from ddpm_demo.models.codec import CHUNK, VAE, LatentCodec, load_vae, save_vae
@@ -180,5 +180,5 @@ def write_results(vae: nn.Module, held_out: Data, folder: Path, seconds: float) 
     save_vae(vae, folder)
     write_atomically(folder / REPORT, (json.dumps(report, indent=1) + "\n").encode())
     rows = torch.arange(len(held_out))[:: max(1, len(held_out) // 10)][:10]
-    picture(torch.cat([originals[rows], back[rows]]), len(rows), gap=0).save(folder / "reconstructions.png")
+    render_grid(torch.cat([originals[rows], back[rows]]), len(rows), gap=0).save(folder / "reconstructions.png")
     return report

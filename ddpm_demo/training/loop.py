@@ -24,7 +24,7 @@ from ddpm_demo.generation.generate import generate
 from ddpm_demo.models.adapters import adapt
 from ddpm_demo.models.checkpoint import Model, load
 from ddpm_demo.models.codec import Codec, LatentCodec, load_vae
-from ddpm_demo.models.networks import unet
+from ddpm_demo.models.networks import build_unet
 from ddpm_demo.training.batches import Batches
 from ddpm_demo.training.configuration import TrainingConfiguration
 from ddpm_demo.training.learning_rate import set_learning_rate, warm_up_and_decay
@@ -235,7 +235,7 @@ def build_network(
     configuration: TrainingConfiguration, shape: tuple[int, int, int], label_names: tuple[str, ...]
 ) -> nn.Module:
     """An untrained network for x of ``shape`` (C, H, W) and for the classes."""
-    return unet(
+    return build_unet(
         shape,
         configuration.widths,
         len(label_names),

@@ -10,9 +10,9 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ddpm_demo.data.datasets import Data
-from ddpm_demo.data.images import picture, strip
+from ddpm_demo.data.images import render_grid, render_row
 from ddpm_demo.errors import UserError
-from ddpm_demo.generation.animation import animate
+from ddpm_demo.generation.animation import animate_sampling
 from ddpm_demo.models import checkpoint
 from ddpm_demo.models.networks import count_parameters
 from ddpm_demo.training.configuration import TrainingConfiguration
@@ -96,7 +96,7 @@ class RunLog:
     def save_samples(self, progress: Progress) -> None:
         """Save the sheet of samples and, if asked for, the weights that drew it."""
         path = self.folder / "samples" / f"step-{progress.step:06d}.png"
-        picture(progress.samples, SAMPLE_COLUMNS, height=640).save(path)
+        render_grid(progress.samples, SAMPLE_COLUMNS, height=640).save(path)
         if self.snapshots:
             checkpoint.save(progress.model, self.folder / "snapshots" / path.stem)
         self.bar.write(f"step {progress.step}: held-out loss {progress.validation_loss:.4f}, samples in {path}")
@@ -105,11 +105,11 @@ class RunLog:
         """Save the checkpoint and its images, and close the log."""
         self.bar.close()
         checkpoint.save(progress.model, self.folder)
-        picture(progress.samples, SAMPLE_COLUMNS, height=640).save(self.folder / "samples.png")
-        strip(held_out.one_of_each()).save(self.folder / "examples.png")
+        render_grid(progress.samples, SAMPLE_COLUMNS, height=640).save(self.folder / "samples.png")
+        render_row(held_out.one_of_each()).save(self.folder / "examples.png")
         gray = progress.model.channels == 1
         # Noise in colour compresses badly, so there is only one row of it.
-        animate(progress.model, self.folder / "denoising.webp", rows=2 if gray else 1)
+        animate_sampling(progress.model, self.folder / "denoising.webp", rows=2 if gray else 1)
         for name in ("autoencoder.json", "reconstructions.png"):
             if self.configuration.latent:
                 shutil.copyfile(Path(self.configuration.latent) / name, self.folder / name)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ddpm_demo.errors import UserError, check_one_of
 from ddpm_demo.models.checkpoint import Model, load
-from ddpm_demo.models.networks import Recorded
+from ddpm_demo.models.networks import TracedNetwork
 
 T = TypeVar("T")
 # Runs of several users take turns step by step: two at once would compete for the same few cores.
@@ -75,12 +75,12 @@ class Catalogue:
 
         def record() -> None:
             try:
-                self.loaded[name] = model.recorded()
+                self.loaded[name] = model.trace()
             except Exception as error:  # a torch that cannot record: everything works, at half the speed
                 print(f"note: {name} runs without its recording ({type(error).__name__}: {error})", file=sys.stderr)
 
         model = self.loaded[name]
-        if model.device.type == "cpu" and not LENT and not isinstance(model.denoiser.net.net, Recorded):
+        if model.device.type == "cpu" and not LENT and not isinstance(model.denoiser.net.net, TracedNetwork):
             threading.Thread(target=record).start()  # not a daemon: torch aborts if it is stopped at exit
 
     def compute(self, work: Callable[..., Iterator[T]], name: str, *arguments, **options) -> Iterator[T]:

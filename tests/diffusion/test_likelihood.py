@@ -41,9 +41,9 @@ def gaps_of_a_gaussian(schedule, width):
 def test_three_routes_lead_to_the_truth(world):
     x0, truth = drawn(world)
     denoise, generator, schedule = WORLDS[world].denoise, torch.Generator().manual_seed(1), Schedule.named("cosine")
-    bounds, _ = likelihood.discrete(denoise, schedule, x0, 40, generator)
-    continuous = likelihood.continuous(denoise, schedule.range, x0, 40, generator)
-    ode, _ = likelihood.ode(denoise, schedule.range, x0, 1e-5, generator)
+    bounds, _ = likelihood.estimate_discrete_bound(denoise, schedule, x0, 40, generator)
+    continuous = likelihood.estimate_continuous_bound(denoise, schedule.range, x0, 40, generator)
+    ode, _ = likelihood.estimate_ode_likelihood(denoise, schedule.range, x0, 1e-5, generator)
     above = {name: (bound.total - truth).mean().item() for name, bound in bounds.items()}
     assert abs((continuous.total - truth).mean()) < 0.01 and abs((ode - truth).mean()) < 0.01
     assert -0.005 < above["beta"] < 0.03
@@ -59,7 +59,7 @@ def test_a_worse_denoiser_costs_more():
     def worse(x, log_snr):
         return WORLDS["mixture"].denoise(x, log_snr) * 0.9
 
-    bound = likelihood.continuous(worse, schedule.range, x0, 20, generator)
+    bound = likelihood.estimate_continuous_bound(worse, schedule.range, x0, 20, generator)
     assert (bound.total - truth).mean() > 0.05
 
 

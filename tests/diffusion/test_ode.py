@@ -7,7 +7,7 @@ import torch
 from conftest import SHIPPED
 from PIL import Image
 
-from ddpm_demo.data.images import unstrip
+from ddpm_demo.data.images import split_row
 from ddpm_demo.diffusion import ode
 from ddpm_demo.diffusion.mixture import Mixture
 from ddpm_demo.errors import UserError
@@ -20,14 +20,14 @@ LOW, HIGH = -12.0, 9.0
 @pytest.fixture
 def digits():
     with Image.open(SHIPPED / "examples.png") as row:
-        return unstrip(row, 1, 28)[[3, 7]]
+        return split_row(row, 1, 28)[[3, 7]]
 
 
 @pytest.mark.parametrize("tolerance", [1e-3, 1e-5, 1e-7])
 def test_there_and_back_within_the_tolerance(tolerance):
     x = GAUSSIAN.draw(500, torch.Generator().manual_seed(0)).reshape(-1, 1, 1, 1)
-    z, there = ode.carry(GAUSSIAN.denoise, x, HIGH, LOW, tolerance=tolerance)
-    again, back = ode.carry(GAUSSIAN.denoise, z, LOW, HIGH, tolerance=tolerance)
+    z, there = ode.solve_ode(GAUSSIAN.denoise, x, HIGH, LOW, tolerance=tolerance)
+    again, back = ode.solve_ode(GAUSSIAN.denoise, z, LOW, HIGH, tolerance=tolerance)
     assert (again - x).abs().max() < 20 * tolerance and 10 < there < 2000 and 10 < back < 2000
     assert abs(z.mean()) < 0.15 and abs(z.std() - 1) < 0.1
 
@@ -35,7 +35,7 @@ def test_there_and_back_within_the_tolerance(tolerance):
 def test_a_gaussian_is_carried_as_it_must_be():
     """The ODE of a Gaussian is linear: a point stays at the same number of standard deviations from the mean."""
     x = torch.linspace(-0.5, 1.2, 9, dtype=torch.float64).reshape(-1, 1, 1, 1)
-    z, _ = ode.carry(GAUSSIAN.denoise, x, HIGH, LOW, tolerance=1e-8)
+    z, _ = ode.solve_ode(GAUSSIAN.denoise, x, HIGH, LOW, tolerance=1e-8)
 
     def place(x, log_snr):
         alpha, sigma = (c.item() for c in ode.alpha_sigma(log_snr))
@@ -54,7 +54,7 @@ def test_every_stop_on_the_way_is_told():
 
 def test_the_great_circle_keeps_the_length():
     a, b = torch.randn(2, 1, 28, 28, generator=torch.Generator().manual_seed(0))
-    path = ode.great_circle(a, b, torch.linspace(0, 1, 7))
+    path = ode.slerp(a, b, torch.linspace(0, 1, 7))
     torch.testing.assert_close(path[0], a, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(path[-1], b, rtol=1e-4, atol=1e-4)
     assert (path.flatten(1).norm(dim=1) / sqrt(784) - 1).abs().max() < 0.05

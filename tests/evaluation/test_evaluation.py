@@ -22,7 +22,7 @@ from ddpm_demo.generation.generate import generate
 from ddpm_demo.models import checkpoint, classifier
 from ddpm_demo.models.adapters import adapt
 from ddpm_demo.models.codec import LatentCodec
-from ddpm_demo.models.networks import unet
+from ddpm_demo.models.networks import build_unet
 from ddpm_demo.reports.results import Metrics, find, read_metrics
 from ddpm_demo.training import autoencoder, classifiers
 
@@ -277,7 +277,7 @@ def test_bits_per_dimension_are_measured_written_and_told(folder, mnist_dir, cap
 def test_latents_are_measured_beside_what_the_autoencoder_costs(folder, mnist_dir, capsys):
     """A tiny latent model: through the command, with the autoencoder's own figures, and what it restores."""
     torch.manual_seed(0)
-    net = unet((8, 7, 7), (16,), 10, layers=1, condition="image").eval()
+    net = build_unet((8, 7, 7), (16,), 10, layers=1, condition="image").eval()
     old = checkpoint.load(folder)
     codec = LatentCodec(autoencoder.build_autoencoder(1, 28).eval())
     denoiser = Denoiser(adapt(net, "image"), old.denoiser.schedule, "v_prediction")

@@ -7,7 +7,7 @@ from PIL import Image
 
 import ddpm_demo
 from ddpm_demo import Completion, Enlargement, NoisedImage, PureNoise, UserError, generate, sample
-from ddpm_demo.data.images import unstrip
+from ddpm_demo.data.images import split_row
 from ddpm_demo.diffusion.denoiser import alpha_sigma
 from ddpm_demo.models.classifier import load_classifier
 
@@ -91,7 +91,7 @@ def test_labels_for_an_unconditional_model():
 )
 def test_the_shipped_model_draws_what_is_asked(sampler, schedule, steps):
     """One checkpoint, every schedule and sampler: the judge reads at least nine in ten digits as asked."""
-    model, (judge, _) = ddpm_demo.load(SHIPPED).recorded(), load_classifier(SHIPPED)
+    model, (judge, _) = ddpm_demo.load(SHIPPED).trace(), load_classifier(SHIPPED)
     labels = torch.arange(20) % 10
     images = generate(model, labels.tolist(), weight=1.0, schedule=schedule, sampler=sampler, steps=steps)
     assert (judge(images).argmax(1) == labels).sum() >= 18
@@ -109,7 +109,7 @@ def test_beginning_from_an_image():
     """From little noise the image comes back, from all of it another one does."""
     model = ddpm_demo.load(SHIPPED)
     with Image.open(SHIPPED / "examples.png") as row:
-        seven = unstrip(row, 1, 28)[7]
+        seven = split_row(row, 1, 28)[7]
     distance = [
         (generate(model, [7], begin=NoisedImage(seven, start), steps=8)[0] - seven).square().mean().item()
         for start in (50.0, 400.0, 999.0)
@@ -123,7 +123,7 @@ def test_beginning_from_an_image():
 def test_completion_keeps_what_is_known(sampler):
     model = ddpm_demo.load(SHIPPED)
     with Image.open(SHIPPED / "examples.png") as row:
-        digit = unstrip(row, 1, 28)[3]
+        digit = split_row(row, 1, 28)[3]
     keep = torch.zeros(28, 28, dtype=torch.bool)
     keep[:, :14] = True
     steps = list(sample(model, [3, 3], begin=Completion(digit, keep), weight=1.0, steps=10, sampler=sampler))

@@ -5,14 +5,14 @@ from PIL import Image
 
 import ddpm_demo
 from ddpm_demo import UserError
-from ddpm_demo.data.images import unstrip
+from ddpm_demo.data.images import split_row
 from ddpm_demo.generation.zero_shot import classify
 
 
 def test_it_reads_real_digits():
     model = ddpm_demo.load(SHIPPED)
     with Image.open(SHIPPED / "examples.png") as row:
-        digits = unstrip(row, 1, 28)
+        digits = split_row(row, 1, 28)
     read = []
     for digit in digits:
         *_, last = classify(model, digit, draws=16)

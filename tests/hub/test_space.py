@@ -45,7 +45,7 @@ def test_the_front_matter_is_complete_and_valid():
 
 
 def test_the_space_names_the_gradio_that_was_tested(tmp_path):
-    files = space.stage(tmp_path, NAME)
+    files = space.stage_space(tmp_path, NAME)
     told = RepoCard.load(tmp_path / "README.md").data
     assert told.sdk_version == gradio.__version__ and NAME in told["thumbnail"]
     required = re.search(r"gradio>=(\d+)\.(\d+)", (ROOT / "requirements.txt").read_text())
@@ -66,7 +66,7 @@ def test_the_space_names_the_gradio_that_was_tested(tmp_path):
 def test_a_file_that_is_too_large_is_said_so(tmp_path, monkeypatch):
     monkeypatch.setattr(space, "LARGEST", 1000)
     with pytest.raises(UserError, match="MiB; a file of a Space may have"):
-        space.stage(tmp_path, NAME)
+        space.stage_space(tmp_path, NAME)
 
 
 def test_it_is_created_then_updated(there):  # noqa: F811
@@ -118,7 +118,7 @@ def test_it_runs_from_there(tmp_path, bare):
     assert subprocess.run([bare, "-c", "import pytest"], capture_output=True).returncode == 1
     folder = tmp_path / "app"
     folder.mkdir()
-    sent = space.stage(folder, NAME)
+    sent = space.stage_space(folder, NAME)
     server = Server(
         folder, bare, "app.py", SYSTEM="spaces", SPACE_ID=NAME, GRADIO_SERVER_NAME="0.0.0.0", PYTHONPATH="",
         DDPM_CHECKPOINT="checkpoints/mnist", HOME=str(tmp_path / "home"), PYTHONDONTWRITEBYTECODE="1",

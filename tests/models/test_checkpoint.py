@@ -111,7 +111,7 @@ def test_the_cards_code_runs(folder, block, monkeypatch, tmp_path):
     fewer = code.replace("set_timesteps(100)", "set_timesteps(10)").replace(
         "_scale=3.0", "_scale=3.0, num_inference_steps=5"
     )
-    monkeypatch.chdir(hub.stage(folder, tmp_path / "published"))
+    monkeypatch.chdir(hub.stage_checkpoint(folder, tmp_path / "published"))
     names: dict = {}
     exec(fewer, names)
     model = checkpoint.load(folder)
@@ -144,7 +144,7 @@ def test_the_shipped_latents_sample_in_stock_diffusers():
 def test_the_pipeline_draws_what_the_package_draws(tmp_path):
     """The same noise, schedule and guidance: diffusers' DDIM in the pipeline against ours."""
     model = checkpoint.load(SHIPPED)
-    tmp_path = hub.stage(SHIPPED, tmp_path / "published")
+    tmp_path = hub.stage_checkpoint(SHIPPED, tmp_path / "published")
     pipeline = DiffusionPipeline.from_pretrained(tmp_path, custom_pipeline=str(tmp_path), trust_remote_code=True)
     pipeline.scheduler = DDIMScheduler.from_config(
         pipeline.scheduler.config, timestep_spacing="trailing", clip_sample=False
@@ -162,7 +162,7 @@ def test_the_pipeline_draws_what_the_package_draws(tmp_path):
 
 def test_an_unconditional_model_is_a_pipeline_too(tmp_path):
     checkpoint.save(tiny_model(0, 16, 3, 1), tmp_path)
-    tmp_path = hub.stage(tmp_path, tmp_path / "published")
+    tmp_path = hub.stage_checkpoint(tmp_path, tmp_path / "published")
     pipeline = DiffusionPipeline.from_pretrained(tmp_path, custom_pipeline=str(tmp_path), trust_remote_code=True)
     assert pipeline(batch_size=3, num_inference_steps=2, output_type="np").images.shape == (3, 16, 16, 3)
     with pytest.raises(ValueError, match="no classes"):

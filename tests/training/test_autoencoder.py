@@ -10,7 +10,7 @@ from diffusers import AutoencoderKL
 import train
 from ddpm_demo import generate, sample
 from ddpm_demo.data import datasets as data
-from ddpm_demo.data.images import tiled
+from ddpm_demo.data.images import tile_channels
 from ddpm_demo.errors import UserError
 from ddpm_demo.models import checkpoint
 from ddpm_demo.models.adapters import condition_of
@@ -85,14 +85,14 @@ def test_stock_diffusers_loads_it(tmp_path, trained, colours):
 def test_known_latents_are_those_all_of_whose_pixels_are(trained):
     keep = torch.ones(16, 16, dtype=torch.bool)
     keep[3:5, 9] = False
-    known = LatentCodec(trained).known(keep, 3)
+    known = LatentCodec(trained).encode_mask(keep, 3)
     assert known.shape == (1, 8, 4, 4)
     assert (~known[0, 0]).nonzero().tolist() == [[0, 2], [1, 2]]
 
 
 def test_tiles_show_every_channel():
     latents = torch.arange(8.0).reshape(1, 8, 1, 1).expand(1, 8, 4, 4)
-    sheet = tiled(latents, 16)
+    sheet = tile_channels(latents, 16)
     assert sheet.shape == (1, 1, 16, 16)
     assert sheet[0, 0, 4:12].unique().tolist() == pytest.approx([k / 3 for k in range(8)])  # two rows of four
     assert (sheet[0, 0, :4] == -1).all() and (sheet[0, 0, 12:] == -1).all()
@@ -136,7 +136,7 @@ def test_trained_saved_loaded_and_sampled(folder, condition):
     assert last.x0.shape == (2, 3, 16, 16) and last.x0.abs().max() <= 1
     assert last.x.shape == last.latents.shape == last.guidance.shape == (2, 8, 4, 4)
     torch.testing.assert_close(model.codec.decode(last.latents), last.x0)
-    recorded = generate(model.recorded(), [0, 1], weight=1.0, steps=3)
+    recorded = generate(model.trace(), [0, 1], weight=1.0, steps=3)
     torch.testing.assert_close(recorded, last.x0)
     assert (folder / condition / "denoising.webp").is_file() and (folder / condition / "autoencoder.json").is_file()
     card = (folder / condition / "README.md").read_text()

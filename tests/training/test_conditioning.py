@@ -15,7 +15,7 @@ from ddpm_demo.errors import UserError
 from ddpm_demo.evaluation import restoration
 from ddpm_demo.models.adapters import adapt, class_tokens
 from ddpm_demo.models.codec import Codec
-from ddpm_demo.models.networks import unet
+from ddpm_demo.models.networks import build_unet
 from ddpm_demo.models.partial_image import (
     WithImage,
     draw_boxes,
@@ -136,7 +136,7 @@ def test_what_goes_beside_x_and_through_guidance():
     assert (given[:, :, :4] == torch.tensor([0.5, 0.5, 0.5, 0.5, 1.0]).reshape(5, 1, 1)).all() and (
         given[:, :, 4:] == 0
     ).all()
-    net = unet((4, 8, 8), (8, 16), 3, layers=1, condition="image").eval()
+    net = build_unet((4, 8, 8), (8, 16), 3, layers=1, condition="image").eval()
     denoiser = Denoiser(adapt(net, "image"), Schedule.named("cosine"), "v_prediction")
     x, label = torch.randn(2, 4, 8, 8), torch.tensor([0, 1])
     with torch.no_grad():

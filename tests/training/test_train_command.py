@@ -12,7 +12,7 @@ from diffusers.models.attention_processor import Attention
 
 import ddpm_demo
 import train as command
-from ddpm_demo.models.networks import count_parameters, unet
+from ddpm_demo.models.networks import build_unet, count_parameters
 from ddpm_demo.training.recipes import RECIPES
 from ddpm_demo.training.state import list_states, read_progress
 
@@ -247,7 +247,7 @@ def test_pets_by_name_end_to_end(pets_dir, tmp_path):
 
 def test_the_pets_recipe_is_of_the_seed_projects_size():
     recipe = RECIPES["oxford-pets"]
-    net = unet((12, 32, 32), recipe.widths, 4, layers=recipe.layers)
+    net = build_unet((12, 32, 32), recipe.widths, 4, layers=recipe.layers)
     assert 12e6 < count_parameters(net) < 14e6
     heads = {block.heads for name, block in net.named_modules() if isinstance(block, Attention)}
     assert min(heads) >= 2  # multi-head

@@ -16,7 +16,7 @@ from gradio_client.exceptions import AppError
 from PIL import Image
 
 import ddpm_demo
-from ddpm_demo.data.images import picture as drawn
+from ddpm_demo.data.images import render_grid as drawn
 
 
 @pytest.fixture(scope="module")

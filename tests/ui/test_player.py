@@ -14,7 +14,7 @@ import pytest
 from conftest import ROOT, SHIPPED, frames, last_picture, opened, tiny_model
 from PIL import Image
 
-from ddpm_demo.data.images import picture
+from ddpm_demo.data.images import render_grid
 from ddpm_demo.models import checkpoint
 from ddpm_demo.ui import live, page
 from ddpm_demo.ui.catalogue import Catalogue
@@ -43,7 +43,7 @@ def test_a_film_holds_every_step_lossless(catalogue):
     assert film["done"] and film["count"] == len(frames(film)) == 5
     assert [frame["numbers"]["step"] for frame in frames(film)] == [f"{k} of 5" for k in range(1, 6)]
     assert [panel["key"] for panel in film["panels"]] == ["x", "x0", "eps", "guidance"]
-    assert last_picture(film).tobytes() == picture(steps[-1].x0, 2, gap=1).tobytes()
+    assert last_picture(film).tobytes() == render_grid(steps[-1].x0, 2, gap=1).tobytes()
     assert film["curve"][0][1] == pytest.approx(steps[0].log_snr, abs=1e-3) and len(film["curve"]) == 5
 
 
@@ -268,9 +268,9 @@ def test_another_checkpoint_is_loaded_when_chosen(tmp_path, model):
 
 def test_a_model_is_recorded_beside_the_first_requests(catalogue):
     deadline = time.monotonic() + 20
-    while catalogue.model().denoiser.net.net.__class__.__name__ != "Recorded" and time.monotonic() < deadline:
+    while catalogue.model().denoiser.net.net.__class__.__name__ != "TracedNetwork" and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert catalogue.model().denoiser.net.net.__class__.__name__ == "Recorded"
+    assert catalogue.model().denoiser.net.net.__class__.__name__ == "TracedNetwork"
 
 
 def test_leaving_while_a_model_is_recorded_is_no_crash():

@@ -20,7 +20,7 @@ from ddpm_demo.models import checkpoint
 from ddpm_demo.models.adapters import adapt
 from ddpm_demo.models.checkpoint import Model
 from ddpm_demo.models.codec import LatentCodec
-from ddpm_demo.models.networks import unet
+from ddpm_demo.models.networks import build_unet
 from ddpm_demo.reports.results import find, read_metrics, without_idle
 from ddpm_demo.training import autoencoder
 from ddpm_demo.ui.catalogue import Catalogue
@@ -330,7 +330,7 @@ def test_what_runs_where(tmp_path, catalogue):
     """Pixels and latents in four pictures each; a latent film has the latents' own panels."""
     assert 'data-latent="false"' in stages_section.draw_stages(catalogue, "")
     torch.manual_seed(0)
-    net = unet((8, 4, 4), (8, 16), 3, layers=1).eval()
+    net = build_unet((8, 4, 4), (8, 16), 3, layers=1).eval()
     codec = LatentCodec(autoencoder.build_autoencoder(3, 16).eval())
     latent = Model(
         Denoiser(adapt(net), Schedule.named("cosine"), "v_prediction"), codec, ("a", "b", "c"), 3, 16, "tiny"

@@ -5,7 +5,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ddpm_demo.data.images import fitted, picture, strip, unstrip
+from ddpm_demo.data.images import fit_image, render_grid, render_row, split_row
 from ddpm_demo.errors import UserError
 from ddpm_demo.models.checkpoint import Model
 from ddpm_demo.ui.catalogue import Catalogue, report_mistakes
@@ -25,8 +25,8 @@ def fill_pad(catalogue: Catalogue, checkpoint: str = "", marks: bool = False, ex
     model, images = catalogue.model(checkpoint), read_examples(catalogue, checkpoint)
     value = {"size": model.image_size, "channels": model.channels, "marks": marks, "names": list(model.label_names)}
     if images is not None:
-        value["examples"] = encode_picture(strip(images))
-        value["ink"] = encode_picture(picture(images[example % len(images)][None], 1, gap=0))
+        value["examples"] = encode_picture(render_row(images))
+        value["ink"] = encode_picture(render_grid(images[example % len(images)][None], 1, gap=0))
     return value
 
 
@@ -37,7 +37,7 @@ def read_examples(catalogue: Catalogue, checkpoint: str = "") -> Tensor | None:
     if not path or not path.is_file():
         return None
     with Image.open(path) as row:
-        return unstrip(row, model.channels, model.image_size)
+        return split_row(row, model.channels, model.image_size)
 
 
 def read_pad(model: Model, value: dict) -> tuple[Tensor, Tensor]:
@@ -45,7 +45,7 @@ def read_pad(model: Model, value: dict) -> tuple[Tensor, Tensor]:
     with report_mistakes():
         if not isinstance(value, dict) or not value.get("ink"):
             raise UserError("draw something first, or choose one of the images below the pad")
-        image = fitted(decode_small_picture(value["ink"]), model.channels, model.image_size)
+        image = fit_image(decode_small_picture(value["ink"]), model.channels, model.image_size)
         marked = torch.zeros(image.shape[1:], dtype=torch.bool)
         if value.get("mask"):
             marks = decode_small_picture(value["mask"]).convert("RGBA").resize((model.image_size,) * 2)

@@ -15,12 +15,12 @@ import gradio as gr
 from PIL import Image
 from torch import Tensor
 
-from ddpm_demo.data.images import diverging, picture, tiled
+from ddpm_demo.data.images import colour_signed, render_grid, tile_channels
 from ddpm_demo.diffusion.reverse_process import Step
 from ddpm_demo.diffusion.samplers import SAMPLERS
 from ddpm_demo.diffusion.sampling import Sampling
 from ddpm_demo.errors import UserError
-from ddpm_demo.generation.animation import noisy_image
+from ddpm_demo.generation.animation import render_noisy_state
 from ddpm_demo.ui.data_uri import decode_picture, encode_picture
 from ddpm_demo.ui.runs import Run
 
@@ -141,7 +141,7 @@ def make_chunk(steps: list[TimedStep], panels: list[str], run: Run) -> tuple[dic
     sprites, size = {}, (0, 0)
     for key in panels:
         images = [choose_images(timed.step, key) for timed in steps]
-        drawn = [None if image is None else picture(image, run.columns, gap=1) for image in images]
+        drawn = [None if image is None else render_grid(image, run.columns, gap=1) for image in images]
         known = next((image for image in drawn if image), None)
         if known:
             size = known.size
@@ -169,17 +169,19 @@ def describe_frame(timed: TimedStep, sampling: Sampling) -> dict:
 def choose_images(step: Step, key: str) -> Tensor | None:
     """The images (N, C, H, W), [-1, 1], that a panel shows of a step; None where there is nothing to see."""
     if key == "x":
-        return noisy_image(step)
+        return render_noisy_state(step)
     if key == "x0":
         return step.x0
     if key == "latents":
-        return tiled(step.latents, step.x0.shape[-1])
+        return tile_channels(step.latents, step.x0.shape[-1])
     if key == "eps":
         return step.eps / 3  # three standard deviations
     if step.guidance is None:
         return None
     latent = step.latents is not None
-    return diverging(tiled(step.guidance, step.x0.shape[-1], unit=1, behind=0) if latent else step.guidance)
+    return colour_signed(
+        tile_channels(step.guidance, step.x0.shape[-1], unit=1, background=0) if latent else step.guidance
+    )
 
 
 def stack(frames: list[Image.Image]) -> Image.Image:

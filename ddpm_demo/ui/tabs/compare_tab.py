@@ -8,7 +8,7 @@ import gradio as gr
 from PIL import Image
 from torch import Tensor
 
-from ddpm_demo.data.images import picture
+from ddpm_demo.data.images import render_grid
 from ddpm_demo.diffusion.sampling import ALWAYS, Sampling
 from ddpm_demo.errors import UserError, check_one_of
 from ddpm_demo.generation.generate import sample
@@ -264,7 +264,7 @@ def describe_cells(asked: dict, places: list[tuple[int, int]], images: Tensor) -
         {
             "row": r,
             "column": c,
-            "image": encode_picture(picture(images[k : k + 1], 1, gap=0)),
+            "image": encode_picture(render_grid(images[k : k + 1], 1, gap=0)),
             "label": f"{down} {asked['rows'][r]}, {across} {asked['columns'][c]}",
         }
         for k, (r, c) in enumerate(places)

@@ -7,7 +7,7 @@ import gradio as gr
 from PIL import Image
 from torch import Tensor
 
-from ddpm_demo.data.images import fitted, picture
+from ddpm_demo.data.images import fit_image, render_grid
 from ddpm_demo.errors import UserError, check_one_of, check_whole
 from ddpm_demo.generation.begin import Begin, Completion, Enlargement, NoisedImage
 from ddpm_demo.generation.zero_shot import Reading, classify
@@ -131,12 +131,12 @@ def offer_completion(catalogue: Catalogue) -> None:
         model = catalogue.model()
         if image is None or mask is None:
             raise gr.Error("complete needs an image and a mask, white where to paint", print_exception=False)
-        known = fitted(image, model.channels, model.image_size)
-        keep = fitted(mask, 1, model.image_size)[0] < 0
+        known = fit_image(image, model.channels, model.image_size)
+        keep = fit_image(mask, 1, model.image_size)[0] < 0
         settings = {"class_label": class_label, "weight": weight, "seed": seed, "checkpoint": ""}
         run = prepare_variants(catalogue, settings, Completion(known, keep))
         *_, step = run.walk()
-        return picture(step.x0, run.columns, height=320)
+        return render_grid(step.x0, run.columns, height=320)
 
     inputs = [
         gr.Image(type="pil", label="image", render=False),
@@ -163,7 +163,7 @@ def offer_classification(catalogue: Catalogue) -> None:
         if image is None:
             raise gr.Error("classify needs an image", print_exception=False)
         model = catalogue.model()
-        *_, last = read_image(catalogue, fitted(image, model.channels, model.image_size), draws, seed, "")
+        *_, last = read_image(catalogue, fit_image(image, model.channels, model.image_size), draws, seed, "")
         order = last.errors.argsort().tolist()
         return {
             "label": model.label_names[order[0]],

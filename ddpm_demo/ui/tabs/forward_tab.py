@@ -7,9 +7,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ddpm_demo.data.images import fitted, noisy_panel, picture
+from ddpm_demo.data.images import fit_image, render_grid, scale_noisy
 from ddpm_demo.diffusion.denoiser import add_noise
-from ddpm_demo.diffusion.forward_process import agreement, correlation
+from ddpm_demo.diffusion.forward_process import compare_with_closed_form, compute_correlation
 from ddpm_demo.diffusion.schedule import SCHEDULES, Schedule
 from ddpm_demo.errors import UserError, check_one_of
 from ddpm_demo.generation.begin import LAST_TIMESTEP
@@ -92,10 +92,10 @@ def offer_endpoint(catalogue: Catalogue) -> None:
             t, seed = as_timestep(t), as_seed(seed)
             if image is None:
                 raise UserError("image is missing")
-        x0 = fitted(image, model.channels, model.image_size)
+        x0 = fit_image(image, model.channels, model.image_size)
         chosen = Schedule.named(schedule)
         noisy = add_noise(x0, chosen.log_snr(t), draw_noise(x0, seed))
-        image = picture(noisy_panel(noisy, chosen.log_snr(t))[None], 1, height=320, gap=0)
+        image = render_grid(scale_noisy(noisy, chosen.log_snr(t))[None], 1, height=320, gap=0)
         return image, describe_timestep(x0, chosen, t)
 
     inputs = [
@@ -117,7 +117,7 @@ def draw_noise(x0: Tensor, seed: int) -> Tensor:
 def describe_timestep(x0: Tensor, schedule: Schedule, t: int) -> dict:
     """The numbers of a timestep, and in words what is left of the image x0 (C, H, W)."""
     log_snr = schedule.log_snr(t).item()
-    left = correlation(log_snr, x0.double().var().item() or 1e-6)
+    left = compute_correlation(log_snr, x0.double().var().item() or 1e-6)
     return {
         "alpha_bar": schedule.alpha_bars[t].item(),
         "beta": schedule.betas[t].item(),
@@ -140,8 +140,8 @@ def draw_schedules(catalogue: Catalogue, drawing: dict, t, seed, checkpoint: str
     for name in SCHEDULES:
         schedule = Schedule.named(name)
         numbers = describe_timestep(x0, schedule, t)
-        noisy = noisy_panel(add_noise(x0, schedule.log_snr(t), noise), numbers["log_snr"])
-        image = encode_picture(picture(noisy[None], 1, gap=0))
+        noisy = scale_noisy(add_noise(x0, schedule.log_snr(t), noise), numbers["log_snr"])
+        image = encode_picture(render_grid(noisy[None], 1, gap=0))
         cards.append({"schedule": name, "image": image, **numbers})
     return render("forward.html", cards=cards, t=t), draw_curves(t)
 
@@ -169,7 +169,7 @@ def compare_ways(name: str, t) -> str:
     with report_mistakes():
         check_one_of("schedule", name, SCHEDULES)
         t = as_timestep(t)
-    found = agreement(1.0, Schedule.named(name), t, seed=random.randrange(2**31))
+    found = compare_with_closed_form(1.0, Schedule.named(name), t, seed=random.randrange(2**31))
     middles = found.middles.tolist()
     series = {
         "closed form": (middles, found.closed.tolist()),

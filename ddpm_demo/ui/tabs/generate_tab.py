@@ -8,7 +8,7 @@ from inspect import Parameter, Signature
 import gradio as gr
 from PIL import Image
 
-from ddpm_demo.data.images import picture
+from ddpm_demo.data.images import render_grid
 from ddpm_demo.ui.catalogue import Catalogue
 from ddpm_demo.ui.components.player import build_player, film
 from ddpm_demo.ui.controls import Controls, build_choices, build_controls, fit_choices
@@ -208,5 +208,5 @@ def draw_picture(catalogue: Catalogue, settings: dict) -> tuple[Image.Image, dic
     """The picture at the end of a run, and the settings of the run."""
     run = prepare(catalogue, settings)
     *_, step = run.walk()
-    image = picture(step.x0, run.columns, height=320)
+    image = render_grid(step.x0, run.columns, height=320)
     return image, run.settings | {"guidance_scale": run.sampling.weight + 1}

@@ -7,8 +7,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ddpm_demo.data.images import fitted, picture, tiled
-from ddpm_demo.generation.interpolation import Between, interpolate, round_trip_errors
+from ddpm_demo.data.images import fit_image, render_grid, tile_channels
+from ddpm_demo.generation.interpolation import Interpolation, interpolate, round_trip_errors
 from ddpm_demo.ui.catalogue import Catalogue, report_mistakes
 from ddpm_demo.ui.components.pad import build_pad, fill_pad, read_pad
 from ddpm_demo.ui.components.player import build_player, film_pictures
@@ -73,10 +73,10 @@ def offer_endpoint(catalogue: Catalogue) -> None:
         if first is None or second is None:
             raise gr.Error("interpolate needs two images", print_exception=False)
         model = catalogue.model()
-        images = torch.stack([fitted(image, model.channels, model.image_size) for image in (first, second)])
+        images = torch.stack([fit_image(image, model.channels, model.image_size) for image in (first, second)])
         *_, done = follow(catalogue, images, frames, tolerance, "")
         about = {"round_trip_errors": round_trip_errors(images, done), "calls": done.calls, "tolerance": tolerance}
-        return picture(done.frames, len(done.frames), height=112), about
+        return render_grid(done.frames, len(done.frames), height=112), about
 
     inputs = [
         gr.Image(type="pil", label="first", render=False),
@@ -89,31 +89,32 @@ def offer_endpoint(catalogue: Catalogue) -> None:
     add_endpoint("interpolate", interpolate_pair, inputs, outputs, description)
 
 
-def follow(catalogue: Catalogue, images: Tensor, frames, tolerance, checkpoint: str) -> Iterator[Between]:
+def follow(catalogue: Catalogue, images: Tensor, frames, tolerance, checkpoint: str) -> Iterator[Interpolation]:
     """The interpolation of two images (2, C, H, W) as it grows; gr.Error for a wrong setting."""
     with report_mistakes():
         settings = {"total": as_int("frames", frames), "tolerance": as_number("tolerance", tolerance)}
         yield from catalogue.compute(interpolate, checkpoint, images, **settings)
 
 
-def film_frames(part: Between) -> dict:
+def film_frames(part: Interpolation) -> dict:
     """The frames so far as a film, each with its place on the way; nothing before the first."""
     if not len(part.frames):
         return gr.skip()
     pictures = [
-        (picture(frame[None], 1, gap=0), {"way": f"{k / (part.total - 1):.0%}"}) for k, frame in enumerate(part.frames)
+        (render_grid(frame[None], 1, gap=0), {"way": f"{k / (part.total - 1):.0%}"})
+        for k, frame in enumerate(part.frames)
     ]
     return film_pictures(pictures, "Between", "decoded from what lies between the two noises")
 
 
-def describe(images: Tensor, part: Between) -> str:
+def describe(images: Tensor, part: Interpolation) -> str:
     """The noise of both images (2, C, H, W), and how far the way back ends from them."""
     size = images.shape[-1]
-    noise = part.latents / 3 if part.latents.shape == images.shape else tiled(part.latents, size)
+    noise = part.latents / 3 if part.latents.shape == images.shape else tile_channels(part.latents, size)
     done = len(part.frames) == part.total
     return render(
         "interpolation.html",
-        noises=[encode_picture(picture(one[None], 1, height=112)) for one in noise[:2]],
+        noises=[encode_picture(render_grid(one[None], 1, height=112)) for one in noise[:2]],
         errors=round_trip_errors(images, part) if done else None,
         done=done,
         calls=part.calls,

@@ -4,7 +4,7 @@ import gradio as gr
 import torch
 from torch import Tensor
 
-from ddpm_demo.data.images import picture, tiled
+from ddpm_demo.data.images import render_grid, tile_channels
 from ddpm_demo.models.codec import Codec
 from ddpm_demo.models.networks import count_parameters
 from ddpm_demo.ui.catalogue import Catalogue
@@ -35,7 +35,7 @@ def draw_stages(catalogue: Catalogue, name: str) -> str:
     if patched:
         stages = [image, image, codec.decode(noise) / 3, image]
     else:
-        stages = [image, tiled(x0.cpu(), size), tiled(noise, size), codec.decode(x0).cpu()]
+        stages = [image, tile_channels(x0.cpu(), size), tile_channels(noise, size), codec.decode(x0).cpu()]
     return render(
         "stages.html",
         latent=not codec.bounded,
@@ -52,4 +52,4 @@ def draw_stages(catalogue: Catalogue, name: str) -> str:
 
 def encode_stage(images: Tensor) -> str:
     """One image (1, C, H, W) as a data URI."""
-    return encode_picture(picture(images, 1, height=128, gap=0))
+    return encode_picture(render_grid(images, 1, height=128, gap=0))

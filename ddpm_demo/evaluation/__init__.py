@@ -1,1 +1,1 @@
-"""Measuring a checkpoint: samples, maps of the settings, likelihood, restored images. ``python -m ddpm_demo.evaluation``."""
+"""Evaluates a checkpoint: samples, maps of settings, likelihood, restoration (``python -m ddpm_demo.evaluation``)."""

@@ -1,1 +1,1 @@
-"""Comparisons of several trainings, with another project's network, and of speed."""
+"""Experiments that compare several trainings, compare with the network of another project, and measure speed."""

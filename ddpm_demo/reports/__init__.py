@@ -1,1 +1,1 @@
-"""What a checkpoint folder says about itself: measured results, tables in Markdown, the model card."""
+"""Reads and reports the measured results of a checkpoint: metrics files, Markdown tables, the model card."""

@@ -1,1 +1,1 @@
-"""Training: the configuration, the loop, its resumable state and log; the autoencoder and the classifiers."""
+"""Trains models: the configuration, the training loop, its resumable state and its log; the autoencoder."""

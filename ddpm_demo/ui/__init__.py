@@ -1,1 +1,1 @@
-"""The app: its page, its tabs, and the components that they share. It computes nothing itself."""
+"""The Gradio app: layout and event handlers. The other packages do the computations."""

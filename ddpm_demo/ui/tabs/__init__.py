@@ -1,1 +1,1 @@
-"""The tabs of the app, one module each: layout and handlers only."""
+"""The tabs of the app, one module per tab, with layout and event handlers."""

@@ -37,8 +37,15 @@ def compare_at_equal_time(folders: Sequence[Path]) -> str:
         if not read_metrics(folder).get("over_time"):
             raise UserError(f"{folder} was not measured over time: python -m ddpm_demo.evaluation over-time")
     limit = LAST_STEP * min(max(training_seconds(folder)) for folder in folders)
-    heads = ["diffused", "parameters", "minutes of training", "images seen", "FID to test", "read as asked",
-             "seconds an image"]  # fmt: skip
+    heads = [
+        "diffused",
+        "parameters",
+        "minutes of training",
+        "images seen",
+        "FID to test",
+        "read as asked",
+        "seconds an image",
+    ]
     return write_table(heads, [describe_at(folder, limit) for folder in folders])
 
 
@@ -51,9 +58,8 @@ def training_seconds(folder: Path) -> list[float]:
 def describe_at(folder: Path, limit: float) -> list[str]:
     """The last snapshot of a checkpoint before a time limit in seconds, as cells of the table."""
     metrics, before = read_metrics(folder), encoder_seconds(folder)
-    seconds, row = [
-        pair for pair in zip(training_seconds(folder), metrics["over_time"]) if pair[0] <= limit
-    ][-1]  # fmt: skip
+    reached = [pair for pair in zip(training_seconds(folder), metrics["over_time"]) if pair[0] <= limit]
+    seconds, row = reached[-1]
     training = row["training"]
     whole = find(metrics["quality"], sampling_of(row), "seed")
     return [

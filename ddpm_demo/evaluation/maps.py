@@ -75,12 +75,14 @@ def tabulate_guidance(cells: list[dict]) -> str:
     rows = []
     for title, axis, letter, same in GUIDANCE:
         for cell in sorted(select(cells, same, axis), key=lambda cell: cell["setting"][axis]):
-            rows.append([
-                title,
-                f"{letter} = {cell['setting'][axis]:g}",
-                f"{cell['accuracy']:.1%}",
-                f"{excess(cell):.2f}",
-                f"{cell['precision']:.2f}",
-                f"{cell['recall']:.2f}",
-            ])  # fmt: skip
+            rows.append(
+                [
+                    title,
+                    f"{letter} = {cell['setting'][axis]:g}",
+                    f"{cell['accuracy']:.1%}",
+                    f"{excess(cell):.2f}",
+                    f"{cell['precision']:.2f}",
+                    f"{cell['recall']:.2f}",
+                ]
+            )
     return write_table(["guidance", "strength", "read as asked", "FID", "precision", "recall"], rows)

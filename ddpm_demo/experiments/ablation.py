@@ -92,15 +92,30 @@ def tabulate(content: dict) -> str:
 
 def tabulate_choices(content: dict) -> str:
     """The choices and the figures of all rows, as Markdown."""
-    heads = ["schedule", "attention", "prediction", "weighting", "FID to train", "FID to test", "read as asked",
-             "slides: train / test"]  # fmt: skip
+    heads = [
+        "schedule",
+        "attention",
+        "prediction",
+        "weighting",
+        "FID to train",
+        "FID to test",
+        "read as asked",
+        "slides: train / test",
+    ]
     return write_table(heads, [[*describe_choices(row), *format_figures(row)] for row in content["rows"]])
 
 
 def tabulate_sde(content: dict) -> str:
     """The discrete model and the SDE, compared as in the course project "CHR_Diffusion", as Markdown."""
-    heads = ["time", "held-out loss", "minutes", "FID to train", "FID to test", "bits per dimension: bound",
-             "by the ODE"]  # fmt: skip
+    heads = [
+        "time",
+        "held-out loss",
+        "minutes",
+        "FID to train",
+        "FID to test",
+        "bits per dimension: bound",
+        "by the ODE",
+    ]
     rows = []
     for row in content["rows"]:
         if bits := row["bits_per_dim"]:

@@ -119,15 +119,17 @@ def measure_calls(model: Model, best: float, with_compile: bool) -> list[dict]:
         timed = {name: partial(form, *inputs) for name, form in forms.items()}
         for name, seconds in time_in_turns(timed | {"course": partial(course, *pixels)}).items():
             rate = work[name] * batch / seconds
-            rows.append({
-                "variant": name,
-                "batch": batch,
-                "ms": seconds * 1e3,
-                "images_per_second": batch / seconds,
-                "gflops": rate,
-                "of_convolution": rate / best,
-                "gflop_per_image": work[name],
-            })  # fmt: skip
+            rows.append(
+                {
+                    "variant": name,
+                    "batch": batch,
+                    "ms": seconds * 1e3,
+                    "images_per_second": batch / seconds,
+                    "gflops": rate,
+                    "of_convolution": rate / best,
+                    "gflop_per_image": work[name],
+                }
+            )
     return rows
 
 
@@ -143,12 +145,14 @@ def measure_training(model: Model) -> dict:
     label = torch.zeros(batch, dtype=torch.int64) if model.label_names else None
     log_snr = model.denoiser.schedule.log_snr(torch.rand(batch) * 999)
 
-    seconds = time_in_turns({
-        "contiguous": our_stepper(model, x0, label, log_snr),
-        "channels_last": our_stepper(model, x0, label, log_snr, channels_last=True),
-        "bf16": our_stepper(model, x0, label, log_snr, bf16=True),
-        "course": course_stepper(batch),
-    })  # fmt: skip
+    seconds = time_in_turns(
+        {
+            "contiguous": our_stepper(model, x0, label, log_snr),
+            "channels_last": our_stepper(model, x0, label, log_snr, channels_last=True),
+            "bf16": our_stepper(model, x0, label, log_snr, bf16=True),
+            "course": course_stepper(batch),
+        }
+    )
     return {"batch": batch, "images_per_second": {name: batch / s for name, s in seconds.items()}}
 
 

@@ -70,8 +70,8 @@ def read_metrics(folder: Path) -> dict:
 
 def sampling_of(cell: dict) -> Sampling:
     """The setting of a cell. A field that is newer than the cell has its default."""
-    return Sampling(**{field.name: cell["setting"][field.name] for field in fields(Sampling)
-                       if field.name in cell["setting"]})  # fmt: skip
+    setting = cell["setting"]
+    return Sampling(**{field.name: setting[field.name] for field in fields(Sampling) if field.name in setting})
 
 
 def without_idle(sampling: Sampling) -> Sampling:

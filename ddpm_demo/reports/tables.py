@@ -40,15 +40,17 @@ def tabulate_quality(cells: list[dict]) -> str:
     rows = []
     for cell in cells:
         sampling = sampling_of(cell)
-        rows.append([
-            f"{sampling.sampler}, {sampling.steps} steps, {sampling.schedule}",
-            f"{sampling.weight:g}",
-            f"{cell['fid_test']:.3f} ± {cell['spread']['fid_test']:.3f}",
-            f"{cell['fid_train']:.3f}",
-            f"{cell['precision']:.3f}",
-            f"{cell['recall']:.3f}",
-            f"{cell.get('accuracy', nan):.2%}",
-        ])  # fmt: skip
+        rows.append(
+            [
+                f"{sampling.sampler}, {sampling.steps} steps, {sampling.schedule}",
+                f"{sampling.weight:g}",
+                f"{cell['fid_test']:.3f} ± {cell['spread']['fid_test']:.3f}",
+                f"{cell['fid_train']:.3f}",
+                f"{cell['precision']:.3f}",
+                f"{cell['recall']:.3f}",
+                f"{cell.get('accuracy', nan):.2%}",
+            ]
+        )
     fid, precision, recall = (f"{cells[0]['reference'][name]:.3f}" for name in ("fid_test", "precision", "recall"))
     return write_table(heads, [*rows, ["as many real training images", None, fid, None, precision, recall, None]])
 

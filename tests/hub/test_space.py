@@ -19,8 +19,8 @@ from PIL import Image
 from test_hub import TOKEN, there  # noqa: F401 a fixture
 
 from ddpm_demo.errors import UserError
-from ddpm_demo.hub import client as hub
 from ddpm_demo.hub import space
+from ddpm_demo.hub.__main__ import main
 
 NAME = "user/ddpm-demo"
 
@@ -89,12 +89,12 @@ def test_it_is_created_then_updated(there):  # noqa: F811
 
 
 def test_the_command(there, monkeypatch, capsys):  # noqa: F811
-    assert hub.main(["space", NAME, "--hardware", "cpu-basic", "--private"]) == 0
+    assert main(["space", NAME, "--hardware", "cpu-basic", "--private"]) == 0
     assert f"published: {there.url}/spaces/{NAME}" in capsys.readouterr().out
     asked = there.created[f"spaces/{NAME}"]
     assert asked.get("private") or asked.get("visibility") == "private"  # the older client, and the newer one
     monkeypatch.delenv("HF_TOKEN")
-    assert hub.main(["space", NAME]) == 2 and TOKEN not in capsys.readouterr().err
+    assert main(["space", NAME]) == 2 and TOKEN not in capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")

@@ -68,8 +68,7 @@ def test_every_edge_that_is_allowed_is_used_and_there_is_no_circle():
     assert used == ALLOWED
     order = list(ALLOWED)
     for package, targets in ALLOWED.items():
-        if package != "ddpm_demo":  # the public face stands above what it offers, and is imported by app.py alone
-            assert all(order.index(target) < order.index(package) or target == "ddpm_demo" for target in targets)
+        assert all(order.index(target) < order.index(package) for target in targets)
 
 
 def test_the_mathematics_needs_torch_and_scipy_alone():

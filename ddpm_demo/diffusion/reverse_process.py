@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ddpm_demo.diffusion.guidance import split_estimate
-from ddpm_demo.diffusion.samplers import SAMPLERS, ReverseProcess, implied_noise
+from ddpm_demo.diffusion.samplers import SAMPLERS, SamplerContext, implied_noise
 from ddpm_demo.diffusion.sampling import Sampling
 
 
@@ -55,10 +55,10 @@ def walk(
         x0, direction = split_estimate(denoise(x, log_snr, label))
         return (x0.clamp(-1, 1) if clip else x0), direction
 
-    process = ReverseProcess(
+    context = SamplerContext(
         x, grid[:-1], lambda x, log_snr: estimate(x, log_snr)[0], noise or (lambda: torch.randn_like(x)), sampling
     )
-    advance = SAMPLERS[sampling.sampler].advance(process)
+    advance = SAMPLERS[sampling.sampler].advance(context)
     for index, (s, t) in enumerate(pairwise(grid)):
         x0, direction = estimate(x, s)
         yield Step(index, len(grid) - 1, s, nan, x, x0, implied_noise(x, x0, s), direction, nfe)

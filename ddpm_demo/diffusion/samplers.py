@@ -8,7 +8,7 @@
 The other samplers solve the probability-flow ODE (Heun; adaptive Runge-Kutta) or the reverse SDE (Euler-Maruyama,
 without or with a Langevin corrector after each step) of Song et al. 2021 directly.
 
-Each row of ``SAMPLERS`` names its advancing function. Given the ``ReverseProcess``, this function returns
+Each row of ``SAMPLERS`` names its advancing function. Given the ``SamplerContext``, this function returns
 ``advance(x, x0, s, t)``, which moves x from log-SNR s, where its clean estimate is x0, to the higher log-SNR t.
 """
 
@@ -74,7 +74,7 @@ def langevin_step(x: Tensor, x0: Tensor, log_snr: float, snr: float, z: Tensor) 
 
 
 @dataclass(frozen=True)
-class ReverseProcess:
+class SamplerContext:
     """The data and functions that an advancing function may use."""
 
     x: Tensor  # (N, C, H, W) the state at the first log-SNR
@@ -87,7 +87,7 @@ class ReverseProcess:
 Advance = Callable[[Tensor, Tensor, float, float], Tensor]  # (x, x0, s, t) -> x at t
 
 
-def step_by_table(process: ReverseProcess, eta: float, order: int) -> Advance:
+def step_by_table(context: SamplerContext, eta: float, order: int) -> Advance:
     """Advance by the 2x2 table: ``eta`` is 0 or 1; ``order`` 2 extrapolates D from the previous point."""
     previous: tuple[float, Tensor] | None = None
 
@@ -98,12 +98,12 @@ def step_by_table(process: ReverseProcess, eta: float, order: int) -> Advance:
             previous_s, previous_x0 = previous
             extrapolated = x0 + (x0 - previous_x0) * (t - s) / (2 * (s - previous_s))
         previous = s, x0
-        return step(x, extrapolated, s, t, eta, process.noise() if eta else None, process.sampling.variance)
+        return step(x, extrapolated, s, t, eta, context.noise() if eta else None, context.sampling.variance)
 
     return advance
 
 
-def step_by_heun(process: ReverseProcess) -> Advance:
+def step_by_heun(context: SamplerContext) -> Advance:
     """Advance by Heun's method on the probability-flow ODE (Karras et al. 2022, algorithm 1).
 
     This averages the clean estimates, whereas Karras et al. average eps. Both are of second order. Averaging clean
@@ -112,18 +112,18 @@ def step_by_heun(process: ReverseProcess) -> Advance:
     """
 
     def advance(x: Tensor, x0: Tensor, s: float, t: float) -> Tensor:
-        return step(x, (x0 + process.estimate(step(x, x0, s, t), t)) / 2, s, t)
+        return step(x, (x0 + context.estimate(step(x, x0, s, t), t)) / 2, s, t)
 
     return advance
 
 
-def step_by_sde(process: ReverseProcess, corrects: bool) -> Advance:
+def step_by_sde(context: SamplerContext, corrects: bool) -> Advance:
     """Advance by Euler-Maruyama on the reverse SDE, with one Langevin step at t afterwards if ``corrects``."""
 
     def advance(x: Tensor, x0: Tensor, s: float, t: float) -> Tensor:
-        x = sde_step(x, x0, s, t, process.noise())
+        x = sde_step(x, x0, s, t, context.noise())
         return (
-            langevin_step(x, process.estimate(x, t), t, process.sampling.corrector_snr, process.noise())
+            langevin_step(x, context.estimate(x, t), t, context.sampling.corrector_snr, context.noise())
             if corrects
             else x
         )
@@ -131,15 +131,15 @@ def step_by_sde(process: ReverseProcess, corrects: bool) -> Advance:
     return advance
 
 
-def step_by_ode(process: ReverseProcess) -> Advance:
+def step_by_ode(context: SamplerContext) -> Advance:
     """Advance by Runge-Kutta on the probability-flow ODE. It chooses its own steps; its state is returned at each t."""
     path = integrate(
-        lambda x, s: compute_slope(x, process.estimate(x, s), s),
-        process.x,
-        process.log_snrs,
-        process.sampling.ode_tolerance,
+        lambda x, s: compute_slope(x, context.estimate(x, s), s),
+        context.x,
+        context.log_snrs,
+        context.sampling.ode_tolerance,
     )
-    next(path)  # the first state, which is process.x
+    next(path)  # the first state, which is context.x
     return lambda x, x0, s, t: next(path)[0]
 
 
@@ -149,10 +149,11 @@ class Sampler:
 
     title: str
     source: str
-    advance: Callable[[ReverseProcess], Advance]
+    advance: Callable[[SamplerContext], Advance]
     calls: int = 1  # denoiser calls per step
     stochastic: bool = False
     uses: tuple[str, ...] = ()  # the settings that only some samplers use, and this one does
+    adaptive: bool = False  # chooses its own steps: the grid only says where its state is shown
     many_steps: bool = False  # with fewer than about 50 steps, noise remains in the image
 
 
@@ -172,7 +173,7 @@ SAMPLERS = {
     "heun": Sampler("Heun, probability-flow ODE", "Karras et al. 2022, algorithm 1", step_by_heun, calls=2),
     "ode": Sampler(
         "Runge-Kutta to a tolerance, same ODE", "Song et al. 2021, Score SDE, eq. 13", step_by_ode,
-        uses=("ode_tolerance",),
+        uses=("ode_tolerance",), adaptive=True,
     ),
     "euler-maruyama": Sampler(
         "Euler-Maruyama, reverse SDE", "Song et al. 2021, Score SDE, eq. 6", partial(step_by_sde, corrects=False),

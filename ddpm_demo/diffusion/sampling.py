@@ -10,6 +10,7 @@ from ddpm_demo.errors import UserError, check_between, check_one_of, check_whole
 MAX_WEIGHT = 100.0
 ALWAYS = (-20.0, 20.0)  # an interval that contains the log-SNRs of every sampling step
 LAST_SEED = 2**32 - 1
+TOLERANCES = {"lowest": 1e-6, "highest": 0.1}  # of the adaptive ODE solver
 
 
 def explain(default, meaning: str, **limits):
@@ -33,8 +34,8 @@ class Sampling:
         0.0, "scale s of classifier guidance (0: none)", lowest=-MAX_WEIGHT, highest=MAX_WEIGHT
     )
     corrector_snr: float = explain(0.16, "signal-to-noise ratio of the corrector of pc", lowest=0.0, highest=1.0)
-    ode_tolerance: float = explain(1e-3, "error tolerance of a step of ode", lowest=1e-6, highest=0.1)
-    seed: int | Sequence[int] = explain(0, "seed of the noise of the first image, or one seed per image")
+    ode_tolerance: float = explain(1e-3, "error tolerance of a step of ode", **TOLERANCES)
+    seed: int | Sequence[int] = explain(0, "seed of the noise of the first image")
 
     def __post_init__(self):
         for setting in fields(self):
@@ -45,12 +46,11 @@ class Sampling:
                 check_whole(setting.name, value, limits["lowest"], limits["highest"])
             elif "lowest" in limits:
                 check_between(setting.name, value, limits["lowest"], limits["highest"])
-        for seed in self.seed if isinstance(self.seed, Sequence) and not isinstance(self.seed, str) else [self.seed]:
+        if isinstance(self.seed, Sequence) and not isinstance(self.seed, str):
+            object.__setattr__(self, "seed", tuple(self.seed))
+        for seed in self.seed if isinstance(self.seed, tuple) else [self.seed]:
             check_whole("seed", seed, 0, LAST_SEED)
-        low_high = self.interval
-        if not isinstance(low_high, Sequence) or len(low_high) != 2 or not low_high[0] <= low_high[1]:
-            raise UserError(f"interval is {low_high!r}; it must be (lowest, highest) log-SNR")
-        object.__setattr__(self, "interval", tuple(low_high))
+        object.__setattr__(self, "interval", check_interval(self.interval))
 
     @property
     def mixes(self) -> bool:
@@ -65,13 +65,27 @@ class Sampling:
     @property
     def always_guided(self) -> bool:
         """Whether the guidance interval contains all log-SNRs."""
-        return self.interval[0] <= ALWAYS[0] and self.interval[1] >= ALWAYS[1]
+        return self.interval == ALWAYS
+
+    @property
+    def idle(self) -> set[str]:
+        """The names of the settings that have no effect here.
+
+        These are the settings of other samplers, and the interval where no kind of guidance is used. At w = -1 the
+        interval has an effect: outside of it, the label is used.
+        """
+        idle = {name for row in SAMPLERS.values() for name in row.uses} - {*SAMPLERS[self.sampler].uses}
+        return idle if self.weight or self.classifier_scale else idle | {"interval"}
+
+    @property
+    def calls(self) -> int:
+        """Calls of the denoiser; an adaptive sampler needs more."""
+        return 1 + (self.steps - 1) * SAMPLERS[self.sampler].calls
 
     @property
     def evaluations(self) -> int:
-        """The largest number of network evaluations per image; for ``ode``, which is adaptive, the smallest."""
-        calls = 1 + (self.steps - 1) * SAMPLERS[self.sampler].calls
-        return calls * (1 + self.mixes)
+        """Network evaluations per image, at most; an adaptive sampler may need more."""
+        return self.calls * (1 + self.mixes)
 
     def check(self, model, labels: Sequence[int] | None, count: int | None) -> int:
         """Check that a model can use these settings. Return the number of images that ``labels`` or ``count`` request.
@@ -126,3 +140,11 @@ class Sampling:
     def as_dict(self) -> dict:
         """Return the settings as a dictionary for JSON."""
         return asdict(self) | {"interval": list(self.interval)}
+
+
+def check_interval(interval: Sequence[float]) -> tuple[float, float]:
+    """The interval as a tuple within ``ALWAYS``. UserError unless it is a pair of numbers, the lowest first."""
+    numbers = isinstance(interval, Sequence) and all(type(end) in (int, float) for end in interval)
+    if not numbers or len(interval) != 2 or not interval[0] <= interval[1]:
+        raise UserError(f"interval is {interval!r}; it must be (lowest, highest) log-SNR")
+    return tuple(min(max(end, ALWAYS[0]), ALWAYS[1]) for end in interval)

@@ -14,6 +14,7 @@ from ddpm_demo.diffusion.likelihood import (
     estimate_ode_likelihood,
 )
 from ddpm_demo.diffusion.samplers import VARIANCES
+from ddpm_demo.diffusion.sampling import TOLERANCES
 from ddpm_demo.errors import UserError
 from ddpm_demo.evaluation.progress import progress_bar, say
 from ddpm_demo.evaluation.subject import Subject
@@ -23,6 +24,8 @@ from ddpm_demo.reports.tables import tabulate_likelihood
 
 ODE_EVALUATIONS = 300  # of the network for each image, about, gradients included
 TERMS = {"L_T": "prior", "L_t": "steps", "L_0": "decoder", "total": "total"}  # name in metrics.json -> field of Bound
+
+LOW, HIGH = TOLERANCES.values()
 
 
 @dataclass(frozen=True)
@@ -36,10 +39,10 @@ class LikelihoodOptions:
     seed: int = 0
 
     def __post_init__(self):
-        if self.images < 2 or self.draws < 1 or self.ode_images < 0 or not 1e-6 <= self.tolerance <= 0.1:
+        if self.images < 2 or self.draws < 1 or self.ode_images < 0 or not LOW <= self.tolerance <= HIGH:
             raise UserError(
                 f"--images is {self.images}, --draws {self.draws}, --ode-images {self.ode_images}, --tolerance "
-                f"{self.tolerance:g}; at least 2, 1 and 0 are needed, and a tolerance from 1e-6 to 0.1"
+                f"{self.tolerance:g}; at least 2, 1 and 0 are needed, and a tolerance from {LOW:g} to {HIGH:g}"
             )
 
 

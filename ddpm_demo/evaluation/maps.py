@@ -13,7 +13,7 @@ from ddpm_demo.reports.results import excess, select, without_idle
 
 BASE = Sampling(weight=1.0)  # the fields that a slice does not vary: those of the app
 FEWEST = 2 * FEATURES  # samples that a covariance of the features can be estimated from
-GRID_SAMPLERS = [name for name, row in SAMPLERS.items() if "ode_tolerance" not in row.uses]  # ode takes its own steps
+GRID_SAMPLERS = [name for name, row in SAMPLERS.items() if not row.adaptive]
 # The slices of the map, cheapest first: the values of the fields that are varied.
 SLICES = {
     "schedule by steps": {"weight": [0.0], "schedule": list(SCHEDULES), "steps": [3, 5, 10, 20, 50]},

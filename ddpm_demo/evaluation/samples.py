@@ -1,7 +1,7 @@
 """How good the samples of a checkpoint are, setting by setting: drawn, judged, and written into ``metrics.json``."""
 
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -83,7 +83,7 @@ def draw(model: Model, judge: Judge, sampling: Sampling, count: int, bar: tqdm) 
 def draw_batch(model: Model, sampling: Sampling, labels: list[int] | None, count: int, bar: tqdm) -> Tensor:
     """``count`` images (N, C, H, W), [-1, 1], on the CPU; the bar is updated at every step."""
     calls = 0
-    for step in sample(model, labels, count=count, **asdict(sampling), decoded=False):
+    for step in sample(model, labels, count=count, sampling=sampling, decoded=False):
         halves = 2 if step.guidance is not None and sampling.mixes else 1
         bar.update((step.nfe - calls) * halves * count * PartialState().num_processes)
         calls = step.nfe

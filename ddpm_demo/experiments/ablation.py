@@ -39,6 +39,16 @@ WEIGHT = 0.0
 SDE = ("linear", "continuous")  # the same process, discrete and continuous in time: also compared by likelihood
 LIKELIHOOD = ("--images", "2000", "--ode-images", "128")
 CHOICES = ("schedule", "attention", "prediction", "loss_weighting", "steps", "batch_size", "seconds")
+HEADS = [
+    "schedule",
+    "attention",
+    "prediction",
+    "weighting",
+    "FID to train",
+    "FID to test",
+    "read as asked",
+    "slides: train / test",
+]
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -92,17 +102,7 @@ def tabulate(content: dict) -> str:
 
 def tabulate_choices(content: dict) -> str:
     """The choices and the figures of all rows, as Markdown."""
-    heads = [
-        "schedule",
-        "attention",
-        "prediction",
-        "weighting",
-        "FID to train",
-        "FID to test",
-        "read as asked",
-        "slides: train / test",
-    ]
-    return write_table(heads, [[*describe_choices(row), *format_figures(row)] for row in content["rows"]])
+    return write_table(HEADS, [[*describe_choices(row), *format_figures(row)] for row in content["rows"]])
 
 
 def tabulate_sde(content: dict) -> str:

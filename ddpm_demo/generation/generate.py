@@ -1,7 +1,7 @@
 """The public sampling functions. They validate, prepare the start, add guidance, run the process and decode."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
 from functools import partial
 
 import torch
@@ -22,6 +22,7 @@ def sample(
     count: int | None = None,
     begin: Begin = PureNoise(),
     decoded: bool = True,
+    sampling: Sampling | None = None,
     **settings,
 ) -> Iterator[Step]:
     """Yield every step of the reverse process as images (N, C, H, W), [-1, 1]; the last step's ``x0`` is the sample.
@@ -41,7 +42,8 @@ def sample(
     step is decoded; ``decode_step`` decodes a single step. The call itself raises UserError for a wrong setting; the
     model runs only when the first step is requested.
     """
-    sampling = read_settings(settings)
+    if sampling is None or settings:
+        sampling = read_settings(asdict(sampling or Sampling()) | settings)
     number = sampling.check(model, labels, count)
     begin.check(model, number)
     steps = draw_steps(model, labels, number, begin, sampling)

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ddpm_demo.diffusion.denoiser import add_noise
 from ddpm_demo.diffusion.ode import slerp, solve_ode
+from ddpm_demo.diffusion.sampling import TOLERANCES
 from ddpm_demo.errors import check_between, check_whole
 from ddpm_demo.generation.begin import check_image
 from ddpm_demo.models.checkpoint import Model
@@ -34,7 +35,7 @@ def interpolate(model: Model, images: Tensor, total: int = 24, tolerance: float 
     for image in images:
         check_image(model, image)
     check_whole("total", total, 2, 60)
-    check_between("tolerance", tolerance, 1e-6, 0.1)
+    check_between("tolerance", tolerance, **TOLERANCES)
     return yield_frames(model, images, total, tolerance)
 
 

@@ -21,6 +21,7 @@ class ClassAdded(nn.Module):
     """
 
     takes_image = False
+    network = "UNet2DModel"  # the class of diffusers
 
     def __init__(self, net: nn.Module, num_classes: int):
         super().__init__()
@@ -47,6 +48,8 @@ class ClassAdded(nn.Module):
 
 class CrossAttention(ClassAdded):
     """A UNet2DConditionModel that attends to four class tokens."""
+
+    network = "UNet2DConditionModel"
 
     def inputs(self, x: Tensor, timestep: Tensor, label: Tensor | None, image: Tensor | None) -> tuple[Tensor, ...]:
         """Return the inputs of the diffusers network."""

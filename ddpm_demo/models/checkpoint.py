@@ -19,8 +19,8 @@ from torch import nn
 
 from ddpm_demo.diffusion.denoiser import Denoiser
 from ddpm_demo.diffusion.schedule import ContinuousSchedule, Schedule
-from ddpm_demo.errors import UserError
-from ddpm_demo.models.adapters import adapt, condition_of
+from ddpm_demo.errors import UserError, check_one_of
+from ddpm_demo.models.adapters import ADAPTERS, adapt, condition_of
 from ddpm_demo.models.codec import VAE, Codec, LatentCodec, load_vae, save_vae
 from ddpm_demo.models.networks import TracedNetwork
 from ddpm_demo.models.noisy_classifier import NoisyClassifier, load_noisy
@@ -138,7 +138,10 @@ def load_folder(folder: Path) -> Model:
     about = json.loads((folder / "demo.json").read_text())
     scheduler = json.loads((folder / "scheduler/scheduler_config.json").read_text())
     condition = about.get("condition", "add")  # older checkpoints have no such entry
-    net: nn.Module = network_class(condition).from_pretrained(
+    check_one_of("condition", condition, ADAPTERS)
+    import diffusers
+
+    net: nn.Module = getattr(diffusers, ADAPTERS[condition].network).from_pretrained(
         folder, subfolder="unet", use_safetensors=True, torch_dtype=torch.float32, low_cpu_mem_usage=False
     )
     names = tuple(about["label_names"])
@@ -162,13 +165,6 @@ def load_folder(folder: Path) -> Model:
         training=about["training"],
         noisy_classifier=load_noisy(folder) if about["codec"] else None,  # it classifies images, not latents
     )
-
-
-def network_class(condition: str) -> type[nn.Module]:
-    """Return the diffusers class of the network for a ``condition``."""
-    import diffusers
-
-    return diffusers.UNet2DConditionModel if condition == "cross-attention" else diffusers.UNet2DModel
 
 
 def refuse_absurd(folder: Path) -> None:

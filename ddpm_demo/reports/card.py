@@ -99,10 +99,15 @@ def diffused_shape(about: dict, autoencoder: dict | None) -> tuple[int, int, int
 
 
 def sampling_flags(settings: list[Sampling]) -> str:
-    """The flags of ``python -m ddpm_demo.evaluation samples`` for settings: the weights, and what is not the default."""
+    """The flags of ``python -m ddpm_demo.evaluation samples`` for settings: the weights, and what is not the default.
+
+    Intervals are left out where there are several, because the command takes one.
+    """
     words = []
     for field in fields(Sampling):
         values = list(dict.fromkeys(getattr(sampling, field.name) for sampling in settings))
+        if isinstance(field.default, tuple) and len(values) > 1:
+            continue
         if field.name == "weight" or values != [field.default]:
             words += [f"--{field.name.replace('_', '-')}", *map(format_value, values)]
     return " ".join(words)

@@ -28,7 +28,6 @@ import json
 from dataclasses import fields, replace
 from pathlib import Path
 
-from ddpm_demo.diffusion.samplers import SAMPLERS
 from ddpm_demo.diffusion.sampling import Sampling
 from ddpm_demo.files import write_atomically
 
@@ -69,19 +68,16 @@ def read_metrics(folder: Path) -> dict:
 
 
 def sampling_of(cell: dict) -> Sampling:
-    """The setting of a cell. A field that is newer than the cell has its default."""
-    setting = cell["setting"]
-    return Sampling(**{field.name: setting[field.name] for field in fields(Sampling) if field.name in setting})
+    """The setting of a cell. A field that is newer than the cell has its default.
+
+    TypeError for a name that is no field.
+    """
+    return Sampling(**{name: value for name, value in cell["setting"].items() if name != "samples"})
 
 
 def without_idle(sampling: Sampling) -> Sampling:
-    """The same setting, in which every field that has no effect has its default.
-
-    These are the settings of other samplers, and the interval where neither kind of guidance is used.
-    """
-    idle = {name for sampler in SAMPLERS.values() for name in sampler.uses} - {*SAMPLERS[sampling.sampler].uses}
-    if sampling.always_guided or not (sampling.weight or sampling.classifier_scale):
-        idle.add("interval")
+    """The same setting, in which every field that has no effect has its default."""
+    idle = sampling.idle | ({"interval"} if sampling.always_guided else set())
     return replace(sampling, **{field.name: field.default for field in fields(Sampling) if field.name in idle})
 
 

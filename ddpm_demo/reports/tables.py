@@ -11,6 +11,7 @@ from ddpm_demo.reports.results import sampling_of
 NOT_NAMED = ("sampler", "steps", "schedule", "weight")
 BOUNDS = {"posterior": "bound, posterior variance", "beta": "bound, variance beta", "continuous": "continuous bound"}
 TERMS = ("L_T", "L_t", "L_0", "total")
+LIKELIHOOD_HEADS = ["bits per dimension", *TERMS[:-1], "together"]
 
 
 def describe_setting(sampling: Sampling) -> str:
@@ -57,11 +58,16 @@ def tabulate_quality(cells: list[dict]) -> str:
 
 def tabulate_likelihood(bits: dict) -> str:
     """``bits_per_dim`` of ``metrics.json``: the cost of the test images in bits per dimension, by three routes."""
+    return write_table(LIKELIHOOD_HEADS, list_likelihood_rows(bits))
+
+
+def list_likelihood_rows(bits: dict) -> list[list[str | None]]:
+    """The rows of the table of likelihood, under ``LIKELIHOOD_HEADS``."""
     rows = [[title, *(format_mean(bits[name][term]) for term in TERMS)] for name, title in BOUNDS.items()]
     if "ode" in bits:
         title = f"probability-flow ODE ({bits['ode']['images']} images)"
         rows.append([title, None, None, None, format_mean(bits["ode"])])
-    return write_table(["bits per dimension", "L_T", "L_t", "L_0", "together"], rows)
+    return rows
 
 
 def format_mean(figure: dict) -> str:

@@ -7,6 +7,7 @@ from tqdm import tqdm
 
 from ddpm_demo.data.datasets import Data, mirror_at_random
 from ddpm_demo.errors import UserError
+from ddpm_demo.models.adapters import ADAPTERS
 from ddpm_demo.models.codec import CHUNK, Codec, LatentCodec
 from ddpm_demo.models.partial_image import draw_tasks, encode_partial
 from ddpm_demo.training.configuration import TrainingConfiguration
@@ -33,14 +34,14 @@ class Batches:
         """Set the codec, encode all images where that can be done once, and move them to the device."""
         self.codec, chosen = codec, self.configuration
         # The autoencoder does not learn, so latents stay the same. Parts of images are new at every step.
-        if chosen.latent and chosen.condition != "image":
+        if chosen.latent and not ADAPTERS[chosen.condition].takes_image:
             self.latents = encode_all(codec, self.data, chosen.flip, self.accelerator.is_main_process)
         self.data = self.data.to(self.accelerator.device)
 
     def draw(self, step: int) -> tuple[Tensor, Tensor, Tensor | None]:
         """(x0 (B, C, H, W), label (B,), image (B, C + 1, H, W)) of a step, on the device.
 
-        ``image`` is what stands beside x, None unless the network is conditioned on one.
+        ``image`` is given to the network beside x; None for a network that takes no image.
         """
         chosen, device = self.choose(step), self.accelerator.device
         if self.latents is not None:
@@ -49,7 +50,7 @@ class Batches:
         images, label = self.data.batch(chosen)
         images = mirror_at_random(images) if self.configuration.flip else images
         x0, image = self.codec.encode(images), None
-        if self.configuration.condition == "image":
+        if ADAPTERS[self.configuration.condition].takes_image:
             image = encode_partial(self.codec, *draw_tasks(images))
         return x0, label, image
 

@@ -20,7 +20,7 @@ from ddpm_demo.models.networks import TracedNetwork
 
 T = TypeVar("T")
 # Runs of several users take turns step by step: two at once would compete for the same few cores.
-NETWORK = threading.Lock()
+NETWORK_LOCK = threading.Lock()
 LENT = os.environ.get("SPACES_ZERO_GPU", "").lower() in ("1", "t", "true")  # as the package `spaces` reads it
 # Upper estimates in seconds for an H200 of ZeroGPU: to get ready, and for a step with an image's share of it.
 READY, STEP, SHARE = 3.0, 0.02, 0.0005
@@ -65,7 +65,7 @@ class Catalogue:
         name = self.names[0] if name == "" else name
         check_one_of("checkpoint", name, self.folders)
         if name not in self.loaded:
-            with NETWORK:
+            with NETWORK_LOCK:
                 self.loaded[name] = load(self.folders[name], next(iter(self.loaded.values())).device)
             self.record_network(name)
         return self.loaded[name]
@@ -110,7 +110,8 @@ def lend_gpu(task: Callable[..., Iterator], seconds: Callable[..., int]) -> Call
 def estimate_gpu_seconds(work: Callable, name: str, given=None, *, count: int | None = None, **options) -> int:
     """For how long ``compute`` asks for a GPU, at most; unused time is given back. ``given`` are labels or images."""
     images = count or (len(given) if isinstance(given, list) else 1)
-    calls = options.get("steps", 0) + options.get("draws", 0) + CALLS_PER_FRAME * options.get("total", 0)
+    calls = options["sampling"].calls if "sampling" in options else options.get("draws", 0)
+    calls += CALLS_PER_FRAME * options.get("total", 0)
     return ceil(READY + calls * (STEP + images * SHARE))
 
 
@@ -128,7 +129,7 @@ def move_to_cpu(part: T) -> T:
 def take_turns(parts: Iterator[T]) -> Iterator[T]:
     """The same parts of a computation, each computed while no other user's part is computed."""
     while True:
-        with NETWORK:
+        with NETWORK_LOCK:
             part = next(parts, None)
         if part is None:
             return
@@ -137,8 +138,8 @@ def take_turns(parts: Iterator[T]) -> Iterator[T]:
 
 def renew_lock() -> None:
     """Give a forked process a lock of its own: nothing there would release a lock that was held at the fork."""
-    global NETWORK
-    NETWORK = threading.Lock()
+    global NETWORK_LOCK
+    NETWORK_LOCK = threading.Lock()
 
 
 os.register_at_fork(after_in_child=renew_lock)

@@ -21,8 +21,10 @@ def remark_on(settings: dict) -> str:
     sentences = [describe_weight(sampling)]
     if low > high:
         sentences.append("The guidance interval ends before it begins.")
-    elif not sampling.always_guided and not sampling.guided:
+    elif not sampling.always_guided and "interval" in sampling.idle:
         sentences.append("The guidance interval has no effect at this weight.")
+    elif not sampling.always_guided and not sampling.guided:
+        sentences.append(f"The class is ignored only where the log-SNR is between {low:g} and {high:g}.")
     elif not sampling.always_guided:
         sentences.append(f"Guided only where the log-SNR is between {low:g} and {high:g}.")
     return " ".join([*sentences, *list_unused(sampling), *describe_cost(sampling)])
@@ -37,12 +39,11 @@ def describe_weight(sampling: Sampling) -> str:
 
 
 def list_unused(sampling: Sampling) -> Iterator[str]:
-    """A sentence for every setting that was changed, but belongs to other samplers than the chosen one."""
+    """Yield a sentence for every setting that was changed, but belongs to other samplers than the chosen one."""
     for field in fields(Sampling):
         users = [row.title for row in SAMPLERS.values() if field.name in row.uses]
-        changed = getattr(sampling, field.name) != field.default
-        if users and changed and field.name not in SAMPLERS[sampling.sampler].uses:
-            yield f"The setting `{field.name}` matters to {', and to '.join(users)}, only."
+        if users and field.name in sampling.idle and getattr(sampling, field.name) != field.default:
+            yield f"Only these samplers use the setting `{field.name}`: {'; '.join(users)}."
 
 
 def describe_cost(sampling: Sampling) -> Iterator[str]:
@@ -50,7 +51,7 @@ def describe_cost(sampling: Sampling) -> Iterator[str]:
     row = SAMPLERS[sampling.sampler]
     if row.calls == 2:
         yield "This sampler asks the network twice a step."
-    if "ode_tolerance" in row.uses:
-        yield "This sampler chooses its own steps, to the tolerance chosen below; the steps here are where its state is shown."
+    if row.adaptive:
+        yield "This sampler chooses its own steps by its tolerance. The steps set here only say where its state is shown."
     if row.many_steps and sampling.steps < 50:
         yield "With so few steps this sampler stays noisy: try 100 or more."

@@ -94,7 +94,7 @@ class Run:
         """The steps, each computed while no other user's step is computed."""
         count = None if self.labels else self.images
         return self.catalogue.compute(
-            sample, self.checkpoint, self.labels, count=count, begin=self.begin, **self.sampling.as_dict()
+            sample, self.checkpoint, self.labels, count=count, begin=self.begin, sampling=self.sampling
         )
 
 

@@ -63,6 +63,9 @@ def test_without_labels():
         ({"labels": None, "weight": 1.0}, "guidance needs labels"),
         ({"count": 5}, "count is 5, but there are 1 labels"),
         ({"interval": (2.0, 1.0)}, "interval is .*; it must be \\(lowest, highest\\)"),
+        ({"interval": "ab"}, "interval is 'ab'; it must be \\(lowest, highest\\)"),
+        ({"interval": (0.0, None)}, "interval is .*; it must be \\(lowest, highest\\)"),
+        ({"interval": (True, 2.0)}, "interval is .*; it must be \\(lowest, highest\\)"),
     ],
 )
 def test_a_wrong_setting_is_named_before_anything_is_computed(model, settings, message):
@@ -165,7 +168,9 @@ def test_a_misspelt_setting_is_an_error(model):
 def test_nothing_is_computed_before_the_first_step_is_asked_for(model):
     """Neither the network nor the autoencoder runs, and no noise is drawn: the settings are only checked."""
     broken = replace(model, denoiser=replace(model.denoiser, net=None), codec=None)
-    sample(broken, [0], weight=1.0, begin=PureNoise())
+    image, keep = torch.zeros(1, 16, 16), torch.ones(16, 16, dtype=torch.bool)
+    for begin in (PureNoise(), NoisedImage(image, 5.0), Completion(image, keep)):
+        sample(broken, [0], weight=1.0, begin=begin)
     with pytest.raises(UserError, match="label is 9"):
         sample(broken, [9])
 

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import gradio as gr
 from PIL import Image
@@ -288,9 +288,9 @@ def draw_cells(catalogue: Catalogue, cells: list[dict]) -> tuple[Tensor, int]:
     """The finished images (N, C, H, W) of cells that differ only in class and seed, and the network calls."""
     runs = [prepare(catalogue, cell) for cell in cells]
     labels = [label for run in runs for label in run.labels] if runs[0].labels else None
-    settings = runs[0].sampling.as_dict() | {"seed": [run.sampling.seed for run in runs]}
+    sampling = replace(runs[0].sampling, seed=[run.sampling.seed for run in runs])
     count = None if labels else len(runs)
-    *_, step = catalogue.compute(sample, runs[0].checkpoint, labels, count=count, **settings)
+    *_, step = catalogue.compute(sample, runs[0].checkpoint, labels, count=count, sampling=sampling)
     return step.x0, step.nfe
 
 

@@ -5,9 +5,9 @@ from pathlib import Path
 from PIL import Image
 
 from ddpm_demo.diffusion.samplers import VARIANCES
-from ddpm_demo.experiments.ablation import describe_choices, format_figures
-from ddpm_demo.experiments.conditioning import HEADS, format_row
+from ddpm_demo.experiments import ablation, conditioning
 from ddpm_demo.models.noisy_classifier import accuracies
+from ddpm_demo.reports.tables import LIKELIHOOD_HEADS, list_likelihood_rows
 from ddpm_demo.ui.components.charts import Style, draw_lines, fit_axis
 from ddpm_demo.ui.data_uri import encode_picture
 from ddpm_demo.ui.rendering import render
@@ -16,16 +16,6 @@ EVALUATION = "python -m ddpm_demo.evaluation"
 RESTORED = (  # task -> what was done, and the plain method beside it
     ("complete", "Completing a hole in the middle", "the mean colour"),
     ("enlarge", "Enlarging four times", "bicubic interpolation"),
-)
-ABLATION_HEADS = (
-    "schedule",
-    "attention",
-    "prediction",
-    "weighting",
-    "FID to train",
-    "FID to test",
-    "read as asked",
-    "slides: train / test",
 )
 
 
@@ -50,27 +40,17 @@ def show_likelihood(bits: dict | None, where: str) -> str:
     values = [value for _, ys in series.values() for value in ys if value > 0]
     title = "What a step costs in bits per dimension, by variance"
     x, y = fit_axis(t, "timestep t", log=True), fit_axis(values, log=True, legend_rows=1)
-    names = {name: f"bound, variance {name}" for name in VARIANCES} | {"continuous": "bound, endless steps"}
-    rows = [
-        ([title, *(format_mean(bits[key][term]) for term in ("L_T", "L_t", "L_0", "total"))], False)
-        for key, title in names.items()
-    ]
-    if "ode" in bits:
-        rows.append((["probability-flow ODE", "", "", "", format_mean(bits["ode"])], False))
-    heads = ("bits per dimension", "L_T", "L_t", "L_0", "together")
+    rows = [(["" if cell is None else cell for cell in row], False) for row in list_likelihood_rows(bits)]
     return render(
         "likelihood.html",
         charts=[draw_lines(title, series, x, y)],
         best=bits["continuous"]["total"]["mean"],
         images=bits["images"],
         command=command,
-        table=render("table.html", title="Likelihood by three routes", heads=heads, rows=rows, note="", command=""),
+        table=render(
+            "table.html", title="Likelihood by three routes", heads=LIKELIHOOD_HEADS, rows=rows, note="", command=""
+        ),
     )
-
-
-def format_mean(figure: dict) -> str:
-    """A mean and its standard error."""
-    return f"{figure['mean']:.3f} ± {figure['se']:.3f}"
 
 
 def show_autoencoder(about: dict, folder: Path, metrics: dict) -> str:
@@ -119,11 +99,11 @@ def show_ablation(report: dict) -> str:
     """What each choice of the training is worth, at equal training."""
     if not report:
         return ""
-    rows = [([*describe_choices(row), *format_figures(row)], False) for row in report["rows"]]
+    rows = [([*ablation.describe_choices(row), *ablation.format_figures(row)], False) for row in report["rows"]]
     return render(
         "table.html",
         title=f"What each choice is worth: {len(rows)} small networks, {report['epochs']:g} epochs each",
-        heads=ABLATION_HEADS,
+        heads=ablation.HEADS,
         rows=rows,
         note="Another classifier stands behind the slides' figures, so only their order compares.",
         command="python -m ddpm_demo.experiments.ablation",
@@ -137,8 +117,8 @@ def show_conditions(report: dict) -> str:
     return render(
         "table.html",
         title=f"Three ways to condition, {report['epochs']:g} epochs each",
-        heads=HEADS,
-        rows=[(format_row(row), False) for row in report["rows"]],
+        heads=conditioning.HEADS,
+        rows=[(conditioning.format_row(row), False) for row in report["rows"]],
         note="Completed and enlarged images are measured by their PSNR to the original; in brackets where a part of another "
         "image was given.",
         command="python -m ddpm_demo.experiments.conditioning",

@@ -7,7 +7,7 @@ from torch import Tensor
 from ddpm_demo.data.images import render_grid, tile_channels
 from ddpm_demo.models.codec import Codec
 from ddpm_demo.models.networks import count_parameters
-from ddpm_demo.ui.catalogue import Catalogue
+from ddpm_demo.ui.catalogue import NETWORK_LOCK, Catalogue
 from ddpm_demo.ui.components.pad import read_examples
 from ddpm_demo.ui.data_uri import encode_picture
 from ddpm_demo.ui.rendering import render
@@ -29,13 +29,15 @@ def draw_stages(catalogue: Catalogue, name: str) -> str:
     model, examples = catalogue.model(name), read_examples(catalogue, name)
     size, codec = model.image_size, model.codec
     image = torch.zeros(1, model.channels, size, size) if examples is None else examples[3 % len(examples)][None]
-    x0 = codec.encode(image.to(model.device))
+    with NETWORK_LOCK:
+        x0 = codec.encode(image.to(model.device))
+        decoded = codec.decode(x0).cpu()
     noise = torch.randn(x0.shape, generator=torch.Generator().manual_seed(0))
     patched = isinstance(codec, Codec)
     if patched:
         stages = [image, image, codec.decode(noise) / 3, image]
     else:
-        stages = [image, tile_channels(x0.cpu(), size), tile_channels(noise, size), codec.decode(x0).cpu()]
+        stages = [image, tile_channels(x0.cpu(), size), tile_channels(noise, size), decoded]
     return render(
         "stages.html",
         latent=not codec.bounded,

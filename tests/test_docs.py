@@ -8,6 +8,7 @@ import re
 import pytest
 from conftest import ROOT
 
+from ddpm_demo import SAMPLERS, SCHEDULES
 from ddpm_demo.evaluation import compare, maps
 from ddpm_demo.experiments import ablation, benchmark
 from ddpm_demo.experiments import conditioning as conditions
@@ -109,3 +110,10 @@ def test_the_tables_are_those_that_were_measured():
         tables = list(tables_in(text))
         assert tables and all(len(table) > 1 for table in tables)
         assert [table for table in tables if table not in published] == []
+
+
+def test_every_sampler_and_schedule_is_documented():
+    for path in (ROOT / "README.md", ROOT / "docs/how-it-works.md"):
+        text = path.read_text()
+        for name in (*(SAMPLERS if path.name == "README.md" else ()), *SCHEDULES):
+            assert f"`{name}`" in text, f"{path.name} does not name {name}"

@@ -14,7 +14,10 @@ TOLERANCES = {"lowest": 1e-6, "highest": 0.1}  # of the adaptive ODE solver
 
 
 def explain(default, meaning: str, **limits):
-    """Define a field of ``Sampling``: its default, its meaning, and either ``names`` or ``lowest`` and ``highest``."""
+    """Define a field of ``Sampling``: its default, its meaning, and either ``names`` or ``lowest`` and ``highest``.
+
+    A field is a number or one of several names, so that the flags and the controls know how to read it.
+    """
     return field(default=default, metadata={"meaning": meaning} | limits)
 
 

@@ -1,4 +1,4 @@
-"""The Compare tab: two settings against each other, from the same noise; a click on a cell opens its run."""
+"""The Compare tab: a grid that compares two settings with the same noise. A click on a cell opens its run."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -20,57 +20,57 @@ from ddpm_demo.ui.data_uri import encode_picture
 from ddpm_demo.ui.events import NETWORK, QUIET, add_endpoint, stop_with
 from ddpm_demo.ui.runs import ALL, DEFAULTS, prepare
 
-HINT = """Choose two settings to put against each other; everything else is as in **Generate**, and every cell starts from
-the same noise. Try *steps* against *sampler*: which one needs the fewest? Click a cell to watch how it came about."""
+HINT = """Choose two settings to compare; all others are as in **Generate**, and every cell starts from the same
+noise. Try *steps* against *sampler*: which sampler needs the fewest steps? Click a cell to see its run."""
 MAX_CELLS = 120
-GAP, ZOOM = 2, 3  # pixels between the cells of the API's picture, and how much larger it is than the images
+GAP, ZOOM = 2, 3  # pixels between the cells of the API's picture, and its magnification
 
 
 @dataclass(frozen=True)
 class Axis:
-    """Values to offer, those chosen at first, how text becomes one, and whether a row can be one batch."""
+    """An axis of the grid: its values, those chosen at first, their parser, and whether a row can be one batch."""
 
-    offered: Callable[[Catalogue, str], list]  # of the catalogue and the checkpoint in use
+    offered: Callable[[Catalogue, str], list]  # function of the catalogue and the checkpoint
     first: Callable[[Catalogue, str], list]
     parse: Callable[[str], object] = str
     batched: bool = False
 
 
 def list_classes(catalogue: Catalogue, name: str = "") -> list[str]:
-    """The labels of a checkpoint."""
+    """Return the labels of a checkpoint."""
     return list(catalogue.model(name).label_names)
 
 
 def choose_example(catalogue: Catalogue, name: str = "") -> str:
-    """A class to compare by where none was chosen: the fourth, since a 3 shows more than a 0."""
+    """Return the class to compare if none was chosen: the fourth, because a 3 shows more detail than a 0."""
     names = list_classes(catalogue, name)
     return names[min(3, len(names) - 1)] if names else ALL
 
 
 def list_checkpoints(catalogue: Catalogue, name: str = "") -> list[str]:
-    """All checkpoints."""
+    """Return the names of all checkpoints."""
     return catalogue.names
 
 
 def list_alike(catalogue: Catalogue, name: str = "") -> list[str]:
-    """The checkpoints with the same classes as the one called name."""
+    """Return the checkpoints with the same classes as the checkpoint ``name``."""
     return [other for other in catalogue.names if list_classes(catalogue, other) == list_classes(catalogue, name)]
 
 
 def offer_always(values) -> Callable[[Catalogue, str], list]:
-    """The same values for every checkpoint."""
+    """Return a function that offers the same values for every checkpoint."""
     return lambda catalogue, name: list(values)
 
 
 def spread_values(lowest: float, highest: float, count: int = 5) -> list[float]:
-    """Values from lowest to highest: even, or in equal ratios where the range holds several powers of ten."""
+    """Return values from lowest to highest: evenly spaced, or in equal ratios if highest / lowest is at least 100."""
     shares = [k / (count - 1) for k in range(count)]
     if lowest > 0 and highest / lowest >= 100:
         return [float(f"{lowest * (highest / lowest) ** share:.3g}") for share in shares]
     return [float(f"{lowest + (highest - lowest) * share:.3g}") for share in shares]
 
 
-# Better values than an even spread: (offered, chosen at first).
+# Values that are preferred to evenly spaced ones: (offered, chosen at first).
 VALUES = {
     "weight": ((-1, 0, 0.5, 1, 2, 4, 8), (-1, 0, 1, 2, 4, 8)),
     "classifier_scale": ((0, 0.5, 1, 2, 4, 8, 16), (0, 1, 2, 4, 8)),
@@ -80,7 +80,7 @@ VALUES = {
 
 
 def build_axis(name: str) -> Axis:
-    """The axis of a sampling parameter, from its field."""
+    """Build the axis of a sampling parameter from the metadata of its field."""
     field = next((field for field in fields(Sampling) if field.name == name), None)
     limits = field.metadata if field else {}  # an end of the interval has no field of its own
     if "names" in limits:
@@ -97,12 +97,12 @@ AXES = {
     "checkpoint": Axis(list_checkpoints, list_alike),
     **{name: build_axis(name) for name in DEFAULTS if name not in (*FIRST_AXES, "class_label", "count", "checkpoint")},
 }
-OWN = ("class", "checkpoint")  # axes whose values belong to a checkpoint
-SETTING = {"class": "class_label"}  # where an axis has another name than its setting
+OWN = ("class", "checkpoint")  # axes whose values depend on the checkpoint
+SETTING = {"class": "class_label"}  # axes whose name differs from that of their setting
 
 
 def build(catalogue: Catalogue, controls: Controls) -> None:
-    """Lay out the tab, wire it, and offer the endpoint ``/compare``. ``controls``: those of Generate."""
+    """Lay out the tab, attach its handlers, and offer the endpoint ``/compare``. ``controls`` are those of Generate."""
     gr.Markdown(HINT, elem_classes="hint")
     with gr.Row():
         down = build_picker(catalogue, controls["checkpoint"], "Down", "sampler")
@@ -111,7 +111,7 @@ def build(catalogue: Catalogue, controls: Controls) -> None:
     with gr.Row():
         go = gr.Button("Fill the grid", variant="primary", min_width=120)
         stop = gr.Button("Stop", min_width=80)
-    asked = gr.State({})  # the plan of the grid on the page: of one user, and small
+    asked = gr.State({})  # the plan of the grid on the page of one user
     with gr.Row():
         with gr.Column(scale=5, min_width=320):
             grid = gr.HTML(None, **read_component("grid"))
@@ -133,7 +133,7 @@ def build(catalogue: Catalogue, controls: Controls) -> None:
 def build_picker(
     catalogue: Catalogue, checkpoint: gr.components.Component, label: str, axis: str
 ) -> tuple[gr.Dropdown, gr.Dropdown]:
-    """Where a user chooses an axis and its values."""
+    """Create the dropdowns in which a user chooses an axis and its values."""
     with gr.Column(min_width=260):
         which = gr.Dropdown(list(AXES), value=axis, label=label)
         values = gr.Dropdown(multiselect=True, allow_custom_value=True, label="Values", **list_values(catalogue, axis))
@@ -151,7 +151,7 @@ def build_picker(
 
 
 def offer_endpoint(catalogue: Catalogue) -> None:
-    """The endpoint ``/compare``."""
+    """Offer the endpoint ``/compare``."""
 
     def compare(
         down: str = "sampler",
@@ -180,14 +180,14 @@ def offer_endpoint(catalogue: Catalogue) -> None:
     ]
     outputs = [gr.Image(format="png", label="grid", render=False), gr.JSON(label="about", render=False)]
     description = (
-        "Two settings against each other from the same noise: the grid, and what it took. "
+        "Compares two settings with the same noise. Returns the grid and its cost. "
         f"An axis is one of {', '.join(AXES)}; values are separated by commas."
     )
     add_endpoint("compare", compare, inputs, outputs, description)
 
 
 def list_values(catalogue: Catalogue, axis: str, checkpoint: str = "") -> dict:
-    """Choices and first values of an axis, as text, for a checkpoint."""
+    """Return the choices and the first values of an axis, as text, for a checkpoint."""
     return {
         "choices": [f"{value}" for value in AXES[axis].offered(catalogue, checkpoint)],
         "value": [f"{value}" for value in AXES[axis].first(catalogue, checkpoint)],
@@ -195,7 +195,7 @@ def list_values(catalogue: Catalogue, axis: str, checkpoint: str = "") -> dict:
 
 
 def plan_grid(catalogue: Catalogue, down, down_values, across, across_values, settings: dict) -> dict:
-    """The grid that a user asks for, each cell's settings in full; UserError for anything wrong."""
+    """Plan the grid that a user requests, with all settings of each cell. Raises UserError for a wrong value."""
     for side, name in (("down", down), ("across", across)):
         check_one_of(side, name, AXES)
     if down == across:
@@ -212,7 +212,7 @@ def plan_grid(catalogue: Catalogue, down, down_values, across, across_values, se
 
 
 def parse_values(axis: str, values) -> list:
-    """The values of an axis, from text; UserError for none or a wrong one."""
+    """Parse the values of an axis from text. Raises UserError if there are none or one is wrong."""
     if not values:
         raise UserError(f"{axis} has no values: choose at least one")
     try:
@@ -222,7 +222,7 @@ def parse_values(axis: str, values) -> list:
 
 
 def choose_class(catalogue: Catalogue, cell: dict, common: dict) -> dict:
-    """A cell with one class: the chosen one, or an example if all are chosen or its checkpoint has other classes."""
+    """Return a cell with one class: the chosen one, or an example if all are chosen or the checkpoint has others."""
     check_one_of("checkpoint", cell["checkpoint"] or catalogue.names[0], catalogue.folders)
     chosen, known = cell["class_label"], list_classes(catalogue, cell["checkpoint"])
     elsewhere = chosen not in known and chosen in list_classes(catalogue, common["checkpoint"])
@@ -234,7 +234,7 @@ def choose_class(catalogue: Catalogue, cell: dict, common: dict) -> dict:
 def fill_grid(
     catalogue: Catalogue, down, down_values, across, across_values, settings: dict
 ) -> Iterator[tuple[dict, dict]]:
-    """The grid as it fills, for the page, and the plan that a click on a cell refers to."""
+    """Yield the growing grid for the page, and the plan to which a click on a cell refers."""
     with report_mistakes():
         asked = plan_grid(catalogue, down, down_values, across, across_values, settings)
     rows, columns = asked["rows"], asked["columns"]
@@ -258,7 +258,7 @@ def fill_grid(
 
 
 def describe_cells(asked: dict, places: list[tuple[int, int]], images: Tensor) -> list[dict]:
-    """The cells at these places, with their images (N, C, H, W), as the page shows them."""
+    """Describe the cells at these places, with their images (N, C, H, W), for the page."""
     down, across = asked["axes"]
     return [
         {
@@ -272,7 +272,7 @@ def describe_cells(asked: dict, places: list[tuple[int, int]], images: Tensor) -
 
 
 def group_cells(asked: dict) -> list[list[tuple[int, int]]]:
-    """The places of the cells; cells that differ only in class or seed are together, since one walk draws them."""
+    """Group the places of the cells. Cells that differ only in class or seed form a group, drawn as one batch."""
     down, across = (AXES[name].batched for name in asked["axes"])
     rows, columns = range(len(asked["rows"])), range(len(asked["columns"]))
     if down and across:
@@ -285,7 +285,7 @@ def group_cells(asked: dict) -> list[list[tuple[int, int]]]:
 
 
 def draw_cells(catalogue: Catalogue, cells: list[dict]) -> tuple[Tensor, int]:
-    """The finished images (N, C, H, W) of cells that differ only in class and seed, and the network calls."""
+    """Return the finished images (N, C, H, W) of cells that differ only in class and seed, and the network calls."""
     runs = [prepare(catalogue, cell) for cell in cells]
     labels = [label for run in runs for label in run.labels] if runs[0].labels else None
     sampling = replace(runs[0].sampling, seed=[run.sampling.seed for run in runs])
@@ -295,7 +295,7 @@ def draw_cells(catalogue: Catalogue, cells: list[dict]) -> tuple[Tensor, int]:
 
 
 def open_cell(catalogue: Catalogue, asked: dict, row, column) -> Iterator[dict]:
-    """The run of one cell, in the player."""
+    """Yield the growing film of one cell for the player."""
     try:
         settings = asked["cells"][row][column]
     except (KeyError, IndexError, TypeError):
@@ -305,7 +305,7 @@ def open_cell(catalogue: Catalogue, asked: dict, row, column) -> Iterator[dict]:
 
 
 def draw_grid(catalogue: Catalogue, *axes_and_settings) -> tuple[Image.Image, dict]:
-    """The whole grid as one picture, and what it took."""
+    """Draw the whole grid as one picture, and return it with its cost."""
     *_, (grid, _) = fill_grid(catalogue, *axes_and_settings)
     tiles = {(cell["row"], cell["column"]): decode_small_picture(cell["image"]) for cell in grid["cells"]}
     width, height = (max(tile.size[k] for tile in tiles.values()) + GAP for k in (0, 1))

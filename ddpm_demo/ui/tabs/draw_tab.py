@@ -1,4 +1,4 @@
-"""The Draw tab: your own image, put under noise and recovered, completed, or read by the generative model."""
+"""The Draw tab: the model denoises, completes, classifies or enlarges an image of the user."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,22 +21,22 @@ from ddpm_demo.ui.events import NETWORK, QUIET, add_endpoint, stop_with
 from ddpm_demo.ui.rendering import render
 from ddpm_demo.ui.runs import ALL, DEFAULTS, Run, as_int, as_seed, as_timestep, prepare
 
-HINT = """Draw something, then ask the model about it. **Noise and denoise** it from t = 600 and from t = 900: what
-survives? **Complete it**: *mark* a region, or erase half, and let the model paint the rest. **What is it?** asks under
-which class the model removes noise best: a classifier that was never trained as one. A checkpoint that takes an image
-beside the noise can also **enlarge it**, from a sixteenth of its pixels."""
+HINT = """Draw something, then choose a task. **Noise and denoise** it from t = 600 and from t = 900: what
+remains? **Complete it**: *mark* a region, or erase half, and let the model fill it in. **What is it?** shows for
+which class the denoising error is smallest: the model classifies without being trained for it. A checkpoint that takes
+an image as a further input can also **enlarge it**, from a sixteenth of its pixels."""
 TASKS = ("Noise and denoise", "Complete it", "What is it?", "Enlarge it")
 RENOISE, COMPLETE, READ, ENLARGE = TASKS
 ANY = "any"
 KEEPS = ("all but what I marked", "only the bright strokes")
 MAX_DRAWS = 128
 BRIGHT = 0.0  # a pixel above this counts as drawn
-STEPS, VARIANTS = 25, 4  # of a run here: enough steps to be clean, enough images to see what is chance
+STEPS, VARIANTS = 25, 4  # of every run in this tab
 
 
 @dataclass(frozen=True)
 class Question:
-    """What the tab asks: the values of its controls, in their order."""
+    """The values of the tab's controls, in their order."""
 
     drawing: dict  # the value of the pad
     task: str
@@ -51,9 +51,9 @@ class Question:
 
 @dataclass(frozen=True)
 class Layout:
-    """The components of the tab that are wired."""
+    """The components of the tab that have handlers."""
 
-    inputs: dict[str, gr.components.Component]  # by the fields of Question, the checkpoint left out
+    inputs: dict[str, gr.components.Component]  # by the fields of Question, without the checkpoint
     go: gr.Button
     stop: gr.Button
     player: gr.HTML
@@ -61,7 +61,7 @@ class Layout:
 
 
 def build(catalogue: Catalogue, checkpoint: gr.components.Component) -> None:
-    """Lay out the tab, wire it, and offer the endpoints ``/complete`` and ``/classify``."""
+    """Lay out the tab, attach its handlers, and offer the endpoints ``/complete`` and ``/classify``."""
     gr.Markdown(HINT, elem_classes="hint")
     layout = lay_out(catalogue)
     inputs = layout.inputs
@@ -84,7 +84,7 @@ def build(catalogue: Catalogue, checkpoint: gr.components.Component) -> None:
 
 
 def lay_out(catalogue: Catalogue) -> Layout:
-    """The components, in three areas as in Generate, which a phone shows below each other in this order."""
+    """Create the components in three areas, as in Generate, which a phone shows below each other in this order."""
     with gr.Row(elem_classes="layout"):
         with gr.Column(elem_classes="pick"):
             task = gr.Radio(list_tasks(catalogue, ""), value=RENOISE, label="Task")
@@ -103,10 +103,10 @@ def lay_out(catalogue: Catalogue) -> Layout:
                 elem_classes="classes",
                 info="any: let the model decide",
             )
-            weight = gr.Slider(0, 8, 1.0, step=0.1, label="Guidance weight w", info="how much it insists on the class")
-            t = gr.Slider(0, 999, 700, step=1, label="Noise it up to t", info="999: nothing of it is left")
+            weight = gr.Slider(0, 8, 1.0, step=0.1, label="Guidance weight w", info="strength of the class")
+            t = gr.Slider(0, 999, 700, step=1, label="Noise it up to t", info="999: only noise is left")
             keep = gr.Radio(list(KEEPS), value=KEEPS[0], label="Keep", visible=False)
-            draws = gr.Slider(4, MAX_DRAWS, 32, step=4, label="Noise draws", info="more: surer, slower", visible=False)
+            draws = gr.Slider(4, MAX_DRAWS, 32, step=4, label="Noise draws", info="more: better, slower", visible=False)
             seed = gr.Number(0, precision=0, minimum=0, maximum=2**31, label="Seed")
     inputs = {
         "drawing": drawing,
@@ -122,12 +122,12 @@ def lay_out(catalogue: Catalogue) -> Layout:
 
 
 def offer_completion(catalogue: Catalogue) -> None:
-    """The endpoint ``/complete``."""
+    """Offer the endpoint ``/complete``."""
 
     def complete_image(
         image: Image.Image, mask: Image.Image, class_label: str = ANY, weight: float = 1.0, seed: int = 0
     ) -> Image.Image:
-        """The image with the white part of the mask painted anew."""
+        """Return the image with newly generated content where the mask is white."""
         model = catalogue.model()
         if image is None or mask is None:
             raise gr.Error("complete needs an image and a mask, white where to paint", print_exception=False)
@@ -151,15 +151,15 @@ def offer_completion(catalogue: Catalogue) -> None:
         complete_image,
         inputs,
         outputs,
-        "Four completions of an image, painted anew where the mask is white.",
+        "Returns four completions of an image, newly generated where the mask is white.",
     )
 
 
 def offer_classification(catalogue: Catalogue) -> None:
-    """The endpoint ``/classify``."""
+    """Offer the endpoint ``/classify``."""
 
     def classify_image(image: Image.Image, draws: int = 32, seed: int = 0) -> dict:
-        """The classes, the one with the smallest denoising error first."""
+        """Return the denoising errors of the classes, the smallest first."""
         if image is None:
             raise gr.Error("classify needs an image", print_exception=False)
         model = catalogue.model()
@@ -182,29 +182,29 @@ def offer_classification(catalogue: Catalogue) -> None:
         classify_image,
         inputs,
         outputs,
-        "Which class the generative model reads in an image, by denoising error.",
+        "Returns the class of an image for which the model's denoising error is smallest.",
     )
 
 
 def list_labels(catalogue: Catalogue, name: str) -> list:
-    """The classes of a checkpoint, and any."""
+    """Return the classes of a checkpoint, followed by ``ANY``."""
     return [choice for choice in list_classes(catalogue.model(name)) if isinstance(choice, str)] + [ANY]
 
 
 def list_tasks(catalogue: Catalogue, name: str) -> list[str]:
-    """The tasks of a checkpoint: it enlarges only where its network takes an image beside x."""
+    """Return the tasks of a checkpoint. Only a network that takes an image beside x can enlarge."""
     return [task for task in TASKS if task != ENLARGE or catalogue.model(name).takes_image]
 
 
 def show_controls(task: str) -> list[dict]:
-    """Which of label, weight, t, keep, draws, player and chart belong to a task."""
+    """Show which of label, weight, t, keep, draws, player and chart belong to a task, and hide the others."""
     reads = task == READ
     visible = [not reads, not reads, task == RENOISE, task == COMPLETE, reads, not reads, reads]
     return [gr.update(visible=yes) for yes in visible]
 
 
 def answer(catalogue: Catalogue, question: Question) -> Iterator[tuple]:
-    """(film, chart) as the task goes on."""
+    """Yield (film, chart) while the task is computed."""
     task, keep = question.task, question.keep
     with report_mistakes():
         model = catalogue.model(question.checkpoint)
@@ -231,7 +231,10 @@ def answer(catalogue: Catalogue, question: Question) -> Iterator[tuple]:
 
 
 def choose_begin(question: Question, image: Tensor, marked: Tensor) -> Begin:
-    """Where the run of a task begins, for an image (C, H, W) and its marked region (H, W); UserError if impossible."""
+    """Return how the run of a task begins, for an image (C, H, W) and its marked region (H, W).
+
+    Raises UserError for a wrong timestep, or if nothing is left to paint.
+    """
     if question.task == RENOISE:
         return NoisedImage(image, float(as_timestep(question.t)))
     if question.task == ENLARGE:
@@ -243,7 +246,7 @@ def choose_begin(question: Question, image: Tensor, marked: Tensor) -> Begin:
 
 
 def prepare_variants(catalogue: Catalogue, settings: dict, begin: Begin) -> Run:
-    """The run of a few variants that begins from an image; gr.Error for a wrong setting."""
+    """Prepare a run of several variants that begins from an image. Raises gr.Error for a wrong setting."""
     names = catalogue.model(settings["checkpoint"]).label_names
     label = settings["class_label"]
     with report_mistakes():
@@ -258,14 +261,14 @@ def prepare_variants(catalogue: Catalogue, settings: dict, begin: Begin) -> Run:
 
 
 def read_image(catalogue: Catalogue, image: Tensor, draws, seed, checkpoint: str) -> Iterator[Reading]:
-    """The reading of an image (C, H, W) as it becomes more certain; gr.Error for a wrong setting."""
+    """Classify an image (C, H, W), and yield each more certain reading. Raises gr.Error for a wrong setting."""
     with report_mistakes():
         check_whole("draws", draws := as_int("draws", draws), 1, MAX_DRAWS)
         yield from catalogue.compute(classify, checkpoint, image, draws=draws, seed=as_seed(seed))
 
 
 def draw_reading(reading: Reading, names: tuple[str, ...]) -> str:
-    """The reading as bars: the longer, the smaller the error; the whisker is the uncertainty that is left."""
+    """Draw the reading as bars: a longer bar is a smaller error; the whisker is its uncertainty."""
     worst = reading.excess.max().item() or 1.0
     best = reading.errors.argmin().item()
     values = {
@@ -279,7 +282,7 @@ def draw_reading(reading: Reading, names: tuple[str, ...]) -> str:
     rivals = [k for k in range(len(names)) if k != best]
     return render(
         "reading.html",
-        chart=draw_bars("Denoising error by class: the longer, the less", values, names[best]),
+        chart=draw_bars("Denoising error by class (longer bar: smaller error)", values, names[best]),
         best=names[best],
         possible=[names[k] for k in rivals if not reading.excess[k] > 2 * reading.spread[k]],
         draws=reading.draws,

@@ -1,4 +1,4 @@
-"""The Evidence tab: what was measured of the checkpoint in use, or the command that measures it."""
+"""The Evidence tab: the measured results of the checkpoint in use, or the commands that measure them."""
 
 import json
 import os
@@ -22,14 +22,14 @@ from ddpm_demo.ui.runs import DEFAULTS, unflatten
 from ddpm_demo.ui.tabs import evidence_charts as charts
 from ddpm_demo.ui.tabs import evidence_sections as sections
 
-HINT = """Everything here was measured by the commands that stand beside it, and is read from the checkpoint's own files.
-Leaf through the samples to see what the model learned when; then look for the ring: it marks the settings you chose in
+HINT = """Everything here was measured by the commands that are shown, and is read from the checkpoint's own files.
+Go through the samples to see how they improved in training. In the maps, a ring marks the settings you chose in
 **Generate**."""
-NOWHERE = Path("nowhere")  # the folder of a checkpoint that has none
+NOWHERE = Path("nowhere")  # used if the checkpoint has no folder
 
 
 def build(tab: gr.Tab, catalogue: Catalogue, controls: Controls) -> None:
-    """Lay out the tab; its files are read whenever it is opened. ``controls``: those of Generate."""
+    """Lay out the tab. Its files are read whenever it is opened. ``controls`` are those of Generate."""
     gr.Markdown(HINT, elem_classes="hint")
     summary = gr.HTML()
     with gr.Row():
@@ -50,7 +50,7 @@ def build(tab: gr.Tab, catalogue: Catalogue, controls: Controls) -> None:
 
 
 def show(catalogue: Catalogue, settings: dict, figure: str = "FID") -> tuple:
-    """(summary, curves, samples over time as a film, nearest images, quality, other measurements) of the checkpoint."""
+    """Return (summary, curves, samples over time as a film, nearest images, quality, other measurements)."""
     settings = DEFAULTS | settings
     with report_mistakes():
         model, folder = catalogue.model(settings["checkpoint"]), catalogue.folder(settings["checkpoint"])
@@ -72,7 +72,7 @@ def show(catalogue: Catalogue, settings: dict, figure: str = "FID") -> tuple:
 
 
 def list_sections(model: Model, folder: Path, metrics: dict, where: str) -> list[str]:
-    """The other measurements of a checkpoint; "" for one that it has not."""
+    """Render the other measurements of a checkpoint. Those that were not measured may be ""."""
     if model.codec.bounded:
         bits = sections.show_likelihood(metrics.get("bits_per_dim"), where)
     else:
@@ -90,19 +90,19 @@ def list_sections(model: Model, folder: Path, metrics: dict, where: str) -> list
 
 
 def read_json(path: Path) -> dict:
-    """A JSON file's object, empty where there is none."""
+    """Read a JSON file. Return an empty object if the file does not exist."""
     return json.loads(path.read_text()) if path.is_file() else {}
 
 
 def read_log(path: Path) -> list[dict]:
-    """The rows of a training log; a torn last line is left out."""
+    """Read the rows of a training log, without an incomplete last line."""
     if not path.is_file():
         return []
     return [json.loads(line) for line in path.read_text().splitlines() if line.endswith("}")]
 
 
 def summarise(model: Model, metrics: dict, where: str) -> str:
-    """What the checkpoint is, and its most important figures."""
+    """Render the description of a checkpoint, and its most important figures."""
     training = model.training or {}
     facts = [("parameters", f"{count_parameters(model.denoiser.net) / 1e6:.2f} M"), ("dataset", model.dataset or "?")]
     if training.get("seconds"):
@@ -116,7 +116,7 @@ def summarise(model: Model, metrics: dict, where: str) -> str:
 
 
 def draw_losses(rows: list[dict], where: str) -> str:
-    """The losses against training time."""
+    """Draw the losses against the training time."""
     if len(rows) < 2:
         return sections.show_missing("The training log", f"python train.py --output-dir {where} ...")
     minutes = [row["seconds"] / 60 for row in rows]
@@ -131,7 +131,7 @@ def draw_losses(rows: list[dict], where: str) -> str:
 
 
 def film_samples(folder: Path | None, rows: list[dict]) -> dict:
-    """The sheets of samples during training as a film (hidden where there are none)."""
+    """Make a film of the sheets of samples during training. It is hidden if there are none."""
     files = sorted((folder / "samples").glob("step-*.png")) if folder else []
     if not files:
         return gr.update(visible=False)
@@ -142,12 +142,12 @@ def film_samples(folder: Path | None, rows: list[dict]) -> dict:
         numbers = {"after step": f"{step:,}"} | ({"minutes": f"{minutes[step]:.1f}"} if step in minutes else {})
         with Image.open(file) as sheet:
             pictures.append((sheet.convert("L") if sheet.mode == "L" else sheet.convert("RGB"), numbers))
-    film = film_pictures(pictures, "Samples as it learned", "same noise, same classes, every time")
+    film = film_pictures(pictures, "Samples during training", "the noise and the classes are always the same")
     return gr.update(value=film, visible=True)
 
 
 def show_quality(metrics: dict, here: Sampling, where: str, figure: str = "FID") -> str:
-    """The measured figures of the settings in use; maps, curves and a table of all measured settings."""
+    """Render the figures of the chosen settings, then maps, curves and a table of all measured settings."""
     command = f"{sections.EVALUATION} {{}} --checkpoint {where}"
     cells = metrics.get("quality", [])
     if not cells:

@@ -1,4 +1,4 @@
-"""The Forward process tab: the same image under four schedules, and what is left of it at timestep t."""
+"""The Forward process tab: the same image at timestep t under four schedules, and what is left of it."""
 
 import random
 
@@ -22,22 +22,22 @@ from ddpm_demo.ui.events import NEWEST_LAST, add_endpoint
 from ddpm_demo.ui.rendering import render
 from ddpm_demo.ui.runs import as_seed, as_timestep
 
-HINT = """Training never walks step by step into the noise: it jumps, since
-$q(x_t \\mid x_0) = \\mathcal{N}(\\sqrt{\\bar\\alpha_t}\\, x_0,\\ (1 - \\bar\\alpha_t) I)$ is known in closed form. Slide t
-and see which schedule drowns the image first; then draw an image of your own."""
+HINT = """Training does not add noise step by step: it jumps to any t, since
+$q(x_t \\mid x_0) = \\mathcal{N}(\\sqrt{\\bar\\alpha_t}\\, x_0,\\ (1 - \\bar\\alpha_t) I)$ is known in closed form. Move t
+and see which schedule destroys the image first; then draw your own image."""
 MATH = [{"left": "$", "right": "$", "display": False}]
-LEFT = (  # of the image, by correlation of x_t with x_0
+LEFT = (  # what is left of the image, by the correlation of x_t with x_0
     (0.95, "almost nothing is lost"),
     (0.75, "it is still easy to read"),
     (0.45, "the coarse shape is left, the detail is gone"),
-    (0.2, "a trace is left, which a trained eye can find"),
+    (0.2, "only a trace is left"),
     (0.05, "next to nothing is left"),
     (-1.0, "it is noise: nothing of the image can be found"),
 )
 
 
 def build(catalogue: Catalogue, checkpoint: gr.components.Component) -> None:
-    """Lay out the tab, wire it, and offer the endpoint ``/forward``."""
+    """Lay out the tab, attach its handlers, and offer the endpoint ``/forward``."""
     gr.Markdown(HINT, elem_classes="hint", latex_delimiters=MATH)
     with gr.Row():
         with gr.Column(scale=2, min_width=280):
@@ -71,8 +71,8 @@ def build_comparison(t: gr.Slider) -> None:
         with gr.Column(scale=2, min_width=280):
             gr.Markdown(
                 "**Jump or walk?** The closed form and the chain of single steps "
-                "$x \\leftarrow \\sqrt{1-\\beta}\\,x + \\sqrt\\beta\\,z$ must lead to the same distribution. Here one "
-                "bright pixel takes both ways 2,000 times.",
+                "$x \\leftarrow \\sqrt{1-\\beta}\\,x + \\sqrt\\beta\\,z$ must lead to the same distribution. Here both "
+                "are applied 2,000 times to one bright pixel.",
                 latex_delimiters=MATH,
             )
             schedule = gr.Radio(list(SCHEDULES), value="cosine", label="Schedule of the chain")
@@ -83,7 +83,7 @@ def build_comparison(t: gr.Slider) -> None:
 
 
 def offer_endpoint(catalogue: Catalogue) -> None:
-    """The endpoint ``/forward``."""
+    """Offer the endpoint ``/forward``."""
 
     def forward(image: Image.Image, t: int = 300, schedule: str = "cosine", seed: int = 0) -> tuple[Image.Image, dict]:
         model = catalogue.model()
@@ -105,17 +105,17 @@ def offer_endpoint(catalogue: Catalogue) -> None:
         gr.Number(0, label="seed", render=False),
     ]
     outputs = [gr.Image(format="png", label="noisy", render=False), gr.JSON(label="about", render=False)]
-    description = "An image at timestep t of a schedule's forward process, and what is left of it."
+    description = "Returns an image at timestep t of a schedule's forward process, and what is left of it."
     add_endpoint("forward", forward, inputs, outputs, description, queue=None)
 
 
 def draw_noise(x0: Tensor, seed: int) -> Tensor:
-    """Gaussian noise like an image x0 (C, H, W)."""
+    """Draw Gaussian noise with the shape of an image x0 (C, H, W)."""
     return noise_source([seed], tuple(x0.shape), torch.device("cpu"))()[0]
 
 
 def describe_timestep(x0: Tensor, schedule: Schedule, t: int) -> dict:
-    """The numbers of a timestep, and in words what is left of the image x0 (C, H, W)."""
+    """Return the numbers of a timestep, and a description of what is left of the image x0 (C, H, W)."""
     log_snr = schedule.log_snr(t).item()
     left = compute_correlation(log_snr, x0.double().var().item() or 1e-6)
     return {
@@ -128,7 +128,7 @@ def describe_timestep(x0: Tensor, schedule: Schedule, t: int) -> dict:
 
 
 def draw_schedules(catalogue: Catalogue, drawing: dict, t, seed, checkpoint: str) -> tuple[str, str]:
-    """The image of a pad under the four schedules, and their curves with t marked."""
+    """Draw the image of a pad under the four schedules, and their curves with t marked."""
     with report_mistakes():
         model = catalogue.model(checkpoint)
         t, seed = as_timestep(t), as_seed(seed)
@@ -147,7 +147,7 @@ def draw_schedules(catalogue: Catalogue, drawing: dict, t, seed, checkpoint: str
 
 
 def draw_curves(t: int) -> str:
-    """alpha_bar, beta and log-SNR of the four schedules, with t marked."""
+    """Draw alpha_bar, beta and log-SNR of the four schedules, with t marked."""
     schedules = {name: Schedule.named(name) for name in SCHEDULES}
     ts = list(range(0, LAST_TIMESTEP + 1, 9))
     time = Axis(0, LAST_TIMESTEP, "t")
@@ -165,7 +165,7 @@ def draw_curves(t: int) -> str:
 
 
 def compare_ways(name: str, t) -> str:
-    """One bright pixel at timestep t, by the closed form and by the chain, as two histograms and a sentence."""
+    """Draw one bright pixel at timestep t, by the closed form and by the chain, as histograms with a sentence."""
     with report_mistakes():
         check_one_of("schedule", name, SCHEDULES)
         t = as_timestep(t)

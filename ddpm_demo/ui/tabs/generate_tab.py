@@ -1,4 +1,4 @@
-"""The Generate tab: choose, press Generate or go Live, and watch noise become an image."""
+"""The Generate tab: a user chooses settings and watches noise become an image."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -17,13 +17,13 @@ from ddpm_demo.ui.live import finish_sketch, forget_user, sketch
 from ddpm_demo.ui.remarks import remark_on
 from ddpm_demo.ui.runs import DEFAULTS, PRESETS, prepare
 
-HINT = """Pick a class and press **Generate**, then drag the bar under the picture back to see how it came about.
+HINT = """Pick a class and press **Generate**, then drag the slider below the picture to see every step.
 Next, switch **Live** on, choose one class, and move the guidance weight."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """The components of the tab that are wired."""
+    """The components of the tab that have handlers."""
 
     controls: Controls  # by the name of their setting, in the order of DEFAULTS
     generate: gr.Button
@@ -40,16 +40,16 @@ class Layout:
 
     @property
     def outputs(self) -> list:
-        """What a run changes."""
+        """The components that a run changes."""
         return [self.player, self.generate, self.stop]
 
     def read(self, values: tuple) -> dict:
-        """The settings, from the values of the controls."""
+        """Return the settings that the values of the controls mean."""
         return dict(zip(self.controls, values))
 
 
 def build(demo: gr.Blocks, catalogue: Catalogue) -> Controls:
-    """Lay out the tab, wire it, and offer the same as the endpoint ``/generate``. Returns its controls by name."""
+    """Lay out the tab, attach its handlers, and offer the endpoint ``/generate``. Returns its controls by name."""
     layout = lay_out(catalogue)
     wire_runs(demo, catalogue, layout)
     wire_changes(demo, catalogue, layout)
@@ -58,7 +58,7 @@ def build(demo: gr.Blocks, catalogue: Catalogue) -> Controls:
 
 
 def lay_out(catalogue: Catalogue) -> Layout:
-    """The components, in three areas, which a phone shows below each other in this order."""
+    """Create the components in three areas, which a phone shows below each other in this order."""
     with gr.Row(elem_classes="layout"):
         with gr.Column(elem_classes="pick"):
             gr.Markdown(HINT, elem_classes="hint")
@@ -66,18 +66,18 @@ def lay_out(catalogue: Catalogue) -> Layout:
             with gr.Row():
                 generate = gr.Button("Generate", variant="primary", min_width=110)
                 stop = gr.Button("Stop", interactive=False, min_width=80)
-                live = gr.Checkbox(False, label="Live", info="redraw as I choose", min_width=110)
+                live = gr.Checkbox(False, label="Live", info="redraw every change", min_width=110)
             remark = gr.Markdown(remark_on(DEFAULTS), elem_classes="remark")
         with gr.Column(elem_classes="view"):
             player = build_player(elem_classes=["viewer"])
         with gr.Column(elem_classes="tune"):
-            preset = gr.Dropdown(list(PRESETS), value=None, label="Preset", info="a good place to start from")
+            preset = gr.Dropdown(list(PRESETS), value=None, label="Preset", info="settings to start from")
             controls |= build_controls()
     return Layout({name: controls[name] for name in DEFAULTS}, generate, stop, live, preset, remark, player)
 
 
 def wire_runs(demo: gr.Blocks, catalogue: Catalogue, layout: Layout) -> None:
-    """Generate, Stop, another checkpoint, and the run with which the page opens."""
+    """Attach the handlers of Generate, Stop, a change of checkpoint, and the opening of the page."""
 
     def run(*values):
         yield from watch(catalogue, layout.read(values))
@@ -103,10 +103,10 @@ def wire_runs(demo: gr.Blocks, catalogue: Catalogue, layout: Layout) -> None:
 
 
 def wire_changes(demo: gr.Blocks, catalogue: Catalogue, layout: Layout) -> None:
-    """Live, presets and the remark.
+    """Attach the handlers of Live, the presets and the remark.
 
-    Changes that come while an answer is under way are answered once, with the newest values. The draft is not queued,
-    since the queue takes longer than the draft does; the rest of the run is.
+    Changes that occur during an answer are answered once, with the newest values. The draft bypasses the queue, because
+    the queue takes longer than the draft. The rest of the run is queued.
     """
 
     def change(request: gr.Request, live, *values):
@@ -128,7 +128,7 @@ def wire_changes(demo: gr.Blocks, catalogue: Catalogue, layout: Layout) -> None:
 
 
 def offer_endpoint(catalogue: Catalogue) -> None:
-    """The endpoint ``/generate``: the settings as named parameters; a picture and the settings in full as the answer."""
+    """Offer the endpoint ``/generate``. Its parameters are the settings. It returns a picture and all settings."""
 
     def generate(*values) -> tuple[Image.Image, dict]:
         return draw_picture(catalogue, dict(zip(DEFAULTS, values)))
@@ -142,33 +142,34 @@ def offer_endpoint(catalogue: Catalogue) -> None:
         for name, value in DEFAULTS.items()
     ]
     outputs = [gr.Image(format="png", label="image", render=False), gr.JSON(label="settings", render=False)]
-    description = "Draw images of a class: the finished picture, and the settings it was drawn with."
+    description = "Draws images of a class. Returns the finished picture and all settings of the run."
     add_endpoint("generate", generate, inputs, outputs, description)
 
 
 def reset_buttons() -> tuple[dict, dict]:
-    """Generate enabled, Stop disabled."""
+    """Enable Generate and disable Stop."""
     return gr.update(interactive=True), gr.update(interactive=False)
 
 
 def watch(catalogue: Catalogue, settings: dict) -> Iterator[tuple]:
-    """A run as ([film so far], Generate button, Stop button), and lastly the buttons as they were.
+    """Yield ([film so far], Generate button, Stop button) during a run, and finally the buttons in their initial state.
 
-    Gradio sends how an answer differs from the one before, and its page edits that one in place, shown or not: a film
-    that became gr.skip() could vanish before it is seen. A list that becomes one is replaced, and stays.
+    Gradio sends the difference from the previous answer, and its page applies the difference to that answer in place,
+    even before it is displayed. If gr.skip() followed a film directly, this could delete the film. If it follows a list
+    with the film, the page replaces the list as a whole, and the film remains.
     """
     run = prepare(catalogue, settings)
     busy = gr.update(interactive=False), gr.update(interactive=True)
-    unchanged = gr.skip(), gr.skip()  # a frame that is under way when Stop is pressed must not undo its buttons
+    unchanged = gr.skip(), gr.skip()  # a frame that arrives after Stop must not change the buttons again
     first = True
     for growing in film(run):
         yield [growing], *(busy if first else unchanged)
         first = False
-    yield gr.skip(), *reset_buttons()  # an answer of its own, since Gradio sends the last answer twice
+    yield gr.skip(), *reset_buttons()  # a separate answer, because Gradio sends the last answer twice
 
 
 def open_page(catalogue: Catalogue, settings: dict, query: Mapping[str, str]) -> Iterator[tuple]:
-    """The page as it opens: the settings that a link describes, or the defaults, and the run that belongs to them."""
+    """Yield the outputs of the opening page: the settings of the link, or the defaults, and their run."""
     try:
         run = prepare(catalogue, settings | read_query(query))
     except gr.Error as error:
@@ -187,11 +188,11 @@ def open_page(catalogue: Catalogue, settings: dict, query: Mapping[str, str]) ->
         yield growing, *buttons, *(page if first else [gr.skip()] * len(page))
         first, whole = False, growing if isinstance(growing, list) else whole
     if all(run.settings[name] == value for name, value in DEFAULTS.items() if name != "checkpoint"):
-        catalogue.default_films[start] = whole  # the next visitor finds it ready
+        catalogue.default_films[start] = whole  # for the next visitor
 
 
 def read_query(query: Mapping[str, str]) -> dict:
-    """The settings in a link's query. What is no setting is left out; what is no number stays text."""
+    """Return the settings in a link's query. Other names are ignored; a value that is not a number stays text."""
     settings: dict = {}
     for name, default in DEFAULTS.items():
         if name in query:
@@ -205,7 +206,7 @@ def read_query(query: Mapping[str, str]) -> dict:
 
 
 def draw_picture(catalogue: Catalogue, settings: dict) -> tuple[Image.Image, dict]:
-    """The picture at the end of a run, and the settings of the run."""
+    """Return the picture at the end of a run, and the settings of the run."""
     run = prepare(catalogue, settings)
     *_, step = run.walk()
     image = render_grid(step.x0, run.columns, height=320)

@@ -1,4 +1,4 @@
-"""The Latent space tab: two images as noise, and the images that lie between them."""
+"""The Latent space tab: it encodes two images as noise and shows the images between them."""
 
 from collections.abc import Iterator
 
@@ -17,14 +17,14 @@ from ddpm_demo.ui.events import NETWORK, QUIET, add_endpoint, stop_with
 from ddpm_demo.ui.rendering import render
 from ddpm_demo.ui.runs import as_int, as_number
 
-HINT = """The probability-flow ODE has no chance in it: followed backwards it turns an image into the very noise that it
-came from, and followed forwards into the same image again. Draw or choose two images: what lies **between their noises**?"""
+HINT = """The probability-flow ODE is deterministic: solved backwards, it turns an image into noise; solved forwards, it
+turns this noise into the same image again. Draw or choose two images: which images lie **between their noises**?"""
 FRAMES, MOST_FRAMES = 18, 60
-TOLERANCE = 1e-4  # with a larger one, the way back ends at another digit
+TOLERANCE = 1e-4  # with a larger one, the noise is decoded to another digit
 
 
 def build(catalogue: Catalogue, checkpoint: gr.components.Component) -> None:
-    """Lay out the tab, wire it, and offer the endpoint ``/interpolate``."""
+    """Lay out the tab, attach its handlers, and offer the endpoint ``/interpolate``."""
     gr.Markdown(HINT, elem_classes="hint")
     with gr.Row():
         with gr.Column(min_width=320):
@@ -43,7 +43,7 @@ def build(catalogue: Catalogue, checkpoint: gr.components.Component) -> None:
                 [(f"{value:g}", value) for value in (1e-3, 1e-4, 1e-5)],
                 value=TOLERANCE,
                 label="Tolerance of the solver",
-                info="smaller: more network calls, a closer return",
+                info="smaller: more network calls, smaller errors",
             )
         with gr.Column(min_width=320):
             player = build_player()
@@ -64,12 +64,12 @@ def build(catalogue: Catalogue, checkpoint: gr.components.Component) -> None:
 
 
 def offer_endpoint(catalogue: Catalogue) -> None:
-    """The endpoint ``/interpolate``."""
+    """Offer the endpoint ``/interpolate``."""
 
     def interpolate_pair(
         first: Image.Image, second: Image.Image, frames: int = 8, tolerance: float = TOLERANCE
     ) -> tuple[Image.Image, dict]:
-        """All frames in a row, the errors of the two round trips, and the network calls."""
+        """Return all frames in a row, and the errors of both round trips with the number of network calls."""
         if first is None or second is None:
             raise gr.Error("interpolate needs two images", print_exception=False)
         model = catalogue.model()
@@ -85,30 +85,30 @@ def offer_endpoint(catalogue: Catalogue) -> None:
         gr.Number(TOLERANCE, label="tolerance", render=False),
     ]
     outputs = [gr.Image(format="png", label="frames in a row", render=False), gr.JSON(label="about", render=False)]
-    description = "The images between two images, through the noise that the probability-flow ODE turns them into."
+    description = "Interpolates between two images, through the noise into which the probability-flow ODE turns them."
     add_endpoint("interpolate", interpolate_pair, inputs, outputs, description)
 
 
 def follow(catalogue: Catalogue, images: Tensor, frames, tolerance, checkpoint: str) -> Iterator[Interpolation]:
-    """The interpolation of two images (2, C, H, W) as it grows; gr.Error for a wrong setting."""
+    """Yield the growing interpolation of two images (2, C, H, W). Raises gr.Error for a wrong setting."""
     with report_mistakes():
         settings = {"total": as_int("frames", frames), "tolerance": as_number("tolerance", tolerance)}
         yield from catalogue.compute(interpolate, checkpoint, images, **settings)
 
 
 def film_frames(part: Interpolation) -> dict:
-    """The frames so far as a film, each with its place on the way; nothing before the first."""
+    """Make a film of the frames so far, each with its position. Before the first frame, change nothing."""
     if not len(part.frames):
         return gr.skip()
     pictures = [
         (render_grid(frame[None], 1, gap=0), {"way": f"{k / (part.total - 1):.0%}"})
         for k, frame in enumerate(part.frames)
     ]
-    return film_pictures(pictures, "Between", "decoded from what lies between the two noises")
+    return film_pictures(pictures, "Between", "decoded from a point between the two noises")
 
 
 def describe(images: Tensor, part: Interpolation) -> str:
-    """The noise of both images (2, C, H, W), and how far the way back ends from them."""
+    """Render the noise of both images (2, C, H, W), and the errors of their round trips once they are known."""
     size = images.shape[-1]
     noise = part.latents / 3 if part.latents.shape == images.shape else tile_channels(part.latents, size)
     done = len(part.frames) == part.total

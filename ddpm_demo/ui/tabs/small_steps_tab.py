@@ -1,4 +1,4 @@
-"""The tab Why small steps?: the exact one-dimensional case, where everything can be seen and nothing is learned."""
+"""The tab "Why small steps?": a one-dimensional diffusion process whose exact densities are known."""
 
 from functools import lru_cache
 from pathlib import Path
@@ -15,33 +15,33 @@ from ddpm_demo.ui.events import NEWEST_LAST
 from ddpm_demo.ui.rendering import render
 from ddpm_demo.ui.runs import as_int, as_number, as_seed
 
-HINT = """A network that predicts a Gaussian can undo one step of noise only if the true reverse step *is* nearly Gaussian.
-Here the data are a density on a line, so the truth is known. Make $\\beta$ small, then large, and drag $z_t$ (in the left
-picture too) between two humps: where does a single Gaussian stop being good enough?"""
-PATHS_HINT = """**The same thing as paths.** Forward, the SDE shakes every point until nothing is left of the density.
-Backward with the exact score, the reverse SDE shakes its way back, and the probability-flow ODE glides: both end in the
-same density, if the steps are small. Lower the number of steps and see which one breaks first."""
+HINT = """A network that predicts a Gaussian can reverse a step of noise only if the true reverse step *is* nearly
+Gaussian. Here the data are one-dimensional, so the true step is known. Make $\\beta$ small, then large, and drag $z_t$
+(in the left picture too) between two peaks: when does a single Gaussian stop being accurate?"""
+PATHS_HINT = """**The same process as paths.** Forward, the SDE adds noise to every point until the density is Gaussian.
+Backward, with the exact score, the reverse SDE is random and the probability-flow ODE is deterministic. Both end in the
+same density if the steps are small. Lower the number of steps: which one fails first?"""
 DATA = Mixture()
 REACH = 2.2
 PATHS = 60
 MATH = [{"left": "$", "right": "$", "display": False}]
 DRAG = Path(charts.__file__).with_name("drag.js")
-VERDICTS = (  # by the share of the probability that lies elsewhere than the Gaussian says
-    (0.25, "a Gaussian is plainly wrong here: it puts mass where the truth has none"),
-    (0.08, "a Gaussian is only a rough stand-in"),
-    (0.02, "a Gaussian is close"),
+VERDICTS = (  # by the total variation distance between the exact density and the Gaussian
+    (0.25, "a Gaussian is plainly wrong here: it gives weight to values that hardly occur"),
+    (0.08, "a Gaussian is only a rough approximation"),
+    (0.02, "a Gaussian is a good approximation"),
     (-1, "a Gaussian is as good as exact: this is why a thousand small steps work"),
 )
 
 
 def build() -> None:
-    """Lay out the tab and wire it."""
+    """Lay out the tab and attach its handlers."""
     gr.Markdown(HINT, elem_classes="hint", latex_delimiters=MATH)
     with gr.Row():
         power = gr.Slider(
             -3, -0.1, -1, step=0.05, label="Size of the step, log₁₀ β", info="-3: as small as DDPM's, -0.3: half noise"
         )
-        z = gr.Slider(-REACH, REACH, 0.45, step=0.01, label="zₜ", info="the noisy value whose past we ask for")
+        z = gr.Slider(-REACH, REACH, 0.45, step=0.01, label="zₜ", info="the noisy value to reverse")
     step = gr.HTML(draw_step(-1, 0.45), js_on_load=DRAG.read_text(), elem_classes="drag")
     gr.Markdown(PATHS_HINT, latex_delimiters=MATH)
     with gr.Row():
@@ -55,13 +55,13 @@ def build() -> None:
 
 
 def move_point(power: float, event: gr.EventData) -> tuple[str, float]:
-    """The picture and the slider after z_t was dragged."""
+    """Return the picture and the value of the slider after z_t was dragged."""
     z = getattr(event, "z", None)
     return draw_step(power, z), round(float(z), 2)
 
 
 def draw_step(power, z) -> str:
-    """Density, exact reverse conditional and its Gaussian, for a step of size 10^power at z; gr.Error outside."""
+    """Draw the exact reverse step of size 10^power at z, and its Gaussian. Raises gr.Error for a value out of range."""
     with report_mistakes():
         power, z = as_number("log10 beta", power), as_number("z", z)
         if not -6 <= power <= -0.01 or not -REACH <= z <= REACH:
@@ -80,7 +80,7 @@ def draw_step(power, z) -> str:
 
 
 def draw_before(found: Reverse, z: float) -> str:
-    """The density before and after one step of noise."""
+    """Draw the density before and after one step of noise."""
     positions = found.positions.tolist()
     series = {"q(zₜ₋₁)": (positions, found.prior.tolist()), "q(zₜ)": (positions, found.marginal.tolist())}
     place = {"low": -REACH, "high": REACH, "left": charts.LEFT, "right": charts.END, "width": charts.WIDTH}
@@ -90,7 +90,7 @@ def draw_before(found: Reverse, z: float) -> str:
 
 
 def draw_after(found: Reverse, z: float) -> str:
-    """Where z_t came from: the exact density, and the Gaussian of the same mean and variance."""
+    """Draw the exact density of z_{t-1} given z_t, and the Gaussian of the same mean and variance."""
     positions = found.positions.tolist()
     series = {
         "exact q(zₜ₋₁ | zₜ)": (positions, found.exact.tolist()),
@@ -103,7 +103,7 @@ def draw_after(found: Reverse, z: float) -> str:
 
 @lru_cache(64)
 def draw_ways(steps, seed) -> str:
-    """Paths of the forward SDE, the reverse SDE and the probability-flow ODE of the mixture."""
+    """Draw paths of the forward SDE, the reverse SDE and the probability-flow ODE of the mixture."""
     with report_mistakes():
         check_whole("steps", steps := as_int("steps", steps), 1, 1000)
         seed = as_seed(seed)

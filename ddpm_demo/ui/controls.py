@@ -1,4 +1,4 @@
-"""The controls of a run: one component for each setting. A new sampling parameter gets its control here."""
+"""The controls of a run: one component for each setting. The control of a new sampling parameter belongs here."""
 
 import gradio as gr
 
@@ -14,13 +14,13 @@ TOLERANCES = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5)
 
 
 def list_classes(model: Model) -> list:
-    """The choices of a class picker for a model: each class, and all of them."""
+    """Return the choices of a class picker for a model: each class, and all of them."""
     names = model.class_names
     return [*names, (f"all {len(names)}", ALL)] if names else [("any", ALL)]
 
 
 def build_choices(catalogue: Catalogue) -> Controls:
-    """The controls that differ between checkpoints, by the name of their setting. Call it where they belong."""
+    """Create the controls that differ between checkpoints, by name of their setting, at this place of the layout."""
     model, names = catalogue.model(), catalogue.names
     return {
         "checkpoint": gr.Dropdown(names, value=names[0], label="Checkpoint", visible=len(names) > 1),
@@ -35,13 +35,13 @@ def build_choices(catalogue: Catalogue) -> Controls:
             step=0.5,
             label="Classifier guidance s",
             visible=bool(model.noisy_classifier),
-            info="by the gradient of a classifier of noisy images; alone at w = -1",
+            info="gradient of a noise-aware classifier; for it alone, w = -1",
         ),
     }
 
 
 def fit_choices(catalogue: Catalogue, name: str) -> dict[str, dict]:
-    """Updates of those controls for the checkpoint called name; gr.Error for an unknown one."""
+    """Return updates of these controls for the checkpoint ``name``. Raises gr.Error for an unknown one."""
     with report_mistakes():
         model = catalogue.model(name)
     return {
@@ -52,22 +52,22 @@ def fit_choices(catalogue: Catalogue, name: str) -> dict[str, dict]:
 
 
 def build_controls() -> Controls:
-    """All other controls, by the name of their setting. Call it where they belong."""
+    """Create all other controls, by the name of their setting, at this place of the layout."""
     controls: Controls = {
-        "steps": gr.Slider(1, 1000, DEFAULTS["steps"], step=1, label="Steps", info="how often the network is asked"),
+        "steps": gr.Slider(1, 1000, DEFAULTS["steps"], step=1, label="Steps", info="from noise to image"),
         "sampler": gr.Dropdown(
             [(row.title, name) for name, row in SAMPLERS.items()],
             value=DEFAULTS["sampler"],
             label="Sampler",
-            info="how each step is taken",
+            info="how a step is computed",
         ),
         "schedule": gr.Radio(
-            list(SCHEDULES), value=DEFAULTS["schedule"], label="Noise schedule", info="where the steps are spent"
+            list(SCHEDULES), value=DEFAULTS["schedule"], label="Noise schedule", info="noise level of each step"
         ),
     }
     with gr.Row():
         controls["seed"] = gr.Number(
-            DEFAULTS["seed"], precision=0, minimum=0, maximum=2**31, label="Seed", info="the noise", min_width=110
+            DEFAULTS["seed"], precision=0, minimum=0, maximum=2**31, label="Seed", info="of the noise", min_width=110
         )
         controls["count"] = gr.Slider(
             1, MAX_COUNT, DEFAULTS["count"], step=1, label="Images", info="of each class", min_width=150
@@ -78,17 +78,17 @@ def build_controls() -> Controls:
 
 
 def build_rare_controls() -> Controls:
-    """The controls of settings that are seldom changed, by the name of their setting."""
+    """Create the controls of settings that are seldom changed, by the name of their setting."""
     return {
         "interval_from": gr.Slider(
             *ALWAYS,
             DEFAULTS["interval_from"],
             step=0.5,
             label="Guide from log-SNR",
-            info="noisier than this, no guidance",
+            info="no guidance at more noise",
         ),
         "interval_to": gr.Slider(
-            *ALWAYS, DEFAULTS["interval_to"], step=0.5, label="... to log-SNR", info="cleaner than this, no guidance"
+            *ALWAYS, DEFAULTS["interval_to"], step=0.5, label="... to log-SNR", info="no guidance at less noise"
         ),
         "variance": gr.Radio(
             [("posterior β̃ₜ", VARIANCES[0]), ("forward βₜ", VARIANCES[1])],
@@ -108,6 +108,6 @@ def build_rare_controls() -> Controls:
             [(f"{value:g}", value) for value in TOLERANCES],
             value=DEFAULTS["ode_tolerance"],
             label="Tolerance of Runge-Kutta",
-            info="the error that a stride may make",
+            info="largest error of a step",
         ),
     }

@@ -1,4 +1,4 @@
-"""Pictures in data URIs, which the page shows without a further request: written, and read again."""
+"""Encodes pictures as data URIs, which the page shows without a further request, and decodes them."""
 
 import base64
 import io
@@ -13,14 +13,14 @@ HEAD = "data:image/png;base64,"
 
 
 def encode_picture(image: Image.Image, kind: str = "png", **options) -> str:
-    """A lossless picture as a data URI. ``kind`` is Pillow's name of the format, ``options`` are those of its save."""
+    """Encode a picture without loss. ``kind`` is Pillow's name of the format; ``options`` are passed to its ``save``."""
     buffer = io.BytesIO()
     image.save(buffer, kind, **options)
     return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
 def decode_picture(uri: str, max_bytes: int = MAX_BYTES, max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """The PNG in a data URI that a browser sent. UserError for anything else, or for too much of it."""
+    """Decode the PNG in a data URI that a browser sent. Raises UserError for any other content or size."""
     if not isinstance(uri, str) or not uri.startswith(HEAD):
         raise UserError("the picture must be a PNG in a data URI")
     if len(uri) > max_bytes * 4 // 3:

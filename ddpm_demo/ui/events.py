@@ -1,4 +1,4 @@
-"""How handlers are attached: quietly, in the queue for the network, or as a named endpoint of the API."""
+"""Attaches handlers: without progress display, in the queue of the network, or as a named endpoint of the API."""
 
 from collections.abc import Callable
 
@@ -7,21 +7,21 @@ import gradio as gr
 QUIET = {"show_progress": "hidden", "api_visibility": "private"}
 NETWORK = QUIET | {"concurrency_id": "network"}  # handlers that compute with a network share one queue
 AT_ONCE = QUIET | {"queue": False}
-NEWEST_LAST = QUIET | {"trigger_mode": "always_last"}  # changes during an answer are answered once, with the newest
+NEWEST_LAST = QUIET | {"trigger_mode": "always_last"}  # changes during an answer get one answer, to the newest
 
 
 def stop_with(button: gr.Button, *started) -> None:
-    """Let a button stop the handlers that were ``started``."""
+    """Make a button stop the handlers in ``started``."""
     button.click(None, None, None, cancels=list(started), queue=False, api_visibility="private")
 
 
 def add_endpoint(
     name: str, handler: Callable, inputs: list, outputs: list, description: str, queue: str | None = "network"
 ) -> None:
-    """Offer a handler as the endpoint called name. Its parameters have the names of the handler's parameters.
+    """Offer a handler as the endpoint ``name``. Its parameters have the names of the handler's parameters.
 
-    ``inputs`` and ``outputs`` are components that were built with ``render=False``. They are placed invisibly, and are
-    not the controls of the page, which would refuse a wrong value in words of their own.
+    ``inputs`` and ``outputs`` are components that were built with ``render=False``. They are placed invisibly. The controls
+    of the page are not used, because they would refuse a wrong value with messages of Gradio.
     """
     with gr.Row(visible=False):
         for component in (*inputs, *outputs):

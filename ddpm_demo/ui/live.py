@@ -1,4 +1,4 @@
-"""Live: every change of a setting is drawn at once, by as many steps as this machine can take at once."""
+"""Live mode: every change of a setting is drawn at once, with as many steps as this machine can compute in time."""
 
 import time
 from collections.abc import Iterator
@@ -11,15 +11,16 @@ from ddpm_demo.ui.components.player import film
 from ddpm_demo.ui.remarks import remark_on
 from ddpm_demo.ui.runs import Run, prepare
 
-LIVE_SECONDS, FEWEST_STEPS = 0.09, 3  # of computing from a change to its picture, and the coarsest draft
-PACE: dict[tuple, float] = {}  # kind of run -> seconds that a step of it took on this machine
-NEWEST: dict[str, list] = {}  # open page -> [the settings that its user chose last, how many steps were drawn of them]
+LIVE_SECONDS, FEWEST_STEPS = 0.09, 3  # time to compute a draft, and its smallest number of steps
+PACE: dict[tuple, float] = {}  # kind of run -> seconds per step on this machine
+NEWEST: dict[str, list] = {}  # session of a page -> [its newest settings, the number of steps drawn with them]
 
 
 def sketch(catalogue: Catalogue, live: bool, settings: dict, session: str) -> tuple:
-    """(film or nothing, remark) at once after a change. With Live on: the run, or a draft of fewer steps if it is slow.
+    """Return (film or nothing, remark) after a change. If Live is on, the film is the run, or a draft of a slow run.
 
-    A draft takes as many steps as this machine took in LIVE_SECONDS the last time; ``finish_sketch`` draws the rest.
+    A draft has as many steps as fit into LIVE_SECONDS at the pace of the last run of this kind. ``finish_sketch`` then
+    draws the whole run.
     """
     NEWEST[session] = newest = [settings, 0]
     if live is not True:
@@ -37,7 +38,7 @@ def sketch(catalogue: Catalogue, live: bool, settings: dict, session: str) -> tu
 
 
 def finish_sketch(catalogue: Catalogue, live: bool, settings: dict, session: str) -> Iterator:
-    """The whole run after a draft, until its user changes a setting; nothing where the sketch was the whole run."""
+    """Yield the whole run after a draft, until the user changes a setting. If the sketch was the whole run, yield no film."""
     yield gr.skip()
     newest = NEWEST.get(session)
     if live is not True or newest is None or newest[0] != settings or newest[1] >= settings["steps"]:
@@ -49,18 +50,18 @@ def finish_sketch(catalogue: Catalogue, live: bool, settings: dict, session: str
 
 
 def forget_user(request: gr.Request) -> None:
-    """Drop what is kept of a user who left."""
+    """Delete the state of a user who left."""
     NEWEST.pop(request.session_hash, None)
 
 
 def find_kind(run: Run) -> tuple:
-    """All that decides how long a step takes."""
+    """Return everything on which the time of a step depends."""
     sampling = run.sampling
     calls = SAMPLERS[sampling.sampler].calls
     return run.checkpoint, run.images, sampling.mixes, bool(sampling.classifier_scale), calls
 
 
 def count_affordable_steps(run: Run) -> int:
-    """How many of a run's steps fit into LIVE_SECONDS by what is known of its kind; a few where nothing is known."""
+    """Return how many steps of a run fit into LIVE_SECONDS at the measured pace, at least FEWEST_STEPS."""
     fitting = int(LIVE_SECONDS / PACE.get(find_kind(run), LIVE_SECONDS))
     return min(run.sampling.steps, max(FEWEST_STEPS, fitting))

@@ -1,4 +1,4 @@
-"""The page: all tabs, and the options of its launch."""
+"""Builds the page with all tabs, and defines the options of its launch."""
 
 from pathlib import Path
 
@@ -18,12 +18,12 @@ from ddpm_demo.ui.tabs import (
 
 HERE = Path(__file__).parent
 STYLES = (HERE / "app.css", HERE / "components/charts.css")
-# Fonts of the machine itself, since the page must work offline.
+# The fonts are those of the system, because the page must work offline.
 FONTS = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}
 
 
 def build(catalogue: Catalogue) -> gr.Blocks:
-    """The whole app for the checkpoints of the catalogue."""
+    """Build the whole app for the checkpoints of the catalogue."""
     with gr.Blocks(title="ddpm-demo: watch noise become an image", analytics_enabled=False) as demo:
         gr.Markdown(
             "# Watch noise become an image\nA small diffusion model starts from pure noise and removes it step by "
@@ -50,7 +50,7 @@ def build(catalogue: Catalogue) -> gr.Blocks:
 
 
 def launch_options() -> dict:
-    """Styles, theme and limits, which Gradio takes at launch."""
+    """Return the styles, theme and limits, which Gradio takes at launch."""
     return {
         "css": "".join(path.read_text() for path in STYLES),
         "theme": gr.themes.Soft(primary_hue="indigo", **FONTS),

@@ -1,4 +1,4 @@
-"""HTML and SVG from the templates in ``templates/``. Every value is escaped, unless it was rendered here itself."""
+"""Renders HTML and SVG from the templates in ``templates/``. Every value is escaped, except rendered templates."""
 
 from pathlib import Path
 
@@ -15,8 +15,8 @@ ENVIRONMENT = Environment(
 
 
 def render(name: str, **values) -> str:
-    """The template called ``name`` with these values, as a string that another template does not escape again.
+    """Render the template ``name`` with these values. Another template does not escape the result again.
 
-    jinja2.UndefinedError where the template needs a value that is missing.
+    Raises jinja2.UndefinedError if a value that the template needs is missing.
     """
     return Markup(ENVIRONMENT.get_template(name).render(**values))

@@ -1,4 +1,4 @@
-"""Small charts as SVG: they follow the page's light or dark theme, and a slider redraws them within milliseconds."""
+"""Draws small charts as SVG. They follow the page's light or dark theme and are redrawn within milliseconds."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ from ddpm_demo.ui.rendering import render
 
 WIDTH, HEIGHT = 360, 210
 LEFT, RIGHT, TOP, BOTTOM = 46, 10, 26, 34
-BASE, END = HEIGHT - BOTTOM, WIDTH - RIGHT  # y of the horizontal axis, x where it ends
+BASE, END = HEIGHT - BOTTOM, WIDTH - RIGHT  # y of the horizontal axis, x of its end
 COLOURS = ("var(--chart-1)", "var(--chart-2)", "var(--chart-3)", "var(--chart-4)", "var(--chart-5)", "var(--chart-6)")
 GREY = "var(--body-text-color-subdued)"
 
@@ -23,13 +23,13 @@ class Axis:
     log: bool = False
 
     def place(self, value: float) -> float:
-        """0 at the low end, 1 at the high end; a value outside lies just beyond its end."""
+        """Return 0 for the low end and 1 for the high end. A value outside is placed just beyond its end."""
         low, high = (log10(self.low), log10(self.high)) if self.log else (self.low, self.high)
         value = log10(max(value, 1e-300)) if self.log else value
         return min(1.02, max(-0.02, (value - low) / ((high - low) or 1)))
 
     def ticks(self) -> list[float]:
-        """A few round numbers."""
+        """Return a few round numbers."""
         if self.log and self.high / self.low > 5:
             return self.logarithmic_ticks()
         rough = (self.high - self.low) / 5 or 1
@@ -38,7 +38,7 @@ class Axis:
         return [k * stride for k in range(ceil(self.low / stride - 1e-9), floor(self.high / stride + 1e-9) + 1)]
 
     def logarithmic_ticks(self) -> list[float]:
-        """Powers of ten, with digits between them until there are more than two."""
+        """Return powers of ten, and further digits between them until there are more than two values."""
         powers = [10.0**k for k in range(floor(log10(self.low)), ceil(log10(self.high)) + 1)]
         inside: list[float] = []
         for digits in ((1,), (1, 3), (1, 2, 5), range(1, 10)):
@@ -50,7 +50,7 @@ class Axis:
 
 @dataclass(frozen=True)
 class Style:
-    """How curves are drawn: dots at their points, the area below them filled, colours, attributes of the SVG."""
+    """The style of curves: dots at their points, a filled area below them, colours, attributes of the SVG."""
 
     dots: bool = False
     filled: bool = False
@@ -61,7 +61,7 @@ class Style:
 def fit_axis(
     values: Sequence[float], label: str = "", log: bool = False, zero: bool = False, legend_rows: int = 0
 ) -> Axis:
-    """An axis that holds the finite values, with room for the rows of a legend above them; ``zero``: it starts at 0."""
+    """Return an axis for the finite values, with space for the rows of a legend. With ``zero``, it starts at 0."""
     finite = [v for v in values if isfinite(v) and (v > 0 or not log)] or [0.1, 1.0]
     low, high = (0.0 if zero else min(finite)), max(finite)
     above = 0.09 * legend_rows
@@ -79,7 +79,7 @@ def draw_lines(
     mark: float | None = None,
     style: Style = Style(),
 ) -> str:
-    """Named curves (xs, ys), with a legend where there are several; ``mark`` is the x of a vertical line."""
+    """Draw named curves (xs, ys), with a legend if there are several. ``mark`` is the x of a vertical line."""
     curves = [
         describe_curve(name, xs, ys, (x, y), style.colours[k % len(style.colours)], style)
         for k, (name, (xs, ys)) in enumerate(series.items())
@@ -99,7 +99,7 @@ def draw_lines(
 def describe_curve(
     name: str, xs: Sequence[float], ys: Sequence[float], axes: tuple[Axis, Axis], colour: str, style: Style
 ) -> dict:
-    """What the template draws of one curve: the finite points, and the area between them and the axis."""
+    """Describe one curve for the template: its finite points, and the area between them and the axis."""
     x, y = axes
     values = [(u, v) for u, v in zip(xs, ys) if isfinite(v)]
     points = [(f"{place_x(x, u):.1f}", f"{place_y(y, v):.1f}") for u, v in values]
@@ -115,7 +115,7 @@ def describe_curve(
 
 
 def draw_paths(title: str, tracks: Sequence[Sequence[float]], x: Axis, y: Axis, colours: Sequence[str]) -> str:
-    """Many thin curves over an even x, each in its own colour."""
+    """Draw many thin curves over evenly spaced x, each in its own colour."""
     curves = []
     for track, colour in zip(tracks, colours):
         last = max(1, len(track) - 1)
@@ -127,7 +127,7 @@ def draw_paths(title: str, tracks: Sequence[Sequence[float]], x: Axis, y: Axis, 
 
 
 def draw_bars(title: str, values: Mapping[str, tuple[float, float, str]], best: str | None = None) -> str:
-    """Horizontal bars: name -> (length 0 .. 1, half width of its uncertainty, text); the best one in colour."""
+    """Draw horizontal bars, name -> (length 0 .. 1, half width of its uncertainty, text), with the best one in colour."""
     width, start = 190, 52
     bars = []
     for k, (name, (length, spread, text)) in enumerate(values.items()):
@@ -155,7 +155,7 @@ def draw_bars(title: str, values: Mapping[str, tuple[float, float, str]], best: 
 def draw_map(
     title: str, below: str, rows: Sequence[str], columns: Sequence[str], cells: Mapping, here: tuple | None = None
 ) -> str:
-    """A map: (row, column) -> (shade 0 .. 1, text); a missing cell is blank; the cell ``here`` has a ring."""
+    """Draw a map, (row, column) -> (shade 0 .. 1, text). A missing cell is blank; the cell ``here`` has a ring."""
     left, cell_width, cell_height = 98, min(62, (WIDTH - 108) / max(1, len(columns))), 26
     heads = [{"x": f"{left + cell_width * (k + 0.5):.1f}", "name": name} for k, name in enumerate(columns)]
     lines = []
@@ -192,7 +192,7 @@ def draw_map(
 
 
 def describe_frame(title: str, x: Axis, y: Axis) -> dict:
-    """What the template draws around curves: the title, both axes, their ticks and labels."""
+    """Describe the surroundings of curves for the template: the title, both axes, their ticks and labels."""
     y_ticks = [{"at": place_y(y, value), "text": format_tick(value)} for value in y.ticks()]
     return {
         "title": title,
@@ -212,15 +212,15 @@ def describe_frame(title: str, x: Axis, y: Axis) -> dict:
 
 
 def place_x(axis: Axis, value: float) -> float:
-    """Where a value of the horizontal axis is drawn."""
+    """Return the position of a value of the horizontal axis."""
     return LEFT + (END - LEFT) * axis.place(value)
 
 
 def place_y(axis: Axis, value: float) -> float:
-    """Where a value of the vertical axis is drawn."""
+    """Return the position of a value of the vertical axis."""
     return BASE - (BASE - TOP) * axis.place(value)
 
 
 def format_tick(value: float) -> str:
-    """The number of a tick, short."""
+    """Format the number of a tick with few digits."""
     return f"{value:.4g}" if abs(value) >= 0.001 or value == 0 else f"{value:.0e}".replace("e-0", "e-")

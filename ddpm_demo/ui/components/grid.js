@@ -1,4 +1,4 @@
-// A grid whose cells arrive one after another; a click on a cell asks for its run. Value: see compare.py.
+// A grid whose cells arrive one after another; a click on a cell opens its run. See compare_tab.py for its value.
 const $ = (selector) => element.querySelector(selector);
 let built = "", filled = 0;
 

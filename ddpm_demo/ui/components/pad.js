@@ -23,7 +23,7 @@ function send() {
   trigger("input");
 }
 
-// The eye's view of a stroke: round, about two pixels wide on a 28-pixel sheet, with soft edges.
+// Draws a stroke: round, about two pixels wide on a 28-pixel sheet, with soft edges.
 function stroke(from, to) {
   const target = tool === "mark" ? mask : ink, pen = target.getContext("2d");
   pen.lineCap = pen.lineJoin = "round";

@@ -1,4 +1,4 @@
-"""The drawing pad: draw at the model's own resolution, mark a region to paint anew, upload, or take a real image."""
+"""The drawing pad, at the model's resolution: a user draws, marks a region, uploads a file or takes a real image."""
 
 import gradio as gr
 import torch
@@ -16,12 +16,12 @@ MAX_BYTES, MAX_SIDE = 2**20, 512
 
 
 def build_pad(catalogue: Catalogue, marks: bool = False, example: int = 3, **options) -> gr.HTML:
-    """The component, with a real image on it to begin with; ``marks`` offers the pen that marks a region."""
+    """Create a pad that shows a real image. ``marks`` offers the pen that marks a region."""
     return gr.HTML(fill_pad(catalogue, marks=marks, example=example), **read_component("pad"), **options)
 
 
 def fill_pad(catalogue: Catalogue, checkpoint: str = "", marks: bool = False, example: int = 3) -> dict:
-    """The value of a pad for a checkpoint: its size, the real images to choose from, and one of them drawn."""
+    """Return the value of a pad for a checkpoint: its size, the real images to choose from, and one of them as drawing."""
     model, images = catalogue.model(checkpoint), read_examples(catalogue, checkpoint)
     value = {"size": model.image_size, "channels": model.channels, "marks": marks, "names": list(model.label_names)}
     if images is not None:
@@ -31,7 +31,7 @@ def fill_pad(catalogue: Catalogue, checkpoint: str = "", marks: bool = False, ex
 
 
 def read_examples(catalogue: Catalogue, checkpoint: str = "") -> Tensor | None:
-    """The real images (N, C, H, W), [-1, 1], in a checkpoint's folder; None where there are none."""
+    """Return the real images (N, C, H, W), [-1, 1], in a checkpoint's folder, or None if there are none."""
     model, folder = catalogue.model(checkpoint), catalogue.folder(checkpoint)
     path = folder / "examples.png" if folder else None
     if not path or not path.is_file():
@@ -41,7 +41,7 @@ def read_examples(catalogue: Catalogue, checkpoint: str = "") -> Tensor | None:
 
 
 def read_pad(model: Model, value: dict) -> tuple[Tensor, Tensor]:
-    """The picture (C, H, W), [-1, 1], and the marked region (H, W), bool, on a pad. gr.Error if it is empty."""
+    """Return the picture (C, H, W), [-1, 1], and the marked region (H, W), bool. Raises gr.Error if the pad is empty."""
     with report_mistakes():
         if not isinstance(value, dict) or not value.get("ink"):
             raise UserError("draw something first, or choose one of the images below the pad")
@@ -55,5 +55,5 @@ def read_pad(model: Model, value: dict) -> tuple[Tensor, Tensor]:
 
 
 def decode_small_picture(uri: str) -> Image.Image:
-    """The picture in a data URI of a pad."""
+    """Decode the picture in a data URI of a pad."""
     return decode_picture(uri, MAX_BYTES, MAX_SIDE**2)

@@ -52,7 +52,7 @@ async function take() {
   symbol();
 }
 
-// The address of this run: its settings, and whatever else the query holds (a theme, say).
+// The address of this run: its settings, and all other parts of the query (such as a theme).
 function address() {
   const query = new URLSearchParams(location.search);
   new URLSearchParams(film.link).forEach((value, name) => query.set(name, value));
@@ -122,7 +122,7 @@ function drawCurve() {
   if (known) $(".curve polyline").setAttribute("points", film.curve.map((p) => place(...p).join(",")).join(" "));
 }
 
-// A film of n frames lasts about three seconds at speed 1; while frames are still coming, the newest is waited for.
+// A film of n frames lasts about three seconds at speed 1; while frames arrive, the player waits for the newest.
 function tick() {
   if (!playing || clock !== null || !film) return;
   const pause = Math.min(170, Math.max(45, 3000 / Math.max(1, film.count))) / Number($(".speed").value);

@@ -1,7 +1,7 @@
-"""The player: a canvas that shows a film, and the film itself, made of steps as they are computed.
+"""The player, a canvas that shows a film, and the functions that make films of steps while they are computed.
 
-A film is what the browser gets: a dict that only grows, so that the server sends each chunk once. A chunk holds some
-frames and, for every panel, one lossless PNG sprite in which these frames are stacked downwards.
+A film is the dict that the browser receives. It only grows, so that the server sends each chunk once. A chunk holds some
+frames and, for every panel, one lossless PNG sprite that contains these frames one below the other.
 """
 
 import itertools
@@ -26,46 +26,46 @@ from ddpm_demo.ui.runs import Run
 
 HERE = Path(__file__).parent
 MAX_FRAMES = 60
-CHUNK_SECONDS = 0.09  # frames that are computed within this time travel together
+CHUNK_SECONDS = 0.09  # frames that are computed within this time are sent together
 RUNS = itertools.count(1)
 
 PANELS = {
-    "x": ("xₜ", "what the sampler holds: the image so far, under noise"),
-    "x0": ("x̂₀", "what the network believes the clean image is"),
-    "eps": ("ε̂", "the noise that it sees in xₜ"),
-    "guidance": ("guidance", "where the class pulls the belief: orange makes it brighter, blue darker"),
+    "x": ("xₜ", "the sampler's state: the image so far, with noise"),
+    "x0": ("x̂₀", "the network's estimate of the clean image"),
+    "eps": ("ε̂", "the estimated noise in xₜ"),
+    "guidance": ("guidance", "how the class changes the estimate: orange brighter, blue darker"),
 }
 LATENT_PANELS = {
-    "x": ("zₜ", "what the sampler holds: the channels of the latents so far, under noise"),
-    "latents": ("ẑ₀", "what the network believes the clean latents are"),
-    "x0": ("x̂₀", "these latents decoded, by the autoencoder, into an image"),
-    "guidance": ("guidance", "where the class pulls the latents: orange up, blue down"),
+    "x": ("zₜ", "the sampler's state: the channels of the latents so far, with noise"),
+    "latents": ("ẑ₀", "the network's estimate of the clean latents"),
+    "x0": ("x̂₀", "the image that the autoencoder decodes from them"),
+    "guidance": ("guidance", "how the class changes the latents: orange up, blue down"),
 }
 
 
 @dataclass(frozen=True)
 class TimedStep:
-    """A step, and the seconds of computing until it was there."""
+    """A step, and the seconds of computing until it was finished."""
 
     step: Step
     seconds: float
 
 
 def build_player(**options) -> gr.HTML:
-    """The component. Its value is a film, as ``film`` yields, or a list of one."""
+    """Create the component. Its value is a film, as ``film`` yields it, or a list with one film."""
     return gr.HTML(None, **read_component("player"), server_functions=[animate], **options)
 
 
 def read_component(name: str) -> dict:
-    """The three files of a component of this folder, as gr.HTML takes them."""
+    """Read the three files of a component of this folder, as arguments of gr.HTML."""
     html, css, js = ((HERE / f"{name}.{suffix}").read_text() for suffix in ("html", "css", "js"))
     return {"html_template": html, "css_template": css, "js_on_load": js, "apply_default_css": False}
 
 
 def film(run: Run, still: bool = False) -> Iterator[dict]:
-    """Walk a run and film it: the growing film whenever a chunk is complete, and lastly with ``done``.
+    """Compute a run and yield the growing film whenever a chunk is complete. The last film is ``done``.
 
-    ``still`` opens on the last frame, without playing.
+    With ``still``, the player opens on the last frame and does not play.
     """
     growing, panels, kept = begin_film(run) | {"still": still}, [], set()
     waiting, sent = [], time.perf_counter()
@@ -88,7 +88,7 @@ def film(run: Run, still: bool = False) -> Iterator[dict]:
 
 
 def begin_film(run: Run) -> dict:
-    """What is known of a film before its first step."""
+    """Return the parts of a film that are known before its first step."""
     settings, curve = run.settings, run.curve
     return {
         "run": new_name(),
@@ -102,7 +102,7 @@ def begin_film(run: Run) -> dict:
 
 
 def time_steps(steps: Iterator[Step]) -> Iterator[TimedStep]:
-    """Every step with the seconds of computing so far."""
+    """Yield every step with the seconds of computing so far."""
     computing = 0.0
     while True:
         began = time.perf_counter()
@@ -114,7 +114,7 @@ def time_steps(steps: Iterator[Step]) -> Iterator[TimedStep]:
 
 
 def choose_panels(step: Step, sampling: Sampling) -> list[dict]:
-    """The panels of a run: of images or of latents, and that of guidance where it is guided."""
+    """Return the panels of a run, of images or of latents, with a panel of guidance only if the run is guided."""
     named = PANELS if step.latents is None else LATENT_PANELS
     return [
         {"key": key, "name": name, "meaning": meaning}
@@ -124,20 +124,20 @@ def choose_panels(step: Step, sampling: Sampling) -> list[dict]:
 
 
 def spread_evenly(total: int, most: int) -> set[int]:
-    """At most ``most`` of the numbers 0 .. total - 1, evenly, the first and the last among them."""
+    """Return at most ``most`` of the numbers 0 .. total - 1, evenly spaced, with the first and the last."""
     if total <= most:
         return set(range(total))
     return {round(k * (total - 1) / (most - 1)) for k in range(most)}
 
 
 def describe_guided_call(sampling: Sampling) -> str:
-    """What a guided call of the network needs beside it."""
+    """Describe the further calls that each guided call of the network needs."""
     both = " × 2 (with, without class)" if sampling.mixes else ""
     return both + (", as many of the classifier" if sampling.classifier_scale else "")
 
 
 def make_chunk(steps: list[TimedStep], panels: list[str], run: Run) -> tuple[dict, tuple[int, int]]:
-    """Some frames as a chunk of a film, and the size of one."""
+    """Return some frames as a chunk of a film, and the size of a frame."""
     sprites, size = {}, (0, 0)
     for key in panels:
         images = [choose_images(timed.step, key) for timed in steps]
@@ -151,7 +151,7 @@ def make_chunk(steps: list[TimedStep], panels: list[str], run: Run) -> tuple[dic
 
 
 def describe_frame(timed: TimedStep, sampling: Sampling) -> dict:
-    """The numbers below a frame."""
+    """Return the position of a frame, and the numbers that are shown below it."""
     step = timed.step
     return {
         "step": step.index,
@@ -167,7 +167,7 @@ def describe_frame(timed: TimedStep, sampling: Sampling) -> dict:
 
 
 def choose_images(step: Step, key: str) -> Tensor | None:
-    """The images (N, C, H, W), [-1, 1], that a panel shows of a step; None where there is nothing to see."""
+    """Return the images (N, C, H, W), [-1, 1], that a panel shows of a step, or None if it has none."""
     if key == "x":
         return render_noisy_state(step)
     if key == "x0":
@@ -185,7 +185,7 @@ def choose_images(step: Step, key: str) -> Tensor | None:
 
 
 def stack(frames: list[Image.Image]) -> Image.Image:
-    """Pictures of one size below each other."""
+    """Stack pictures of the same size below each other."""
     width, height = frames[0].size
     whole = Image.new(frames[0].mode, (width, height * len(frames)))
     for row, frame in enumerate(frames):
@@ -194,7 +194,7 @@ def stack(frames: list[Image.Image]) -> Image.Image:
 
 
 def film_pictures(pictures: list[tuple[Image.Image, dict]], name: str, meaning: str) -> dict:
-    """A whole film of finished pictures, each with its numbers, in one panel."""
+    """Make a complete film of finished pictures, each with its numbers, in one panel."""
     images = [image for image, _ in pictures]
     frames = [{"step": k, "numbers": numbers} for k, (_, numbers) in enumerate(pictures)]
     return {
@@ -210,18 +210,18 @@ def film_pictures(pictures: list[tuple[Image.Image, dict]], name: str, meaning: 
 
 
 def new_name() -> str:
-    """A name for a film that no other film has, of this server or of the one before it."""
+    """Return a name that no other film has, even if the server was started again."""
     return f"{time.time_ns() // 10**6:x}-{next(RUNS)}"
 
 
 def describe_sampler(sampling: Sampling) -> str:
-    """The sampler of a run, and its publication."""
+    """Describe the sampler of a run, with its publication."""
     row = SAMPLERS[sampling.sampler]
     return f"{row.title} ({row.source})"
 
 
 def animate(order: dict) -> str:
-    """A strip of frames, panels below each other, as an animated GIF or WebP in a data URI.
+    """Convert a strip of frames, with panels below each other, to an animated GIF or WebP in a data URI.
 
     ``order`` comes from the browser: the ``strip`` as a data URI, the numbers of ``frames`` and ``panels``, the ``kind``.
     """
@@ -244,7 +244,7 @@ def animate(order: dict) -> str:
 
 
 def cut_strip(strip: Image.Image, frames: int, panels: int) -> list[Image.Image]:
-    """The frames of a strip, enlarged, each with its panels beside each other."""
+    """Cut a strip into frames, and enlarge them, each with its panels beside each other."""
     width, height = strip.width // frames, strip.height // panels
     scale = max(1, min(8, 224 // max(1, width)))
     pictures = []

@@ -1,8 +1,8 @@
 """Measure the quality of a checkpoint, or compare several.
 
 A classifier of the same dataset (train.py --classifier) judges the samples: FID on its features to training and test
-images, precision and recall, the fraction classified as the class asked for, and whether training images were
-memorised. Each figure comes with that of as many real images. The figures are written into metrics.json of the
+images, precision and recall, the fraction classified as the requested class, and whether training images were
+memorised. Each figure is given with that of as many real images. The figures are written into metrics.json of the
 checkpoint. A setting that was measured before is not measured again; after Ctrl-C, the same command goes on.
 
 python -m ddpm_demo.evaluation samples --weight 0 1 --samples 8192    two settings
@@ -10,7 +10,7 @@ python -m ddpm_demo.evaluation map --samples 512                      slices of 
 python -m ddpm_demo.evaluation over-time --samples 1024               the snapshots of  train.py --snapshots
 python -m ddpm_demo.evaluation likelihood --images 10000              bits per dimension of test images, by three routes
 python -m ddpm_demo.evaluation restore --images 512                   images that are completed and enlarged
-python -m ddpm_demo.evaluation compare FOLDER FOLDER                  checkpoints beside each other
+python -m ddpm_demo.evaluation compare FOLDER FOLDER                  a comparison of checkpoints
 accelerate launch --multi_gpu --num_processes 2 -m ddpm_demo.evaluation samples ...    on several GPUs or processes
 """
 
@@ -40,13 +40,13 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("stopped; what was measured is kept, and the same command goes on", file=sys.stderr)
+        print("stopped; finished measurements are kept, and the same command goes on", file=sys.stderr)
         return 130
     return 0
 
 
 def command_line() -> argparse.ArgumentParser:
-    """The parser of the command and its subcommands."""
+    """Build the parser of the command and its subcommands."""
     parser = argparse.ArgumentParser(
         prog="python -m ddpm_demo.evaluation",
         description=__doc__,
@@ -85,7 +85,7 @@ def command_line() -> argparse.ArgumentParser:
 
 
 def add_checkpoint_flags(parser: argparse.ArgumentParser, judge: bool = True) -> None:
-    """The flags that name the checkpoint, the data and the judge."""
+    """Add the flags that name the checkpoint, the data and the judge."""
     parser.add_argument("--checkpoint", default="checkpoints/mnist", help="a folder (default: %(default)s)")
     parser.add_argument("--data-dir", default="data", help="folder of the real images (default: %(default)s)")
     if judge:
@@ -96,21 +96,21 @@ def add_checkpoint_flags(parser: argparse.ArgumentParser, judge: bool = True) ->
 
 
 def add_measuring_flags(parser: argparse.ArgumentParser, samples: int, inception: bool = True) -> None:
-    """The flags that say how samples are measured."""
+    """Add the flags that define how samples are measured."""
     add = parser.add_argument
     add("--samples", type=int, default=samples, help="images for each setting (default: %(default)s)")
-    add("--again", action="store_true", help="also measure what metrics.json holds already")
+    add("--again", action="store_true", help="also measure what metrics.json already contains")
     if inception:
         add("--inception", action="store_true", help="also the standard FID, on Inception features (downloads weights)")
 
 
 def add_likelihood_flags(parser: argparse.ArgumentParser) -> None:
-    """The flags of ``likelihood``."""
+    """Add the flags of ``likelihood``."""
     add, default = parser.add_argument, LikelihoodOptions()
     add("--images", type=int, default=default.images, help="test images (default: %(default)s)")
     add("--draws", type=int, default=default.draws, help="noise levels for each image (default: %(default)s)")
-    add("--ode-images", type=int, default=default.ode_images, help="images for the ODE, too (default: %(default)s)")
-    add("--tolerance", type=float, default=default.tolerance, help="of the ODE (default: %(default)s)")
+    add("--ode-images", type=int, default=default.ode_images, help="images for the ODE as well (default: %(default)s)")
+    add("--tolerance", type=float, default=default.tolerance, help="tolerance of the ODE (default: %(default)s)")
     add("--seed", type=int, default=default.seed, help="seed of the noise and the choice (default: %(default)s)")
 
 
@@ -174,7 +174,7 @@ def run_compare(options: argparse.Namespace) -> None:
 
 
 def open_subject(options: argparse.Namespace) -> Subject:
-    """The checkpoint, the data and the judge that the flags name."""
+    """Open the checkpoint, the data and the judge that the flags name."""
     return open_checkpoint(options.checkpoint, options.data_dir, options.classifier)
 
 

@@ -1,4 +1,4 @@
-"""Bits per dimension of real images under a model, by the three routes of ``diffusion.likelihood``."""
+"""Measures the bits per dimension of real images under a model, by the three routes of ``diffusion.likelihood``."""
 
 import time
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ from ddpm_demo.models.checkpoint import Model
 from ddpm_demo.reports.results import Metrics
 from ddpm_demo.reports.tables import tabulate_likelihood
 
-ODE_EVALUATIONS = 300  # of the network for each image, about, gradients included
+ODE_EVALUATIONS = 300  # network evaluations per image, approximately, including those for gradients
 TERMS = {"L_T": "prior", "L_t": "steps", "L_0": "decoder", "total": "total"}  # name in metrics.json -> field of Bound
 
 LOW, HIGH = TOLERANCES.values()
@@ -30,11 +30,11 @@ LOW, HIGH = TOLERANCES.values()
 
 @dataclass(frozen=True)
 class LikelihoodOptions:
-    """How the likelihood is measured. UserError for a value that is not allowed."""
+    """The settings of a measurement. Raises UserError for a value that is not allowed."""
 
     images: int = 10000  # test images
     draws: int = 10  # noise levels for each image
-    ode_images: int = 256  # images that are measured by the ODE, too
+    ode_images: int = 256  # images that are also measured by the ODE
     tolerance: float = 1e-4  # of the ODE
     seed: int = 0
 
@@ -66,7 +66,7 @@ def measure_likelihood(subject: Subject, options: LikelihoodOptions) -> None:
         )
         for evaluations, report in steps:
             bar.update(evaluations)
-    metrics = Metrics(subject.folder)  # read only now: another measurement may have written the file meanwhile
+    metrics = Metrics(subject.folder)  # read only now, because another measurement may have changed the file
     metrics.content["bits_per_dim"] = report | {"seconds": time.perf_counter() - began}
     subject.save(metrics)
     say(tabulate_likelihood(metrics.content["bits_per_dim"]))
@@ -75,9 +75,9 @@ def measure_likelihood(subject: Subject, options: LikelihoodOptions) -> None:
 def measure(
     model: Model, images: Tensor, *, draws: int, ode_images: int, tolerance: float, seed: int, batch: int = 64
 ) -> Iterator[tuple[int, dict]]:
-    """Measure images (N, C, H, W), [-1, 1], without their labels: (network evaluations since the last, report).
+    """Measure images (N, C, H, W), [-1, 1], without labels. Yield (network evaluations since the previous, report).
 
-    The last report is complete: it is what ``metrics.json`` holds as ``bits_per_dim``.
+    The last report is complete. ``metrics.json`` holds it as ``bits_per_dim``.
     """
     generator, schedule = torch.Generator().manual_seed(seed), model.denoiser.schedule
     fast = model.trace()  # a recorded network cannot be differentiated, which the ODE needs
@@ -109,18 +109,18 @@ def measure(
 
 
 def mean_and_error(values: Tensor) -> dict[str, float]:
-    """The mean of values (N,) over the images, and its standard error."""
+    """Return the mean of values (N,) over the images, and its standard error."""
     return {"mean": values.mean().item(), "se": (values.std() / len(values) ** 0.5).item()}
 
 
 def average_bounds(parts: list[Bound]) -> dict[str, dict[str, float]]:
-    """Mean and standard error of each term of a bound over the images of all parts."""
+    """Return the mean and the standard error of each term of a bound over the images of all parts."""
     whole = Bound(*(torch.cat([getattr(part, name) for part in parts]) for name in ("prior", "steps", "decoder")))
     return {term: mean_and_error(getattr(whole, name)) for term, name in TERMS.items()}
 
 
 def average_by_timestep(t: Tensor, terms: dict[str, Tensor], parts: int = 40) -> dict[str, list[float]]:
-    """The mean of the terms L_{t-1}, each (N,), over ranges of t (N,): short ones where t is small and L changes fast."""
+    """Return the mean of the terms L_{t-1}, each (N,), over ranges of t (N,), which are short where L changes fast."""
     edges = torch.logspace(0, 3, parts + 1).round().unique()
     place = torch.bucketize(t.float(), edges[1:-1], right=True)
     filled = [k for k in range(len(edges) - 1) if (place == k).any()]

@@ -1,4 +1,4 @@
-"""Checkpoints beside each other: at their best, and after equal training time."""
+"""Compares checkpoints: at their best settings, and after equal training time."""
 
 from collections.abc import Sequence
 from math import prod
@@ -10,11 +10,11 @@ from ddpm_demo.errors import UserError
 from ddpm_demo.reports.markdown import write_table
 from ddpm_demo.reports.results import encoder_seconds, find, most_sampled, read_metrics, sampling_of
 
-LAST_STEP = 1.02  # a training ends after its budget, by up to one step
+LAST_STEP = 1.02  # a training may exceed its budget by up to one step
 
 
 def compare_best(folders: Sequence[Path]) -> str:
-    """The settings that were measured on the most samples, and the figures of as many real images, as Markdown."""
+    """Tabulate the settings that were measured on the most samples, and as many real images, as Markdown."""
     rows = []
     for folder in folders:
         for cell in sorted(most_sampled(read_metrics(folder)), key=lambda cell: cell["setting"]["weight"]):
@@ -29,9 +29,9 @@ def compare_best(folders: Sequence[Path]) -> str:
 
 
 def compare_at_equal_time(folders: Sequence[Path]) -> str:
-    """The checkpoints after the training time of the shortest, as Markdown. The time of an autoencoder counts.
+    """Tabulate the checkpoints after the training time of the shortest, as Markdown. The time of an autoencoder counts.
 
-    UserError where a checkpoint was not measured over time.
+    Raises UserError if a checkpoint was not measured over time.
     """
     for folder in folders:
         if not read_metrics(folder).get("over_time"):
@@ -50,13 +50,13 @@ def compare_at_equal_time(folders: Sequence[Path]) -> str:
 
 
 def training_seconds(folder: Path) -> list[float]:
-    """The training time of each measured snapshot, that of the autoencoder included."""
+    """Return the training time of each measured snapshot in seconds, including that of the autoencoder."""
     before = encoder_seconds(folder)
     return [row["training"]["seconds"] + before for row in read_metrics(folder)["over_time"]]
 
 
 def describe_at(folder: Path, limit: float) -> list[str]:
-    """The last snapshot of a checkpoint before a time limit in seconds, as cells of the table."""
+    """Return the last snapshot of a checkpoint before a time limit in seconds, as cells of the table."""
     metrics, before = read_metrics(folder), encoder_seconds(folder)
     reached = [pair for pair in zip(training_seconds(folder), metrics["over_time"]) if pair[0] <= limit]
     seconds, row = reached[-1]
@@ -74,6 +74,6 @@ def describe_at(folder: Path, limit: float) -> list[str]:
 
 
 def count_unet_parameters(folder: Path) -> int:
-    """Number of parameters of a checkpoint's U-Net, without loading it."""
+    """Return the number of parameters of a checkpoint's U-Net, without loading it."""
     with safe_open(folder / "unet/diffusion_pytorch_model.safetensors", "pt") as file:
         return sum(prod(file.get_slice(name).get_shape()) for name in file.keys())

@@ -1,7 +1,7 @@
-"""The judge: how good images are, measured on the features of a classifier that was trained on the same dataset.
+"""Judges how good images are, by the features of a classifier that was trained on the same dataset.
 
 FID (Heusel et al. 2017), improved precision and recall (Kynkaanniemi et al. 2019), class accuracy, and the nearest
-training image. Every figure comes with that of as many real images, which is the best that samples can reach.
+training image. Every figure is given with that of as many real images, the best figure that samples can reach.
 """
 
 from dataclasses import dataclass
@@ -32,25 +32,25 @@ class Classified:
 
 
 def classify(classifier: Classifier, images: Tensor) -> Classified:
-    """Images (N, C, H, W), [-1, 1], with their features and predicted classes."""
+    """Return images (N, C, H, W), [-1, 1], with their features and predicted classes."""
     features = torch.cat([classifier.features(part) for part in images.split(CHUNK)])
     return Classified(images, features.double(), classifier.head(features).argmax(1))
 
 
 def classify_dataset(classifier: Classifier, data: Data, title: str) -> Classified:
-    """All images of a dataset, classified, with a progress bar of this title."""
+    """Classify all images of a dataset, with a progress bar of this title."""
     parts = tqdm(torch.arange(len(data)).split(CHUNK), title, leave=False, disable=None)
     return concatenate([classify(classifier, data.batch(part)[0]) for part in parts])
 
 
 def concatenate(parts: list[Classified]) -> Classified:
-    """Several sets of classified images as one."""
+    """Join several sets of classified images."""
     names = ("images", "features", "predicted")
     return Classified(*(torch.cat([getattr(part, name) for part in parts]) for name in names))
 
 
 class Judge:
-    """The training and test images of a dataset, classified, and the figures of other images against them."""
+    """The classified training and test images of a dataset, to which other images are compared."""
 
     def __init__(self, classifier: Classifier, train: Data, test: Data):
         self.classifier, self.train_data, self.test_data = classifier, train, test
@@ -60,7 +60,7 @@ class Judge:
         self.references: dict[int, dict[str, float]] = {}
 
     def measure(self, samples: Classified, labels: Tensor | None) -> dict:
-        """The figures of N samples; with the labels (N,) that were asked for, also the class accuracy.
+        """Return the figures of N samples. With the labels (N,) that were requested, they include the class accuracy.
 
         ``spread`` holds standard deviations, ``reference`` the same figures of as many real training images.
         """
@@ -73,14 +73,14 @@ class Judge:
         return figures | {"reference": self.reference(len(samples.predicted))}
 
     def compare_with_test(self, features: Tensor) -> dict[str, float]:
-        """FID, precision and recall of features (N, 128) against the test images."""
+        """Return FID, precision and recall of features (N, 128) against the test images."""
         n = min(len(features), len(self.test.features))
         real = self.test.features[choose(len(self.test.features), n)]
         precision, recall = precision_recall(real, features[:n])
         return {"fid_test": frechet_distance(self.to_test, features), "precision": precision, "recall": recall}
 
     def reference(self, n: int) -> dict[str, float]:
-        """The figures of n real training images, as many of each class as n samples have: those of perfect samples."""
+        """Return the figures of n real training images, with as many of each class as n samples have."""
         if n not in self.references:
             features = self.train.features[choose_by_class(self.train_data, n)]
             self.references[n] = self.compare_with_test(features)
@@ -92,7 +92,7 @@ class Judge:
         return frechet_distance(self.to_train, self.test.features)
 
     def measure_reconstructions(self, images: Tensor) -> dict[str, float]:
-        """The figures of all test images (N, C, H, W) after an autoencoder: FID to the training images, class accuracy.
+        """Return the figures of all test images (N, C, H, W) after an autoencoder: FID to train images, class accuracy.
 
         A diffusion model on the latents of this autoencoder cannot be expected to reach better figures.
         """
@@ -101,9 +101,9 @@ class Judge:
         return {"fid_train": frechet_distance(self.to_train, classified.features), "accuracy": accuracy}
 
     def measure_memorisation(self, samples: Tensor) -> dict[str, float]:
-        """The distances of samples (N, C, H, W) to their nearest training images, and those of real test images.
+        """Return the distances of samples (N, C, H, W) to their nearest training images, and those of real test images.
 
-        The samples of a model that has memorised its training set are much nearer than the test images.
+        The samples of a model that has memorised its training set are much closer than the test images.
         """
         test = self.test.images[choose(len(self.test.images), len(samples))]
         of_samples, of_test = (find_nearest(images, self.train_data)[0] for images in (samples, test))
@@ -117,14 +117,14 @@ class Judge:
 
 
 def choose(count: int, n: int) -> Tensor:
-    """n of ``count`` indices (all, if n is larger) in random order, the same in every call."""
+    """Return n of ``count`` indices (all, if n is larger) in random order, the same in every call."""
     return torch.randperm(count, generator=torch.Generator().manual_seed(0))[: min(n, count)]
 
 
 def choose_by_class(data: Data, n: int) -> Tensor:
-    """n indices of images, the same in every call, as many of each class as n samples with the classes in turn have.
+    """Return n indices of images, the same in every call, with as many of each class as n samples have.
 
-    Equal numbers make FID smaller than n images at random would.
+    The samples take the classes in turn. Equal numbers make FID smaller than random images would.
     """
     order = choose(len(data), len(data))
     if not data.label_names:

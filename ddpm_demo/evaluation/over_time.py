@@ -1,4 +1,4 @@
-"""How the quality of samples grows with training: every snapshot of ``train.py --snapshots``, at one setting."""
+"""Measures how samples improve in training: all snapshots of ``train.py --snapshots``, at one setting."""
 
 from accelerate import PartialState
 
@@ -12,16 +12,16 @@ from ddpm_demo.reports.tables import describe_figures
 
 
 def load_snapshots(metrics: Metrics) -> list[Model]:
-    """The snapshots of a checkpoint's training, oldest first. UserError if there are none."""
+    """Load the snapshots of a checkpoint's training, oldest first. Raises UserError if there are none."""
     folder = metrics.path.parent / "snapshots"
     models = [load(path.parent, PartialState().device) for path in sorted(folder.glob("step-*/demo.json"))]
     if not models:
-        raise UserError(f"{folder} holds none: train with  python train.py --snapshots ...")
+        raise UserError(f"{folder} contains no snapshots: train with  python train.py --snapshots ...")
     return models
 
 
 def measure_snapshots(judge: Judge, metrics: Metrics, sampling: Sampling, count: int, again: bool = False) -> None:
-    """Measure each snapshot that is not yet in ``metrics.json``, or all ``again``, and write the file after each."""
+    """Measure each snapshot that is not in ``metrics.json``, or all with ``again``, and write the file after each."""
     models = load_snapshots(metrics)
     rows = [] if again else rows_of(metrics, sampling, count)
     done = [row["training"]["steps"] for row in rows]
@@ -40,6 +40,6 @@ def measure_snapshots(judge: Judge, metrics: Metrics, sampling: Sampling, count:
 
 
 def rows_of(metrics: Metrics, sampling: Sampling, count: int) -> list[dict]:
-    """The snapshots that were measured at a setting, on so many samples."""
+    """Return the snapshots that were measured at a setting, on so many samples."""
     rows = metrics.content.get("over_time", [])
     return [row for row in rows if row["setting"]["samples"] == count and agree(sampling_of(row), sampling)]

@@ -7,13 +7,13 @@ from tqdm import tqdm
 
 
 def say(text: str) -> None:
-    """Print the text in the main process alone."""
+    """Print the text, in the main process only."""
     if PartialState().is_main_process:
         print(text, flush=True)
 
 
 def progress_bar(evaluations: int) -> tqdm:
-    """A bar over so many network evaluations with the remaining time, in the main process alone."""
+    """Return a progress bar over so many network evaluations, shown in the main process only."""
     return tqdm(
         total=evaluations,
         unit=" evaluations",

@@ -1,8 +1,8 @@
-"""How well a model restores images of which it is given a part: a hole to complete, a small image to enlarge.
+"""Measures how well a model restores images from a part: it completes a hole, or enlarges a small image.
 
-``python -m ddpm_demo.evaluation restore`` measures this on test images without their labels: how near the result comes
-to the original, and whether it is classified as the original's class. Two figures are given for comparison: that of the
-same model with the part of another image, which shows whether the model uses the part, and that of a plain filling.
+``python -m ddpm_demo.evaluation restore`` uses test images without their labels. It measures how close the result is to
+the original, and whether it is classified as the original's class. Two figures are given for comparison: that of the
+same model with the part of another image, which shows whether the model uses the part, and that of a simple filling.
 """
 
 from collections.abc import Iterator
@@ -38,39 +38,39 @@ def measure_restoration(model: Model, judge: Judge, metrics: Metrics, count: int
 
 
 def check_options(count: int, seed: int) -> None:
-    """UserError for a number of images or a seed that is not allowed."""
+    """Raise UserError for a number of images or a seed that is not allowed."""
     check_whole("images", count, 1, 2**20)
     check_whole("seed", seed, 0, LAST_SEED)
 
 
 def middle_hole(size: int) -> Tensor:
-    """The known pixels (size, size), bool, of an image without its middle, which is half as wide and half as high."""
+    """Return the known pixels (size, size), bool, of an image without its middle: half its width and half its height."""
     keep, quarter = torch.ones(size, size, dtype=torch.bool), size // 4
     keep[quarter : size - quarter, quarter : size - quarter] = False
     return keep
 
 
 def tasks_of(model: Model) -> tuple[str, ...]:
-    """The tasks of a model: any model completes, one that takes an image beside x enlarges as well."""
+    """Return the tasks of a model. Any model completes; a model that takes an image beside x also enlarges."""
     return TASKS if model.takes_image else TASKS[:1]
 
 
 def restore(model: Model, images: Tensor, task: str, seed: int = 0) -> Tensor:
-    """Images (N, C, H, W), [-1, 1], restored from the part of them that the task gives, without labels."""
+    """Restore images (N, C, H, W), [-1, 1], without labels, from the part of them that the task gives."""
     completes = task == "complete"
     begin = Completion(images, middle_hole(images.shape[-1])) if completes else Enlargement(remove_detail(images)[0])
     return generate(model, count=len(images), steps=STEPS, sampler="ddpm", seed=seed, begin=begin).cpu()
 
 
 def fill_plainly(images: Tensor, task: str) -> Tensor:
-    """Images (N, C, H, W) restored without a model: by the mean colour of the known part, or by bicubic enlargement."""
+    """Restore images (N, C, H, W) without a model: by the mean colour of the known part, or by bicubic enlargement."""
     if task == "enlarge":
         return enlarge(shrink(images), images.shape[-1])
     return images[..., middle_hole(images.shape[-1])].mean(-1)[..., None, None].expand_as(images)
 
 
 def compared_part(images: Tensor, task: str) -> Tensor:
-    """The part of images (N, C, H, W) whose error counts: the pixels in the hole, or all."""
+    """Return the part of images (N, C, H, W) whose error counts: the pixels in the hole, or all pixels."""
     if task == "enlarge":
         return images
     half = images.shape[-1] // 2
@@ -78,7 +78,7 @@ def compared_part(images: Tensor, task: str) -> Tensor:
 
 
 def measure(model: Model, judge: Judge, count: int, seed: int = 0) -> Iterator[tuple[int, dict]]:
-    """Measure ``count`` test images, task by task: (network evaluations since the last, report).
+    """Measure ``count`` test images, task by task. Yield (network evaluations since the previous, report).
 
     The last report is complete. ``report[task]`` holds ``psnr`` (decibels; of the hole alone for "complete"),
     ``psnr_of_another``, ``psnr_plain``, and ``accuracy``, the fraction classified as the original's class.
@@ -103,7 +103,7 @@ def measure(model: Model, judge: Judge, count: int, seed: int = 0) -> Iterator[t
 
 
 def tabulate_restoration(report: dict) -> str:
-    """The report as Markdown."""
+    """Tabulate the report as Markdown."""
     heads = ["task", "PSNR", "given another image", "plain filling", "read as the original"]
     done = [(task, report[task]) for task in TASKS if task in report]
     rows = [[task, *(f"{row[name]:.2f} dB" for name in RATIOS), f"{row['accuracy']:.1%}"] for task, row in done]

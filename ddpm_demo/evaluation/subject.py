@@ -1,4 +1,4 @@
-"""What every measurement needs: the checkpoint, the judge of its dataset, and its ``metrics.json``."""
+"""The requirements of every measurement: the checkpoint, the judge of its dataset, and its ``metrics.json``."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,14 +27,14 @@ class Subject:
     classifier: str | None = None
 
     def load_data(self, split: str) -> Data:
-        """The ``train`` or ``test`` split of the model's dataset, at its image size."""
+        """Load the ``train`` or ``test`` split of the model's dataset, at its image size."""
         size = {"classes": tuple(self.model.training["classes"]), "image_size": self.model.image_size}
         return datasets.load(self.model.dataset, self.data_dir, split, **size)
 
     def load_judge(self) -> tuple[Judge, Metrics]:
-        """The judge of the model's dataset, and ``metrics.json`` with the judge's own figures in it.
+        """Load the judge of the model's dataset, and ``metrics.json`` with the judge's own figures.
 
-        The judge is in the folder ``classifier``, or in that of the checkpoint, or in the shipped one of the dataset.
+        The judge is read from the folder ``classifier``, else from the checkpoint, else from the dataset's shipped one.
         """
         shipped = Path("checkpoints") / self.model.dataset
         beside = self.folder if (self.folder / FILE).exists() or not (shipped / FILE).exists() else shipped
@@ -64,7 +64,7 @@ def open_checkpoint(folder: str, data_dir: str, classifier: str | None = None) -
 
 
 def measure_autoencoder(model: Model, judge: Judge) -> dict[str, float]:
-    """The figures of all test images after encoding and decoding, with their PSNR in decibels."""
+    """Return the figures of all test images after encoding and decoding, with their PSNR in decibels."""
     images = reconstruct(model.codec, judge.test_data)
     originals = judge.test_data.batch(torch.arange(len(images)))[0]
     return {"psnr": psnr(images, originals).item()} | judge.measure_reconstructions(images)

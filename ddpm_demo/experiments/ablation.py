@@ -1,7 +1,7 @@
-"""What each choice is worth, at equal training: ``python -m ddpm_demo.experiments.ablation --data-dir DIR``.
+"""Measure the effect of each choice, at equal training: ``python -m ddpm_demo.experiments.ablation --data-dir DIR``.
 
 Trains seven small networks, which differ in one choice (train.py), measures each (ddpm_demo.evaluation), prints the
-tables, and writes ``ablation.json``. A training or a measurement that is finished is not done again: after Ctrl-C, the
+tables, and writes ``ablation.json``. Finished trainings and measurements are not repeated: after Ctrl-C, the
 same command goes on. The first four rows are those of the course project "Learning the noise", with its printed FIDs.
 """
 
@@ -34,9 +34,9 @@ RUNS = {  # name -> flags of train.py, and the course project's FID to train and
     "epsilon": ("--prediction epsilon", None),
     "min-snr": ("--loss-weighting min-snr", None),
 }
-IMAGES = 60000  # to train on, of MNIST
+IMAGES = 60000  # training images of MNIST
 WEIGHT = 0.0
-SDE = ("linear", "continuous")  # the same process, discrete and continuous in time: also compared by likelihood
+SDE = ("linear", "continuous")  # the same process in discrete and continuous time, also compared by likelihood
 LIKELIHOOD = ("--images", "2000", "--ode-images", "128")
 CHOICES = ("schedule", "attention", "prediction", "loss_weighting", "steps", "batch_size", "seconds")
 HEADS = [
@@ -66,7 +66,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def commands(name: str, options: argparse.Namespace) -> list[list[str]]:
-    """What a row still needs: its training unless it is finished, and its measurements."""
+    """Return the commands that a row still needs: its training unless it is finished, and its measurements."""
     folder = options.output_dir / name
     schedule = "linear" if name.startswith("linear") or name == "continuous" else "cosine"
     flags = ("--schedule", schedule, "--weight", str(WEIGHT), "--samples", str(options.samples))
@@ -78,7 +78,7 @@ def commands(name: str, options: argparse.Namespace) -> list[list[str]]:
 
 
 def collect_row(name: str, folder: Path) -> dict:
-    """A finished row: how it was trained, and its measured figures."""
+    """Return a finished row: the settings of its training, and its measured figures."""
     model, metrics = load(folder), Metrics(folder).content
     sampling = Sampling(weight=WEIGHT, schedule=model.training["schedule"])
     log = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
@@ -96,17 +96,17 @@ def collect_row(name: str, folder: Path) -> dict:
 
 
 def tabulate(content: dict) -> str:
-    """Both tables, as Markdown."""
+    """Tabulate the choices and the comparison with the SDE, as Markdown."""
     return f"{tabulate_choices(content)}\n\n{tabulate_sde(content)}"
 
 
 def tabulate_choices(content: dict) -> str:
-    """The choices and the figures of all rows, as Markdown."""
+    """Tabulate the choices and the figures of all rows, as Markdown."""
     return write_table(HEADS, [[*describe_choices(row), *format_figures(row)] for row in content["rows"]])
 
 
 def tabulate_sde(content: dict) -> str:
-    """The discrete model and the SDE, compared as in the course project "CHR_Diffusion", as Markdown."""
+    """Tabulate the discrete model and the SDE, as in the course project "CHR_Diffusion", as Markdown."""
     heads = [
         "time",
         "held-out loss",
@@ -126,14 +126,14 @@ def tabulate_sde(content: dict) -> str:
 
 
 def describe_choices(row: dict) -> list[str]:
-    """The choices of a row: schedule, attention, prediction, loss weighting."""
+    """Return the choices of a row: schedule, attention, prediction, loss weighting."""
     training, time = row["training"], ", continuous" if row["time"] == "continuous" else ""
     attention = "yes" if training["attention"] else "no"
     return [training["schedule"] + time, attention, training["prediction"], training["loss_weighting"]]
 
 
 def format_figures(row: dict) -> list[str]:
-    """The figures of a row: FID to train and test images, class accuracy, and the two FIDs of the slides."""
+    """Return the figures of a row: FID to train and test images, class accuracy, and the two FIDs of the slides."""
     cell = row["quality"]
     fid = f"{cell['fid_test']:.3f} ± {cell['spread']['fid_test']:.3f}"
     slides = " / ".join(f"{fid:.3f}" for fid in row["slides"] or ())

@@ -1,7 +1,7 @@
 """Measure speed: ``python -m ddpm_demo.experiments.benchmark --checkpoint checkpoints/mnist``.
 
 Measures the images per second of the network by batch size, with channels_last, recording, bf16 and torch.compile,
-against the machine's own best convolution; training steps; a whole guided digit; start-up; and, for comparison, the
+compared with the machine's best convolution; training steps; whole guided digits; start-up; and, for comparison, the
 U-Net of the Hugging Face diffusion course with diffusers' own loops (peer.py). All variants of a figure are timed in
 turn, in short rounds, so that their *ratios* hold on a machine whose speed varies.
 
@@ -43,13 +43,13 @@ from ddpm_demo.models.networks import TensorOutput, build_unet
 from ddpm_demo.reports.markdown import write_table
 
 BATCHES = (1, 2, 20, 100)
-IMAGES = (1, 10, 100)  # that are drawn at once
+IMAGES = (1, 10, 100)  # that are drawn together
 ROUNDS = 5
 FILE = "speed.json"
 
 
 def time_in_turns(variants: dict[str, Callable], rounds: int | None = None, least: float = 0.15) -> dict[str, float]:
-    """Median seconds of each call, over rounds in which each is called in turn for at least ``least`` seconds."""
+    """Return the median seconds of each call. In each round, each is called in turn for at least ``least`` seconds."""
     times: dict[str, list[float]] = {name: [] for name in variants}
     for call in variants.values():
         call(), call()  # warm-up
@@ -64,14 +64,14 @@ def time_in_turns(variants: dict[str, Callable], rounds: int | None = None, leas
 
 
 def count_gflop(net: nn.Module, *inputs) -> float:
-    """Billions of floating-point operations of a call; a multiplication and an addition are two."""
+    """Return the billions of floating-point operations of a call. A multiplication and an addition count as two."""
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         net(*inputs)
     return counter.get_total_flops() / 1e9
 
 
 def measure_machine() -> dict:
-    """The machine of the figures, with the speed of its best matrix product and convolution in GFLOP/s."""
+    """Describe the machine, with the speed of its best matrix product and convolution in GFLOP/s."""
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
     named = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
     a = torch.randn(1024, 1024)
@@ -88,7 +88,7 @@ def measure_machine() -> dict:
 
 
 def network_variants(model: Model, with_compile: bool) -> dict[str, Callable]:
-    """The network in several forms, of which some may be faster, as functions of (x, timestep, labels)."""
+    """Return the network in several forms, some of which may be faster, as functions of (x, timestep, labels)."""
     net = model.denoiser.net.net  # channels_last, as loaded
 
     def call_in_bf16(*inputs):
@@ -106,7 +106,7 @@ def network_variants(model: Model, with_compile: bool) -> dict[str, Callable]:
 
 @torch.no_grad()
 def measure_calls(model: Model, best: float, with_compile: bool) -> list[dict]:
-    """A network call by batch size and variant, and that of the course's network in the same rounds.
+    """Measure a network call by batch size and variant, and a call of the course's network in the same rounds.
 
     ``best`` is the speed of the best convolution in GFLOP/s.
     """
@@ -134,12 +134,12 @@ def measure_calls(model: Model, best: float, with_compile: bool) -> list[dict]:
 
 
 def random_inputs(batch: int, shape: tuple[int, ...]) -> tuple:
-    """(x, timestep, labels) of a network call."""
+    """Return random (x, timestep, labels) of a network call."""
     return torch.randn(batch, *shape), torch.full((batch,), 500.0), torch.zeros(batch, dtype=torch.int64)
 
 
 def measure_training(model: Model) -> dict:
-    """Images per second of a whole training step at the batch size of the checkpoint's training, by variant."""
+    """Measure the images per second of a whole training step at the batch size of the training, by variant."""
     batch = model.training["batch_size"]
     x0 = torch.randn(batch, *model.codec.shape(model.channels, model.image_size))
     label = torch.zeros(batch, dtype=torch.int64) if model.label_names else None
@@ -159,7 +159,7 @@ def measure_training(model: Model) -> dict:
 def our_stepper(
     model: Model, x0: Tensor, label: Tensor | None, log_snr: Tensor, channels_last: bool = False, bf16: bool = False
 ) -> Callable[[], None]:
-    """A function that makes a training step of a new network of the model's shape."""
+    """Return a function that makes a training step of a new network of the model's shape."""
     training = model.training
     net = build_unet(
         x0.shape[1:],
@@ -183,7 +183,7 @@ def our_stepper(
 
 
 def course_stepper(batch: int) -> Callable:
-    """A function that makes a training step of the course's network."""
+    """Return a function that makes a training step of the course's network."""
     net = CourseUNet()
     optimizer = torch.optim.Adam(net.parameters(), 1e-3)
     x, t, label = torch.randn(batch, 1, 28, 28), torch.randint(0, 999, (batch,)), torch.zeros(batch, dtype=torch.int64)
@@ -198,7 +198,7 @@ def course_stepper(batch: int) -> Callable:
 
 
 def measure_digits(model: Model) -> list[dict]:
-    """Seconds from labels to finished images: ours at the settings of the app, the course's with 50 DDIM steps."""
+    """Measure the seconds for finished images: ours at the settings of the app, the course's with 50 DDIM steps."""
     recorded, course, rows = model.trace(), CourseUNet().eval(), []
     generator = torch.Generator().manual_seed(0)
     for count in IMAGES:
@@ -213,7 +213,7 @@ def measure_digits(model: Model) -> list[dict]:
 
 
 def measure_startup(checkpoint: str) -> dict:
-    """Seconds until a fresh Python has loaded the checkpoint, and until the app answers."""
+    """Measure the seconds until a new Python process has loaded the checkpoint, and until the app answers."""
     loads = []
     for _ in range(2):  # the faster of two: other programs on the machine can only slow it down
         began = time.perf_counter()
@@ -240,7 +240,7 @@ def measure_startup(checkpoint: str) -> dict:
 
 
 def tabulate(report: dict) -> str:
-    """The report in words and Markdown tables."""
+    """Format the report as text and Markdown tables."""
     machine, started, digits = report["machine"], report["startup"], report["digits"]
     head = (
         f"{machine['processor']}, {machine['threads']} threads, torch {machine['torch']}: matrix product "
@@ -262,7 +262,7 @@ def tabulate(report: dict) -> str:
 
 
 def tabulate_calls(calls: list[dict]) -> str:
-    """Images per second by variant and batch size, as Markdown."""
+    """Tabulate the images per second by variant and batch size, as Markdown."""
     batches = dict.fromkeys(row["batch"] for row in calls)
     title = "network call, images/s (share of the best convolution)"
     rows = []
@@ -274,7 +274,7 @@ def tabulate_calls(calls: list[dict]) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Parse the command line, measure, print, write ``speed.json`` into the checkpoint. Returns the exit status."""
+    """Parse the command line, measure, print, and write ``speed.json`` into the checkpoint. Returns the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m ddpm_demo.experiments.benchmark",
         description=__doc__,
@@ -305,11 +305,11 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def check_model(model: Model, name: str) -> None:
-    """UserError unless the model draws the images that the course's network draws, in the same way."""
+    """Raise UserError unless the model draws images like those of the course's network, in the same way."""
     if (model.channels, model.image_size, condition_of(model.denoiser.net)) != (1, 28, "add"):
         raise UserError(
             f"{name} is of {model.channels}x{model.image_size}x{model.image_size} images; the network to compare with "
-            "draws digits of 1x28x28: pass a checkpoint of those"
+            "draws digits of 1x28x28: pass a checkpoint of such images"
         )
 
 

@@ -1,8 +1,8 @@
-"""Three ways to give a network its condition, at equal training.
+"""Compare three ways to give a network its condition, at equal training.
 
 ``python -m ddpm_demo.experiments.conditioning --data-dir DIR`` trains three latent diffusion networks on CIFAR-10, which
 differ in how the condition enters (train.py --condition), measures each (ddpm_demo.evaluation), prints the table, and
-writes ``conditions.json``. A training or a measurement that is finished is not done again: after Ctrl-C, the same
+writes ``conditions.json``. Finished trainings and measurements are not repeated: after Ctrl-C, the same
 command goes on. The autoencoder must be trained before (train.py --autoencoder).
 """
 
@@ -26,7 +26,7 @@ from ddpm_demo.reports.results import Metrics, find, read_metrics
 
 WEIGHTS = (0.0, 1.0)
 HEADS = ["condition", "parameters", "FID, w = 0", "w = 1", "read as asked, w = 0", "w = 1", "completed", "enlarged"]
-IMAGES = 50000  # to train on, of CIFAR-10
+IMAGES = 50000  # training images of CIFAR-10
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -46,7 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def commands(condition: str, options: argparse.Namespace) -> list[list[str]]:
-    """What a condition still needs: its training unless it is finished, and its measurements."""
+    """Return the commands that a condition still needs: its training unless it is finished, and its measurements."""
     folder, judge = options.output_dir / condition, ("--classifier", options.classifier)
     flags = ["--dataset", "cifar10", "--cfg", "--latent", options.latent, "--condition", condition]
     todo = training_command(folder, [*flags, "--mixed-precision", options.mixed_precision], options, IMAGES)
@@ -59,7 +59,7 @@ def commands(condition: str, options: argparse.Namespace) -> list[list[str]]:
 
 
 def collect_row(condition: str, folder: Path) -> dict:
-    """A finished row: how it was trained, and its measured figures."""
+    """Return a finished row: the settings of its training, and its measured figures."""
     model, metrics = load(folder), Metrics(folder).content
     return {
         "condition": condition,
@@ -71,12 +71,12 @@ def collect_row(condition: str, folder: Path) -> dict:
 
 
 def tabulate(content: dict) -> str:
-    """The rows as Markdown."""
+    """Tabulate the rows as Markdown."""
     return write_table(HEADS, [format_row(row) for row in content["rows"]])
 
 
 def format_row(row: dict) -> list[str]:
-    """The cells of a row, one for each of ``HEADS``."""
+    """Return the cells of a row, one for each of ``HEADS``."""
     fids = [f"{cell['fid_test']:.2f}" for cell in row["quality"]]
     accuracies = [f"{cell['accuracy']:.1%}" for cell in row["quality"]]
     tasks = [row["restored"].get(task) for task in ("complete", "enlarge")]

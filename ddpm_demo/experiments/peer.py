@@ -1,8 +1,8 @@
-"""Another project's network, for comparison: ``python -m ddpm_demo.experiments.peer --minutes 20 --data-dir DIR``.
+"""Train another project's network for comparison: ``python -m ddpm_demo.experiments.peer --minutes 20 --data-dir DIR``.
 
 The class-conditional U-Net of the Hugging Face diffusion course (unit 2, "diffusion for conditional generation"):
 diffusers' UNet2DModel on 28x28 pixels, widths 32, 64, 64, attention at two levels, the class as four more channels;
-epsilon prediction, squared-cosine schedule, Adam 1e-3, batch 128; sampled by diffusers' own DDPM and DDIM loops. The
+epsilon prediction, squared-cosine schedule, Adam 1e-3, batch 128; sampling by diffusers' own DDPM and DDIM loops. The
 command trains it for a number of minutes, measures it with our judge several times, and writes ``peer.json``.
 """
 
@@ -31,7 +31,7 @@ SCHEDULE = {"num_train_timesteps": 1000, "beta_schedule": "squaredcos_cap_v2"}
 
 
 class CourseUNet(nn.Module):
-    """The course's ClassConditionedUnet: noisy pixels beside an embedded class to the predicted noise."""
+    """The course's ClassConditionedUnet: it predicts noise from pixels and the embedded class."""
 
     def __init__(self, num_classes: int = 10, class_channels: int = 4):
         super().__init__()
@@ -47,14 +47,14 @@ class CourseUNet(nn.Module):
         )
 
     def forward(self, x: Tensor, t: Tensor, label: Tensor) -> Tensor:
-        """The predicted noise (N, 1, 28, 28) in x (N, 1, 28, 28); t is a number or (N,), label (N,)."""
+        """Return the predicted noise (N, 1, 28, 28) in x (N, 1, 28, 28); t is a number or (N,), label (N,)."""
         beside = self.embedding(label)[:, :, None, None].expand(-1, -1, *x.shape[2:])
         return self.net(torch.cat([x, beside], 1), t, return_dict=False)[0]
 
 
 @torch.no_grad()
 def sample(net: CourseUNet, label: Tensor, scheduler, steps: int, generator: torch.Generator) -> Tensor:
-    """Images (N, 1, 28, 28) of label (N,), drawn by diffusers' own loop."""
+    """Return images (N, 1, 28, 28) of label (N,), drawn by diffusers' own loop."""
     x = torch.randn(len(label), 1, 28, 28, generator=generator)
     scheduler.set_timesteps(steps)
     for t in scheduler.timesteps:
@@ -63,7 +63,7 @@ def sample(net: CourseUNet, label: Tensor, scheduler, steps: int, generator: tor
 
 
 def measure(net: CourseUNet, judge: Judge, scheduler, steps: int, count: int) -> dict:
-    """The figures of ``count`` samples, and the seconds for each."""
+    """Return the figures of ``count`` samples, and the seconds per sample."""
     labels, generator = torch.arange(count) % 10, torch.Generator().manual_seed(0)
     net.eval()
     began = time.perf_counter()
@@ -74,7 +74,7 @@ def measure(net: CourseUNet, judge: Judge, scheduler, steps: int, count: int) ->
 
 
 def train(net: CourseUNet, data: Data, moments: list[float]) -> Iterator[dict]:
-    """Train, and pause at each of ``moments`` (seconds of training, increasing) with {steps, seconds, batch_size}."""
+    """Train, and yield {steps, seconds, batch_size} at each of ``moments`` (seconds of training, increasing)."""
     noising, optimizer = DDPMScheduler(**SCHEDULE), torch.optim.Adam(net.parameters(), LEARNING_RATE)
     seconds, steps = 0.0, 0
     with tqdm(
@@ -94,7 +94,7 @@ def train(net: CourseUNet, data: Data, moments: list[float]) -> Iterator[dict]:
 
 
 def train_step(net: CourseUNet, data: Data, noising: DDPMScheduler, optimizer: torch.optim.Optimizer) -> None:
-    """One step of training on a random batch."""
+    """Take one step of training on a random batch."""
     chosen = torch.randint(len(data), (BATCH,))
     x0, label = data.batch(chosen)
     noise, t = torch.randn_like(x0), torch.randint(0, 999, (BATCH,))
@@ -105,7 +105,7 @@ def train_step(net: CourseUNet, data: Data, noising: DDPMScheduler, optimizer: t
 
 
 def command_line() -> argparse.ArgumentParser:
-    """The parser of the command."""
+    """Build the parser of the command."""
     parser = argparse.ArgumentParser(
         prog="python -m ddpm_demo.experiments.peer",
         description=__doc__,
@@ -124,12 +124,12 @@ def command_line() -> argparse.ArgumentParser:
     add("--samples", type=int, default=1024, help="images for each measurement (default: %(default)s)")
     add("--data-dir", default="data", help="folder of MNIST (default: %(default)s)")
     add("--classifier", default="checkpoints/mnist", help="folder of the judge (default: %(default)s)")
-    add("--output", type=Path, default=Path("peer.json"), help="(default: %(default)s)")
+    add("--output", type=Path, default=Path("peer.json"), help="file of the results (default: %(default)s)")
     return parser
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Parse the command line, train, measure, write. Returns the exit status."""
+    """Parse the command line, train, measure and write the results. Returns the exit status."""
     options = command_line().parse_args(arguments)
     try:
         data, test = (datasets.load("mnist", options.data_dir, split) for split in ("train", "test"))

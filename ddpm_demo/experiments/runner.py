@@ -1,6 +1,6 @@
-"""What the experiments share that train and measure several networks, which differ in one choice.
+"""The common parts of experiments that train and measure several networks, which differ in one choice.
 
-A training or a measurement that is finished is not done again: after Ctrl-C, the same command goes on.
+Finished trainings and measurements are not repeated: after Ctrl-C, the same command goes on.
 """
 
 import argparse
@@ -16,29 +16,29 @@ from ddpm_demo.files import write_atomically
 
 @dataclass(frozen=True)
 class Experiment:
-    """Several trainings under one command."""
+    """A command that makes several trainings and their measurements."""
 
-    commands: Callable[[str, argparse.Namespace], list[list[str]]]  # what a name still needs
-    collect: Callable[[str, Path], dict]  # the row of a finished name, from its folder
-    tabulate: Callable[[dict], str]  # the content of the file, as it is printed
+    commands: Callable[[str, argparse.Namespace], list[list[str]]]  # the commands that a name still needs
+    collect: Callable[[str, Path], dict]  # returns the row of a finished name, from its folder
+    tabulate: Callable[[dict], str]  # formats the content of the file for printing
     file: str  # in the output folder
-    notes: dict  # what stands in the file beside the epochs and the rows
+    notes: dict  # further content of the file, beside the epochs and the rows
 
 
 def add_common_flags(
     parser: argparse.ArgumentParser, *, epochs: float, samples: int, output: str, dataset: str
 ) -> None:
-    """The flags of every experiment, with their defaults."""
+    """Add the flags of every experiment, with their defaults."""
     add = parser.add_argument
     add("--epochs", type=float, default=epochs, help="epochs of each training (default: %(default)g)")
     add("--samples", type=int, default=samples, help="images for each setting (default: %(default)s)")
     add("--data-dir", default="data", help="folder of the dataset (default: %(default)s)")
-    add("--output-dir", type=Path, default=Path(output), help="(default: %(default)s)")
+    add("--output-dir", type=Path, default=Path(output), help="folder of the trainings (default: %(default)s)")
     add("--classifier", default=f"checkpoints/{dataset}", help="folder of the judge (default: %(default)s)")
 
 
 def run_experiment(experiment: Experiment, names: Iterable[str], options: argparse.Namespace) -> int:
-    """Run what is not finished, write the file, print the tables. Returns the exit status."""
+    """Run what is not finished, write the file, and print the tables. Returns the exit status."""
     try:
         for name in names:
             for command in experiment.commands(name, options):
@@ -56,7 +56,7 @@ def run_experiment(experiment: Experiment, names: Iterable[str], options: argpar
 
 
 def training_command(folder: Path, flags: Sequence[str], options: argparse.Namespace, images: int) -> list[list[str]]:
-    """The training of a folder, on so many ``images``: begun, resumed, or no command if it is finished."""
+    """Return the command that begins or resumes a training on so many ``images``, or no command if it is finished."""
     if (folder / "demo.json").is_file() and not is_unfinished(folder, options.epochs, images):
         return []
     begun = any((folder / "state").glob("step-*.safetensors"))
@@ -65,12 +65,12 @@ def training_command(folder: Path, flags: Sequence[str], options: argparse.Names
 
 
 def is_unfinished(folder: Path, epochs: float, images: int) -> bool:
-    """Whether the last training of a folder was interrupted before its budget."""
+    """Return whether the last training of a folder was interrupted before its budget."""
     training = json.loads((folder / "demo.json").read_text())["training"]
     return training["epochs"] != epochs or training["steps"] < round(epochs * (images // training["batch_size"]))
 
 
 def measuring_command(subcommand: str, folder: Path, options: argparse.Namespace, *flags: str) -> list[str]:
-    """A measurement of a folder by ``ddpm_demo.evaluation``."""
+    """Return a command that measures a folder by ``ddpm_demo.evaluation``."""
     where = ["--checkpoint", str(folder), "--data-dir", options.data_dir]
     return [sys.executable, "-m", "ddpm_demo.evaluation", subcommand, *where, *flags]

@@ -99,7 +99,7 @@ class Catalogue:
 
 
 def lend_gpu(task: Callable[..., Iterator], seconds: Callable[..., int]) -> Callable[..., Iterator] | None:
-    """The task as ZeroGPU runs it, for as many ``seconds`` as that function estimates; None where no GPU is lent."""
+    """Return the task as ZeroGPU runs it, for the time that ``seconds`` estimates; None outside ZeroGPU."""
     if not LENT:
         return None
     import spaces
@@ -108,7 +108,7 @@ def lend_gpu(task: Callable[..., Iterator], seconds: Callable[..., int]) -> Call
 
 
 def estimate_gpu_seconds(work: Callable, name: str, given=None, *, count: int | None = None, **options) -> int:
-    """For how long ``compute`` asks for a GPU, at most; unused time is given back. ``given`` are labels or images."""
+    """Estimate for how long, at most, ``compute`` needs a GPU. ``given`` are labels or images."""
     images = count or (len(given) if isinstance(given, list) else 1)
     calls = options["sampling"].calls if "sampling" in options else options.get("draws", 0)
     calls += CALLS_PER_FRAME * options.get("total", 0)
@@ -116,12 +116,12 @@ def estimate_gpu_seconds(work: Callable, name: str, given=None, *, count: int | 
 
 
 def best_device() -> str:
-    """cuda where there is a GPU of this machine, the CPU otherwise."""
+    """Return "cuda" if this machine has a GPU, otherwise "cpu"."""
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def move_to_cpu(part: T) -> T:
-    """A dataclass with its tensors on the CPU: only there can another process receive them."""
+    """Move the tensors of a dataclass to the CPU: another process can receive them only there."""
     values = {field.name: getattr(part, field.name) for field in fields(part)}
     return replace(part, **{name: value.cpu() for name, value in values.items() if isinstance(value, Tensor)})
 

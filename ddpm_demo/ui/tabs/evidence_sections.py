@@ -105,7 +105,7 @@ def show_ablation(report: dict) -> str:
         title=f"What each choice is worth: {len(rows)} small networks, {report['epochs']:g} epochs each",
         heads=ablation.HEADS,
         rows=rows,
-        note="Another classifier stands behind the slides' figures, so only their order compares.",
+        note="The slides used another classifier, so only the order of the figures can be compared.",
         command="python -m ddpm_demo.experiments.ablation",
     )
 

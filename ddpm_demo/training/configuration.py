@@ -16,6 +16,8 @@ from ddpm_demo.models.adapters import CONDITIONS
 from ddpm_demo.training.recipes import RECIPES, recipe_for
 
 DATASET_FOLDER = ""  # the value of --latent without a folder; it stands for runs/DATASET
+AUTO = "auto"  # the value of --mixed-precision that ``precision.choose_precision`` replaces
+UNDECIDED = {"latent": DATASET_FOLDER, "mixed_precision": AUTO}  # values that a run replaces when it begins
 OTHER_TRAININGS = ("classifier", "autoencoder")  # beside that of a diffusion model
 
 
@@ -182,15 +184,16 @@ class TrainingConfiguration:
         group="training", help="of the moving average of the weights, which is what is kept", type=unit
     )
     mixed_precision: str = option(
+        AUTO,
         group="training",
-        help="bf16 is faster on GPUs, and on processors that have it: avx512_bf16 (default: bf16 on GPUs, no on CPUs)",
-        choices=("no", "bf16"),
+        help="auto: bf16 on a GPU; on a CPU the faster one, found by timing a few steps of both",
+        choices=(AUTO, "no", "bf16"),
         used_by=OTHER_TRAININGS,
     )
     seed: int = option(
         0,
         group="training",
-        help="same seed, same machine, same --epochs: same weights",
+        help="same seed, machine, --epochs and --mixed-precision: same weights",
         type=seed_number,
         used_by=OTHER_TRAININGS,
     )
@@ -233,7 +236,6 @@ def derive_defaults(asked: Mapping[str, object], device: str) -> dict:
     """The defaults that depend on the dataset, on the device or on other options."""
     dataset = asked.get("dataset", DEFAULTS["dataset"])
     derived = asdict(recipe_for(dataset, asked.get("minutes"), device, "latent" in asked))
-    derived["mixed_precision"] = "no" if device == "cpu" else "bf16"
     if asked.get("time") == "continuous":
         derived["schedule"] = "linear"
     if "epochs" in asked:
@@ -247,7 +249,7 @@ def resume(asked: Mapping[str, object], saved: Mapping[str, object]) -> Training
     if "minutes" in asked or "epochs" in asked:
         values |= {"minutes": asked.get("minutes"), "epochs": asked.get("epochs")}
     for name, value in asked.items():
-        if value not in (values[name], DATASET_FOLDER):
+        if value != values[name] and value != UNDECIDED.get(name):
             flag = flag_name(name)
             raise UserError(
                 f"{flag} is {value}, but the run to resume was started with {values[name]}: leave {flag} out, or "

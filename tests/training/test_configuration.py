@@ -28,12 +28,12 @@ def test_every_field_has_its_flag_and_help():
 def test_a_default_comes_from_the_field_or_the_recipe():
     configuration = configure(asked(), "cpu")
     assert (configuration.dataset, configuration.widths, configuration.schedule) == ("mnist", (48, 96), "cosine")
-    assert configuration.minutes == 60 and configuration.mixed_precision == "no"
+    assert configuration.minutes == 60 and configuration.mixed_precision == "auto"
     assert configure(asked("--time", "continuous"), "cpu").schedule == "linear"
     assert configure(asked("--epochs", "2"), "cpu").minutes is None
     assert configure(asked("--minutes", "5"), "cpu").widths == (32, 64)
     assert configure(asked("--latent", "--dataset", "cifar10"), "cuda").latent == "runs/cifar10"
-    assert configure(asked(), "cuda").mixed_precision == "bf16"
+    assert configure(asked(), "cuda").minutes == 15
 
 
 @pytest.mark.parametrize(

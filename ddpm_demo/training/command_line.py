@@ -148,7 +148,7 @@ def add_flag(group: argparse._ActionsContainer, one: Field, flag: Flag, default)
 
 def name_default(one: Field) -> str:
     """A field's default as the end of its help; empty where there is none to name."""
-    if one.default is MISSING or one.default in (None, False, ()):
+    if one.default in (MISSING, None, ()) or one.default is False:
         return ""
     shown = "on" if one.default is True else f"{one.default:g}" if one.type is float else one.default
     return f" (default: {shown})"

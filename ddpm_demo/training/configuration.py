@@ -118,6 +118,13 @@ class TrainingConfiguration:
     label_dropout: float = option(
         0.1, group="model", help="with --cfg, how often the label is hidden", type=unit, metavar="P"
     )
+    contrastive: float = option(
+        0.0,
+        group="training",
+        help="with --cfg, subtract W times the error to another image's target: Stoica et al. 2025, with 0.05",
+        type=unit,
+        metavar="W",
+    )
     schedule: str = option(
         "cosine", group="model", help="noise schedule of the training; sampling may use any", choices=SCHEDULES
     )
@@ -210,6 +217,8 @@ class TrainingConfiguration:
             raise UserError(
                 f"continuous time is the limit of the linear schedule: leave out --schedule {self.schedule}"
             )
+        if self.contrastive and not self.cfg:
+            raise UserError("--contrastive makes images depend more on their class: it needs --cfg")
         if self.latent and self.patch != 1:
             raise UserError(f"--patch is {self.patch}, but latents are not folded: leave it out with --latent")
 

@@ -125,14 +125,16 @@ class Run:
     def optimize(self, x0: Tensor, label: Tensor, image: Tensor | None) -> Tensor:
         """One optimizer step on x0 (B, C, H, W), label (B,) and image (B, C + 1, H, W); the loss, a detached scalar."""
         device, count, processes = x0.device, len(x0), self.accelerator.num_processes
+        contrast = None
         if self.label_names:
             hidden = torch.rand(count, device=device) < self.configuration.label_dropout
             label = torch.where(hidden, len(self.label_names), label)
+            contrast = self.configuration.contrastive * ~hidden if self.configuration.contrastive else None
         # Stratified timesteps: image i of the batch draws from the i-th of B equal parts of the time (less variance).
         place = torch.arange(count) * processes + self.accelerator.process_index
         log_snr = self.denoiser.schedule.at((place + torch.rand(count)) / (count * processes))
         noise = torch.randn_like(x0)
-        losses = loss(self.denoiser, x0, log_snr, noise, label, self.configuration.loss_weighting, image)
+        losses = loss(self.denoiser, x0, log_snr, noise, label, self.configuration.loss_weighting, image, contrast)
         self.optimizer.zero_grad()
         self.accelerator.backward(losses.mean())
         self.accelerator.clip_grad_norm_(self.denoiser.net.parameters(), 1.0)

@@ -110,6 +110,7 @@ def test_a_folder_of_colour_images(image_dir, tmp_path):
     "options, message",
     [
         (("--dataset", "folder", "--data-dir", "nowhere"), "nowhere is not a folder"),
+        (("--contrastive", "0.05"), "--contrastive makes images depend more on their class: it needs --cfg"),
         (("--resume", "--output-dir", "nowhere"), "holds no saved state to resume"),
         (("--minutes", "0"), "0 is not a number above 0"),
         (("--minutes", "1", "--epochs", "1"), "not allowed with argument"),

@@ -113,9 +113,9 @@ def test_samples_at_doublings():
 def test_every_label_is_seen_and_some_are_hidden(images, tmp_path, monkeypatch):
     seen = []
 
-    def spy(denoiser, x0, log_snr, noise, label, weighting, image=None):
+    def spy(denoiser, x0, log_snr, noise, label, *more):
         seen.append((label, log_snr))
-        return loss(denoiser, x0, log_snr, noise, label, weighting, image)
+        return loss(denoiser, x0, log_snr, noise, label, *more)
 
     loss = training.loss
     monkeypatch.setattr(training, "loss", spy)
@@ -125,6 +125,21 @@ def test_every_label_is_seen_and_some_are_hidden(images, tmp_path, monkeypatch):
     assert 0.15 < (labels == 10).double().mean() < 0.25
     log_snrs = seen[0][1]
     assert (log_snrs.diff() < 0).all()  # stratified: image i's timestep lies in the i-th of B parts
+
+
+def test_the_contrast_leaves_hidden_labels_out(images, tmp_path, monkeypatch):
+    seen = []
+
+    def spy(denoiser, x0, log_snr, noise, label, weighting, image=None, contrast=None):
+        seen.append((label, contrast))
+        return loss(denoiser, x0, log_snr, noise, label, weighting, image, contrast)
+
+    loss = training.loss
+    monkeypatch.setattr(training, "loss", spy)
+    go(images, tmp_path, replace(SETTINGS, contrastive=0.05, epochs=0.3))
+    label, contrast = (torch.cat(parts) for parts in zip(*seen[:3]))
+    torch.testing.assert_close(contrast, torch.where(label == 10, 0.0, 0.05))
+    assert (label == 10).any() and seen[-1][1] is None  # the held-out loss is that of every training
 
 
 def test_a_batch_that_cannot_be_shared(images, tmp_path):

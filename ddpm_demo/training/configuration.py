@@ -182,6 +182,12 @@ class TrainingConfiguration:
         used_by=("autoencoder",),
     )
     batch_size: int = option(group="training", help="images a step, over all processes together", type=positive_int)
+    optimizer: str = option(
+        "adamw",
+        group="training",
+        help="muon is for matrices and convolutions, beside adamw for all else: Jordan et al. 2024",
+        choices=("adamw", "muon"),
+    )
     lr: float = option(
         group="training",
         help="peak learning rate, after 200 steps of warm-up; decays to 0 along a cosine",

@@ -15,6 +15,7 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast
 from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
+from torch.optim import AdamW, Optimizer
 
 from ddpm_demo.data.datasets import Data
 from ddpm_demo.diffusion.denoiser import Denoiser, loss
@@ -28,6 +29,7 @@ from ddpm_demo.models.networks import build_unet, use_plain_attention
 from ddpm_demo.training.batches import Batches
 from ddpm_demo.training.configuration import TrainingConfiguration
 from ddpm_demo.training.learning_rate import set_learning_rate, warm_up_and_decay
+from ddpm_demo.training.muon import Muon
 from ddpm_demo.training.state import load_state, save_state
 
 WARMUP_STEPS = 200
@@ -82,7 +84,7 @@ class Run:
         if configuration.start_from:
             copy_weights(configuration.start_from, self.net)
         self.ema = EMAModel(self.net.parameters(), decay=configuration.ema_decay, foreach=True)
-        self.optimizer = torch.optim.AdamW(self.net.parameters(), configuration.lr, betas=(0.9, 0.99), fused=True)
+        self.optimizer = build_optimizer(configuration, self.net)
         saved = load_state(state_dir, self.net, self.ema, self.optimizer) or {"step": 0, "seconds": 0.0, "loss": None}
         self.step, self.seconds_before, self.mean_loss = saved["step"], saved["seconds"], saved["loss"]
         self.first_step = self.step
@@ -252,6 +254,14 @@ def build_network(
         use_plain_attention(net)
     # On a CPU, a step is a fifth faster with this memory format.
     return net.to(device, memory_format=torch.channels_last)
+
+
+def build_optimizer(configuration: TrainingConfiguration, net: nn.Module) -> Optimizer:
+    """The optimizer of a network's weights."""
+    adamw = {"lr": configuration.lr, "betas": (0.9, 0.99), "fused": True}
+    if configuration.optimizer == "muon":
+        return Muon(net, low_precision=configuration.mixed_precision == "bf16", **adamw)
+    return AdamW(net.parameters(), **adamw)
 
 
 def copy_weights(source: str, net: nn.Module) -> None:

@@ -49,7 +49,7 @@ def load_state(folder: Path, net: nn.Module, ema: EMAModel, optimizer: torch.opt
     ema.shadow_params = [match_layout(p, tensors[f"ema.{i}"]) for i, p in enumerate(ema.shadow_params)]
     ema.optimization_step = progress["step"]
     entries: dict[int, dict] = {}
-    parameters = list(net.parameters())
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
     for name, value in tensors.items():
         if name.startswith("optimizer."):
             _, i, key = name.split(".")

@@ -45,12 +45,14 @@ def state(folder):
     return load_file(list_states(folder)[-1])
 
 
-def test_stopped_and_resumed_is_bit_identical(images, tmp_path):
+@pytest.mark.parametrize("optimizer", ["adamw", pytest.param("muon", marks=pytest.mark.slow)])
+def test_stopped_and_resumed_is_bit_identical(images, tmp_path, optimizer):
     """Weights, averages and moments; with dropout, flips and dropped labels all at work."""
-    go(images, tmp_path / "whole")
+    settings = replace(SETTINGS, optimizer=optimizer)
+    go(images, tmp_path / "whole", settings)
     for stop_after in (1, 4, 3, 12):
         calls = itertools.count()
-        go(images, tmp_path / "parts", stop=lambda calls=calls, after=stop_after: next(calls) >= after)
+        go(images, tmp_path / "parts", settings, stop=lambda calls=calls, after=stop_after: next(calls) >= after)
     assert read_progress(tmp_path / "parts")["step"] == read_progress(tmp_path / "whole")["step"] == 20
     whole, parts = state(tmp_path / "whole"), state(tmp_path / "parts")
     assert whole.keys() == parts.keys() and any(name.startswith("optimizer.") for name in whole)

@@ -16,7 +16,7 @@ from ddpm_demo.diffusion.denoiser import Denoiser, loss
 from ddpm_demo.diffusion.schedule import trained_schedule
 from ddpm_demo.models.adapters import adapt
 from ddpm_demo.training.configuration import AUTO, TrainingConfiguration
-from ddpm_demo.training.loop import build_network, load_codec
+from ddpm_demo.training.preparation import build_network, load_codec
 
 ROUNDS = 3
 LEAST_GAIN = 1.1  # bf16 is less accurate, and the timing is noisy, so a smaller gain does not count

@@ -193,8 +193,13 @@ class TrainingConfiguration:
         help="peak learning rate, after 200 steps of warm-up; decays to 0 along a cosine",
         type=positive,
     )
-    ema_decay: float = option(
-        group="training", help="of the moving average of the weights, which is what is kept", type=unit
+    ema_decay: tuple[float, ...] = option(
+        group="training",
+        help="of the moving average of the weights, which is what is kept; of each further value, the average is written "
+        "to averages/ in --output-dir",
+        type=unit,
+        nargs="+",
+        metavar="D",
     )
     mixed_precision: str = option(
         AUTO,
@@ -261,6 +266,8 @@ def derive_defaults(asked: Mapping[str, object], device: str) -> dict:
 def resume(asked: Mapping[str, object], saved: Mapping[str, object]) -> TrainingConfiguration:
     """The configuration of a saved run, with another budget if one was asked for; UserError for any other change."""
     values = DEFAULTS | {name: tuple(value) if isinstance(value, list) else value for name, value in saved.items()}
+    if not isinstance(values["ema_decay"], tuple):  # older states hold a single number
+        values["ema_decay"] = (values["ema_decay"],)
     if "minutes" in asked or "epochs" in asked:
         values |= {"minutes": asked.get("minutes"), "epochs": asked.get("epochs")}
     for name, value in asked.items():

@@ -7,7 +7,7 @@ state that was saved at step N and resumed continues to the same bits as a run t
 import copy
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -50,6 +50,7 @@ class Progress:
     samples: Tensor | None = None  # (classes * columns, C, H, W), [-1, 1], now and then
     saved: Path | None = None  # the state just written
     model: Model | None = None  # with the averaged weights, where there are samples
+    others: dict[float, Model] = field(default_factory=dict)  # with the further averages, by decay, at the end
 
 
 class Run:
@@ -79,9 +80,11 @@ class Run:
         self.net = build_network(configuration, shape, self.label_names, accelerator.device)
         if configuration.start_from:
             copy_weights(configuration.start_from, self.net)
-        self.ema = EMAModel(self.net.parameters(), decay=configuration.ema_decay, foreach=True)
+        decays = configuration.ema_decay
+        self.averages = [EMAModel(self.net.parameters(), decay=decay, foreach=True) for decay in decays]
         self.optimizer = build_optimizer(configuration, self.net)
-        saved = load_state(state_dir, self.net, self.ema, self.optimizer) or {"step": 0, "seconds": 0.0, "loss": None}
+        saved = load_state(state_dir, self.net, self.averages, self.optimizer)
+        saved = saved or {"step": 0, "seconds": 0.0, "loss": None}
         self.step, self.seconds_before, self.mean_loss = saved["step"], saved["seconds"], saved["loss"]
         self.first_step = self.step
         self.denoiser = Denoiser(
@@ -115,7 +118,8 @@ class Run:
         x0, label, image = self.batches.draw(self.step)
         set_learning_rate(self.optimizer, warm_up_and_decay(self.configuration.lr, self.step, fraction, WARMUP_STEPS))
         value = self.optimize(x0, label, image)
-        self.ema.step(self.net.parameters())
+        for average in self.averages:
+            average.step(self.net.parameters())
         self.step += 1
         before = self.mean_loss
         self.mean_loss = value if before is None else before + (value - before) * max(0.02, 1 / self.step)
@@ -148,7 +152,7 @@ class Run:
             "loss": self.mean_loss,
             "settings": asdict(self.configuration),
         }
-        return save_state(self.state_dir, self.net, self.ema, self.optimizer, progress)
+        return save_state(self.state_dir, self.net, self.averages, self.optimizer, progress)
 
     def report(self, fraction: float, **more) -> Progress:
         """Where the run stands; ``more`` are the fields of ``Progress`` that are not always there."""
@@ -165,7 +169,7 @@ class Run:
 
     def evaluate(self, fraction: float, **more) -> Progress:
         """A report with the averaged model, its held-out loss, and its samples, one row for each class."""
-        model, seed = self.average(), self.configuration.seed
+        model, seed = self.build_model(self.averages[0]), self.configuration.seed
         if model.label_names:
             labels = [k for k in range(min(10, len(model.label_names))) for _ in range(SAMPLE_COLUMNS)]
             samples = generate(model, labels, weight=1.0, seed=seed)
@@ -174,10 +178,14 @@ class Run:
         held_out_loss = validation_loss(model, self.held_out, self.configuration.loss_weighting)
         return self.report(fraction, samples=samples, validation_loss=held_out_loss, model=model, **more)
 
-    def average(self) -> Model:
-        """The model with the averaged weights. It shares nothing with the training."""
+    def build_others(self) -> dict[float, Model]:
+        """The models with the further averages of the weights, by their decay."""
+        return dict(zip(self.configuration.ema_decay[1:], map(self.build_model, self.averages[1:])))
+
+    def build_model(self, average: EMAModel) -> Model:
+        """The model with averaged weights. It shares nothing with the training."""
         weights = copy.deepcopy(self.net).eval().requires_grad_(False)
-        self.ema.copy_to(weights.parameters())
+        average.copy_to(weights.parameters())
         device = str(self.accelerator.device)
         about = {"steps": self.step, "seconds": round(self.seconds, 1), "device": device}
         return Model(
@@ -221,7 +229,7 @@ def train(
             yield run.report(fraction)
 
     if run.accelerator.is_main_process:
-        yield run.evaluate(fraction, saved=run.save())
+        yield run.evaluate(fraction, saved=run.save(), others=run.build_others())
 
 
 def is_doubling(step: int) -> bool:

@@ -21,7 +21,7 @@ from ddpm_demo.training.state import list_states, read_progress
 SETTINGS = TrainingConfiguration(
     dataset="mnist", classes=(), image_size=28, latent=None, condition="add", cfg=True, label_dropout=0.2, schedule="cosine",
     time="discrete", prediction="v_prediction", loss_weighting="min-snr", attention=True, widths=(8, 16), layers=1, patch=2,
-    dropout=0.1, flip=True, epochs=2.0, minutes=None, batch_size=32, lr=2e-3, ema_decay=0.99, mixed_precision="no",
+    dropout=0.1, flip=True, epochs=2.0, minutes=None, batch_size=32, lr=2e-3, ema_decay=(0.99,), mixed_precision="no",
     seed=0,
 )  # fmt: skip
 
@@ -57,6 +57,19 @@ def test_stopped_and_resumed_is_bit_identical(images, tmp_path, optimizer):
     whole, parts = state(tmp_path / "whole"), state(tmp_path / "parts")
     assert whole.keys() == parts.keys() and any(name.startswith("optimizer.") for name in whole)
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
+
+
+def test_several_averages_are_each_that_of_a_training_with_it_alone(images, tmp_path):
+    """This also holds for an interrupted training, since the state keeps the averages apart."""
+    short = replace(SETTINGS, epochs=0.5)
+    alone = {decay: go(images, tmp_path / str(decay), replace(short, ema_decay=(decay,)))[-1] for decay in (0.0, 0.5)}
+    calls = itertools.count()
+    go(images, tmp_path / "both", replace(short, ema_decay=(0.0, 0.5)), stop=lambda: next(calls) >= 2)
+    last = go(images, tmp_path / "both", replace(short, ema_decay=(0.0, 0.5)))[-1]
+    assert last.others.keys() == {0.5}
+    for decay, model in ((0.0, last.model), *last.others.items()):
+        ours, theirs = (one.denoiser.net.state_dict() for one in (model, alone[decay].model))
+        assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
 def test_another_seed_gives_other_weights(images, tmp_path):
@@ -164,7 +177,7 @@ def test_continuous_time_is_trained_saved_and_sampled(images, tmp_path):
 def test_it_starts_from_another_checkpoint(images, tmp_path):
     *_, first = go(images, tmp_path / "first", replace(SETTINGS, epochs=0.3))
     save(first.model, tmp_path / "model")
-    begun = replace(SETTINGS, start_from=str(tmp_path / "model"), epochs=0.1, lr=1e-9, ema_decay=0.0)
+    begun = replace(SETTINGS, start_from=str(tmp_path / "model"), epochs=0.1, lr=1e-9, ema_decay=(0.0,))
     *_, last = go(images, tmp_path / "second", begun)
     ours, theirs = (report.model.denoiser.net.state_dict() for report in (last, first))
     assert all(torch.allclose(ours[name], theirs[name], atol=1e-3) for name in theirs)  # half precision on disk

@@ -44,6 +44,14 @@ def unit(text: str) -> float:
     return value
 
 
+def share(text: str) -> float:
+    """A fraction above 0, up to 1."""
+    value = float(text)
+    if not 0 < value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not above 0 and at most 1")
+    return value
+
+
 def seed_number(text: str) -> int:
     """A whole number from 0 to 2^20."""
     if not text.isdecimal() or int(text) > 2**20:
@@ -190,8 +198,16 @@ class TrainingConfiguration:
     )
     lr: float = option(
         group="training",
-        help="peak learning rate, after 200 steps of warm-up; decays to 0 along a cosine",
+        help="peak learning rate, after 200 steps of warm-up; decays to 0 along a cosine, except with --anneal",
         type=positive,
+    )
+    anneal: float | None = option(
+        None,
+        group="training",
+        help="keep the learning rate constant after the warm-up, and decay it to 0 only in the last fraction F of the "
+        "budget: before that, --resume can set a longer or a shorter budget",
+        type=share,
+        metavar="F",
     )
     ema_decay: tuple[float, ...] = option(
         group="training",

@@ -116,7 +116,8 @@ class Run:
         seed = self.configuration.seed
         torch.manual_seed((seed << 40) + (self.step << 8) + self.accelerator.process_index)
         x0, label, image = self.batches.draw(self.step)
-        set_learning_rate(self.optimizer, warm_up_and_decay(self.configuration.lr, self.step, fraction, WARMUP_STEPS))
+        peak, anneal = self.configuration.lr, self.configuration.anneal
+        set_learning_rate(self.optimizer, warm_up_and_decay(peak, self.step, fraction, WARMUP_STEPS, anneal))
         value = self.optimize(x0, label, image)
         for average in self.averages:
             average.step(self.net.parameters())

@@ -41,7 +41,7 @@ def test_a_default_comes_from_the_field_or_the_recipe():
     [
         "--cfg --no-flip --minutes 5",
         "--dataset oxford-pets --classes Bombay 'A b' --widths 8 16 --epochs 0.5 --no-attention",
-        "--cfg --contrastive 0.05 --optimizer muon --ema-decay 0.999 0.9999 --epochs 3",
+        "--cfg --contrastive 0.05 --optimizer muon --anneal 0.2 --ema-decay 0.999 0.9999 --epochs 3",
         "--latent --condition cross-attention --cfg --lr 0.001 --mixed-precision bf16 --start-from a/b",
     ],
 )
@@ -69,3 +69,11 @@ def test_the_rate_warms_up_and_decays():
     rates = [warm_up_and_decay(2.0, step, step / 1000, 100) for step in range(1001)]
     assert rates[0] == pytest.approx(0.02) and max(rates) == pytest.approx(2.0, rel=0.03) and rates[-1] == 0
     assert rates[500] == pytest.approx(1.0)
+
+
+def test_both_decays_warm_up_and_end_at_zero():
+    """An annealed rate does not depend on the budget until its last fraction begins."""
+    for anneal in (None, 0.25):
+        rates = [warm_up_and_decay(1.0, step, 0.0, 200, anneal) for step in (0, 99, 199, 500)]
+        assert rates == [0.005, 0.5, 1, 1] and warm_up_and_decay(1.0, 500, 1.0, 200, anneal) == 0
+    assert [warm_up_and_decay(1.0, 500, fraction, 200, 0.25) for fraction in (0.5, 0.75, 0.875)] == [1, 1, 0.5]

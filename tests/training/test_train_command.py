@@ -114,6 +114,7 @@ def test_a_folder_of_colour_images(image_dir, tmp_path):
         (("--resume", "--output-dir", "nowhere"), "holds no saved state to resume"),
         (("--minutes", "0"), "0 is not a number above 0"),
         (("--minutes", "1", "--epochs", "1"), "not allowed with argument"),
+        (("--anneal", "0"), "0 is not above 0 and at most 1"),
         (("--label-dropout", "1.5"), "1.5 is not at least 0 and below 1"),
         (("--schedule", "cosin"), "invalid choice: 'cosin'"),
         (("--schedule", "cosine", "--time", "continuous"), "leave out --schedule cosine"),

@@ -85,6 +85,7 @@ def train_model(asked: dict, options: RunOptions, folder: Path) -> int:
 
     from ddpm_demo.hub.client import check_publishable
     from ddpm_demo.training.loop import Run, train
+    from ddpm_demo.training.precision import choose_precision
 
     if options.push_to_hub:
         check_publishable(options.hub_model_id or "")  # before hours of training, not after them
@@ -93,9 +94,10 @@ def train_model(asked: dict, options: RunOptions, folder: Path) -> int:
     processes = PartialState(cpu=on_cpu)
     warn_if_alone(processes.num_processes)
     configuration, first_step = begin_or_resume(asked, options, folder, processes.device.type)
-    accelerator = Accelerator(cpu=on_cpu, mixed_precision=configuration.mixed_precision)
-    with accelerator.main_process_first():  # the first one downloads or decodes, the others read the result
+    with processes.main_process_first():  # the first one downloads or decodes, the others read the result
         images, held_out = load_images(configuration, options)
+    configuration = choose_precision(configuration, images, processes.device.type)
+    accelerator = Accelerator(cpu=on_cpu, mixed_precision=configuration.mixed_precision)
     log = open_log(configuration, options, folder, first_step) if accelerator.is_main_process else None
     if log:
         log.introduce(images, processes.device.type, accelerator.num_processes)

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import MISSING, Field, dataclass, fields
 
 from ddpm_demo.training.configuration import (
+    AUTO,
     OTHER_TRAININGS,
     Flag,
     TrainingConfiguration,
@@ -101,8 +102,8 @@ def parse(arguments: list[str] | None, description: str) -> tuple[dict, RunOptio
     """
     parser = build_parser(description)
     given = vars(parser.parse_args(arguments))
-    for name, reason in find_idle(given):
-        parser.error(f"{flag_name(name)} has no effect {reason}")
+    for words, reason in find_idle(given):
+        parser.error(f"{words} has no effect {reason}")
     values = {one.name: given[one.name] for one in fields(TrainingConfiguration) if given[one.name] is not None}
     asked = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
     return asked, RunOptions(**{one.name: given[one.name] for one in fields(RunOptions)})
@@ -147,7 +148,7 @@ def add_flag(group: argparse._ActionsContainer, one: Field, flag: Flag, default)
 
 def name_default(one: Field) -> str:
     """A field's default as the end of its help; empty where there is none to name."""
-    if one.default is MISSING or one.default in (None, False, ()):
+    if one.default in (MISSING, None, ()) or one.default is False:
         return ""
     shown = "on" if one.default is True else f"{one.default:g}" if one.type is float else one.default
     return f" (default: {shown})"
@@ -163,12 +164,15 @@ def list_recipes() -> str:
 
 
 def find_idle(given: dict) -> Iterator[tuple[str, str]]:
-    """The flags that were given and would change nothing, each with the reason."""
+    """What was given and would change nothing, as typed on the command line, each with the reason."""
     flags = {one.name: one.metadata["flag"] for one, default in defaults() if given[one.name] != default}
     for kind in OTHER_TRAININGS:
         if kind in flags:
             idle = (name for name, flag in flags.items() if kind not in flag.used_by)
-            yield from ((name, f"with --{kind}: leave it out") for name in sorted(idle))
+            yield from ((flag_name(name), f"with --{kind}: leave it out") for name in sorted(idle))
+            if given["mixed_precision"] == AUTO:
+                words = f"{flag_name('mixed_precision')} {AUTO}"
+                yield words, f"with --{kind}, whose default is no: leave it out, or name bf16"
     for name, flag in flags.items():
         if flag.requires and flag.requires not in flags:
-            yield name, f"without {flag_name(flag.requires)}: add that, or leave it out"
+            yield flag_name(name), f"without {flag_name(flag.requires)}: add that, or leave it out"

@@ -16,6 +16,8 @@ from ddpm_demo.models.adapters import CONDITIONS
 from ddpm_demo.training.recipes import RECIPES, recipe_for
 
 DATASET_FOLDER = ""  # the value of --latent without a folder; it stands for runs/DATASET
+AUTO = "auto"  # the value of --mixed-precision that ``precision.choose_precision`` replaces
+UNDECIDED = {"latent": DATASET_FOLDER, "mixed_precision": AUTO}  # values that a run replaces when it begins
 OTHER_TRAININGS = ("classifier", "autoencoder")  # beside that of a diffusion model
 
 
@@ -39,6 +41,14 @@ def unit(text: str) -> float:
     value = float(text)
     if not 0 <= value < 1:
         raise argparse.ArgumentTypeError(f"{text} is not at least 0 and below 1")
+    return value
+
+
+def share(text: str) -> float:
+    """A fraction above 0, up to 1."""
+    value = float(text)
+    if not 0 < value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not above 0 and at most 1")
     return value
 
 
@@ -116,6 +126,13 @@ class TrainingConfiguration:
     label_dropout: float = option(
         0.1, group="model", help="with --cfg, how often the label is hidden", type=unit, metavar="P"
     )
+    contrastive: float = option(
+        0.0,
+        group="training",
+        help="with --cfg, subtract W times the error to another image's target: Stoica et al. 2025, with 0.05",
+        type=unit,
+        metavar="W",
+    )
     schedule: str = option(
         "cosine", group="model", help="noise schedule of the training; sampling may use any", choices=SCHEDULES
     )
@@ -173,24 +190,44 @@ class TrainingConfiguration:
         used_by=("autoencoder",),
     )
     batch_size: int = option(group="training", help="images a step, over all processes together", type=positive_int)
+    optimizer: str = option(
+        "adamw",
+        group="training",
+        help="muon is for matrices and convolutions, beside adamw for all else: Jordan et al. 2024",
+        choices=("adamw", "muon"),
+    )
     lr: float = option(
         group="training",
-        help="peak learning rate, after 200 steps of warm-up; decays to 0 along a cosine",
+        help="peak learning rate, after 200 steps of warm-up; decays to 0 along a cosine, except with --anneal",
         type=positive,
     )
-    ema_decay: float = option(
-        group="training", help="of the moving average of the weights, which is what is kept", type=unit
+    anneal: float | None = option(
+        None,
+        group="training",
+        help="keep the learning rate constant after the warm-up, and decay it to 0 only in the last fraction F of the "
+        "budget: before that, --resume can set a longer or a shorter budget",
+        type=share,
+        metavar="F",
+    )
+    ema_decay: tuple[float, ...] = option(
+        group="training",
+        help="of the moving average of the weights, which is what is kept; of each further value, the average is written "
+        "to averages/ in --output-dir",
+        type=unit,
+        nargs="+",
+        metavar="D",
     )
     mixed_precision: str = option(
+        AUTO,
         group="training",
-        help="bf16 is faster on GPUs, and on processors that have it: avx512_bf16 (default: bf16 on GPUs, no on CPUs)",
-        choices=("no", "bf16"),
+        help="auto: bf16 on a GPU; on a CPU the faster one, found by timing a few steps of both",
+        choices=(AUTO, "no", "bf16"),
         used_by=OTHER_TRAININGS,
     )
     seed: int = option(
         0,
         group="training",
-        help="same seed, same machine, same --epochs: same weights",
+        help="same seed, machine, --epochs and --mixed-precision: same weights",
         type=seed_number,
         used_by=OTHER_TRAININGS,
     )
@@ -207,6 +244,8 @@ class TrainingConfiguration:
             raise UserError(
                 f"continuous time is the limit of the linear schedule: leave out --schedule {self.schedule}"
             )
+        if self.contrastive and not self.cfg:
+            raise UserError("--contrastive makes images depend more on their class: it needs --cfg")
         if self.latent and self.patch != 1:
             raise UserError(f"--patch is {self.patch}, but latents are not folded: leave it out with --latent")
 
@@ -233,7 +272,6 @@ def derive_defaults(asked: Mapping[str, object], device: str) -> dict:
     """The defaults that depend on the dataset, on the device or on other options."""
     dataset = asked.get("dataset", DEFAULTS["dataset"])
     derived = asdict(recipe_for(dataset, asked.get("minutes"), device, "latent" in asked))
-    derived["mixed_precision"] = "no" if device == "cpu" else "bf16"
     if asked.get("time") == "continuous":
         derived["schedule"] = "linear"
     if "epochs" in asked:
@@ -244,10 +282,12 @@ def derive_defaults(asked: Mapping[str, object], device: str) -> dict:
 def resume(asked: Mapping[str, object], saved: Mapping[str, object]) -> TrainingConfiguration:
     """The configuration of a saved run, with another budget if one was asked for; UserError for any other change."""
     values = DEFAULTS | {name: tuple(value) if isinstance(value, list) else value for name, value in saved.items()}
+    if not isinstance(values["ema_decay"], tuple):  # older states hold a single number
+        values["ema_decay"] = (values["ema_decay"],)
     if "minutes" in asked or "epochs" in asked:
         values |= {"minutes": asked.get("minutes"), "epochs": asked.get("epochs")}
     for name, value in asked.items():
-        if value not in (values[name], DATASET_FOLDER):
+        if value != values[name] and value != UNDECIDED.get(name):
             flag = flag_name(name)
             raise UserError(
                 f"{flag} is {value}, but the run to resume was started with {values[name]}: leave {flag} out, or "

@@ -7,27 +7,25 @@ state that was saved at step N and resumed continues to the same bits as a run t
 import copy
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast
 from diffusers.training_utils import EMAModel
-from torch import Tensor, nn
+from torch import Tensor
 
 from ddpm_demo.data.datasets import Data
 from ddpm_demo.diffusion.denoiser import Denoiser, loss
 from ddpm_demo.diffusion.schedule import trained_schedule
-from ddpm_demo.errors import UserError
 from ddpm_demo.generation.generate import generate
 from ddpm_demo.models.adapters import adapt
-from ddpm_demo.models.checkpoint import Model, load
-from ddpm_demo.models.codec import Codec, LatentCodec, load_vae
-from ddpm_demo.models.networks import build_unet
+from ddpm_demo.models.checkpoint import Model
 from ddpm_demo.training.batches import Batches
 from ddpm_demo.training.configuration import TrainingConfiguration
 from ddpm_demo.training.learning_rate import set_learning_rate, warm_up_and_decay
+from ddpm_demo.training.preparation import build_network, build_optimizer, copy_weights, load_codec
 from ddpm_demo.training.state import load_state, save_state
 
 WARMUP_STEPS = 200
@@ -52,6 +50,7 @@ class Progress:
     samples: Tensor | None = None  # (classes * columns, C, H, W), [-1, 1], now and then
     saved: Path | None = None  # the state just written
     model: Model | None = None  # with the averaged weights, where there are samples
+    others: dict[float, Model] = field(default_factory=dict)  # with the further averages, by decay, at the end
 
 
 class Run:
@@ -77,15 +76,15 @@ class Run:
         self.label_names = data.label_names if configuration.cfg else ()
         self.channels = data.images.shape[1]
 
-        torch.manual_seed(configuration.seed)
-        net = build_network(configuration, self.codec.shape(self.channels, configuration.image_size), self.label_names)
-        # On a CPU, a step is a fifth faster with this memory format.
-        self.net = net.to(accelerator.device, memory_format=torch.channels_last)
+        shape = self.codec.shape(self.channels, configuration.image_size)
+        self.net = build_network(configuration, shape, self.label_names, accelerator.device)
         if configuration.start_from:
             copy_weights(configuration.start_from, self.net)
-        self.ema = EMAModel(self.net.parameters(), decay=configuration.ema_decay, foreach=True)
-        self.optimizer = torch.optim.AdamW(self.net.parameters(), configuration.lr, betas=(0.9, 0.99), fused=True)
-        saved = load_state(state_dir, self.net, self.ema, self.optimizer) or {"step": 0, "seconds": 0.0, "loss": None}
+        decays = configuration.ema_decay
+        self.averages = [EMAModel(self.net.parameters(), decay=decay, foreach=True) for decay in decays]
+        self.optimizer = build_optimizer(configuration, self.net)
+        saved = load_state(state_dir, self.net, self.averages, self.optimizer)
+        saved = saved or {"step": 0, "seconds": 0.0, "loss": None}
         self.step, self.seconds_before, self.mean_loss = saved["step"], saved["seconds"], saved["loss"]
         self.first_step = self.step
         self.denoiser = Denoiser(
@@ -117,9 +116,11 @@ class Run:
         seed = self.configuration.seed
         torch.manual_seed((seed << 40) + (self.step << 8) + self.accelerator.process_index)
         x0, label, image = self.batches.draw(self.step)
-        set_learning_rate(self.optimizer, warm_up_and_decay(self.configuration.lr, self.step, fraction, WARMUP_STEPS))
+        peak, anneal = self.configuration.lr, self.configuration.anneal
+        set_learning_rate(self.optimizer, warm_up_and_decay(peak, self.step, fraction, WARMUP_STEPS, anneal))
         value = self.optimize(x0, label, image)
-        self.ema.step(self.net.parameters())
+        for average in self.averages:
+            average.step(self.net.parameters())
         self.step += 1
         before = self.mean_loss
         self.mean_loss = value if before is None else before + (value - before) * max(0.02, 1 / self.step)
@@ -127,14 +128,16 @@ class Run:
     def optimize(self, x0: Tensor, label: Tensor, image: Tensor | None) -> Tensor:
         """One optimizer step on x0 (B, C, H, W), label (B,) and image (B, C + 1, H, W); the loss, a detached scalar."""
         device, count, processes = x0.device, len(x0), self.accelerator.num_processes
+        contrast = None
         if self.label_names:
             hidden = torch.rand(count, device=device) < self.configuration.label_dropout
             label = torch.where(hidden, len(self.label_names), label)
+            contrast = self.configuration.contrastive * ~hidden if self.configuration.contrastive else None
         # Stratified timesteps: image i of the batch draws from the i-th of B equal parts of the time (less variance).
         place = torch.arange(count) * processes + self.accelerator.process_index
         log_snr = self.denoiser.schedule.at((place + torch.rand(count)) / (count * processes))
         noise = torch.randn_like(x0)
-        losses = loss(self.denoiser, x0, log_snr, noise, label, self.configuration.loss_weighting, image)
+        losses = loss(self.denoiser, x0, log_snr, noise, label, self.configuration.loss_weighting, image, contrast)
         self.optimizer.zero_grad()
         self.accelerator.backward(losses.mean())
         self.accelerator.clip_grad_norm_(self.denoiser.net.parameters(), 1.0)
@@ -150,7 +153,7 @@ class Run:
             "loss": self.mean_loss,
             "settings": asdict(self.configuration),
         }
-        return save_state(self.state_dir, self.net, self.ema, self.optimizer, progress)
+        return save_state(self.state_dir, self.net, self.averages, self.optimizer, progress)
 
     def report(self, fraction: float, **more) -> Progress:
         """Where the run stands; ``more`` are the fields of ``Progress`` that are not always there."""
@@ -167,7 +170,7 @@ class Run:
 
     def evaluate(self, fraction: float, **more) -> Progress:
         """A report with the averaged model, its held-out loss, and its samples, one row for each class."""
-        model, seed = self.average(), self.configuration.seed
+        model, seed = self.build_model(self.averages[0]), self.configuration.seed
         if model.label_names:
             labels = [k for k in range(min(10, len(model.label_names))) for _ in range(SAMPLE_COLUMNS)]
             samples = generate(model, labels, weight=1.0, seed=seed)
@@ -176,10 +179,14 @@ class Run:
         held_out_loss = validation_loss(model, self.held_out, self.configuration.loss_weighting)
         return self.report(fraction, samples=samples, validation_loss=held_out_loss, model=model, **more)
 
-    def average(self) -> Model:
-        """The model with the averaged weights. It shares nothing with the training."""
+    def build_others(self) -> dict[float, Model]:
+        """The models with the further averages of the weights, by their decay."""
+        return dict(zip(self.configuration.ema_decay[1:], map(self.build_model, self.averages[1:])))
+
+    def build_model(self, average: EMAModel) -> Model:
+        """The model with averaged weights. It shares nothing with the training."""
         weights = copy.deepcopy(self.net).eval().requires_grad_(False)
-        self.ema.copy_to(weights.parameters())
+        average.copy_to(weights.parameters())
         device = str(self.accelerator.device)
         about = {"steps": self.step, "seconds": round(self.seconds, 1), "device": device}
         return Model(
@@ -223,39 +230,7 @@ def train(
             yield run.report(fraction)
 
     if run.accelerator.is_main_process:
-        yield run.evaluate(fraction, saved=run.save())
-
-
-def load_codec(configuration: TrainingConfiguration) -> Codec | LatentCodec:
-    """The codec between images and what is diffused; UserError if the autoencoder is missing."""
-    return LatentCodec(load_vae(Path(configuration.latent))) if configuration.latent else Codec(configuration.patch)
-
-
-def build_network(
-    configuration: TrainingConfiguration, shape: tuple[int, int, int], label_names: tuple[str, ...]
-) -> nn.Module:
-    """An untrained network for x of ``shape`` (C, H, W) and for the classes."""
-    return build_unet(
-        shape,
-        configuration.widths,
-        len(label_names),
-        attention=configuration.attention,
-        layers=configuration.layers,
-        dropout=configuration.dropout,
-        condition=configuration.condition,
-    )
-
-
-def copy_weights(source: str, net: nn.Module) -> None:
-    """Copy the weights of a checkpoint into a network; UserError unless the two are built alike."""
-    theirs = load(source).denoiser.net.net.state_dict()
-    ours = {name: value.shape for name, value in net.state_dict().items()}
-    if {name: value.shape for name, value in theirs.items()} != ours:
-        raise UserError(
-            f"the network of {source} is built otherwise: give the --widths, --layers, --patch, --condition and classes that "
-            f"its card (README.md) names"
-        )
-    net.load_state_dict(theirs)
+        yield run.evaluate(fraction, saved=run.save(), others=run.build_others())
 
 
 def is_doubling(step: int) -> bool:

@@ -15,23 +15,23 @@ class Recipe:
     layers: int = 2
     batch_size: int = 128
     lr: float = 1.5e-3
-    ema_decay: float = 0.9995
+    ema_decay: tuple[float, ...] = (0.9995,)
     dropout: float = 0.0
     flip: bool = False
     minutes: float = 40.0
 
 
 RECIPES = {
-    "mnist": Recipe(28, (48, 96), layers=1, batch_size=64, lr=2e-3, ema_decay=0.999, minutes=60),
-    "fashion-mnist": Recipe(28, (48, 96), layers=1, batch_size=64, lr=2e-3, ema_decay=0.999, flip=True, minutes=60),
-    "cifar10": Recipe(32, (64, 128, 128), layers=1, batch_size=64, ema_decay=0.999, flip=True, minutes=60),
+    "mnist": Recipe(28, (48, 96), layers=1, batch_size=64, lr=2e-3, ema_decay=(0.999,), minutes=60),
+    "fashion-mnist": Recipe(28, (48, 96), layers=1, batch_size=64, lr=2e-3, ema_decay=(0.999,), flip=True, minutes=60),
+    "cifar10": Recipe(32, (64, 128, 128), layers=1, batch_size=64, ema_decay=(0.999,), flip=True, minutes=60),
     "oxford-pets": Recipe(64, (64, 128, 224), lr=5e-4, dropout=0.1, flip=True, batch_size=32, minutes=240),
     "folder": Recipe(32, (64, 128), lr=1e-3, dropout=0.1, flip=True, batch_size=64, minutes=60),
 }
 # Within a few minutes on a CPU, a smaller network is better, since it sees more images.
-SMALL = {"widths": (32, 64), "layers": 1, "batch_size": 32, "lr": 4e-3, "ema_decay": 0.998}
+SMALL = {"widths": (32, 64), "layers": 1, "batch_size": 32, "lr": 4e-3, "ema_decay": (0.998,)}
 SHORT_MINUTES = 10.0
-LATENT = {"widths": (96, 112), "patch": 1, "layers": 1, "batch_size": 64, "lr": 1.5e-3, "ema_decay": 0.999}
+LATENT = {"widths": (96, 112), "patch": 1, "layers": 1, "batch_size": 64, "lr": 1.5e-3, "ema_decay": (0.999,)}
 GPU_SPEED = 4  # on a GPU, a default budget in minutes is divided by this
 
 

@@ -37,7 +37,7 @@ class RunLog:
         snapshots: bool = False,
     ):
         if not first_step:
-            for older in ("samples", "snapshots"):
+            for older in ("samples", "snapshots", "averages"):
                 shutil.rmtree(folder / older, ignore_errors=True)
         (folder / "samples").mkdir(parents=True, exist_ok=True)
         self.folder, self.configuration, self.data_dir, self.snapshots = folder, configuration, data_dir, snapshots
@@ -105,6 +105,8 @@ class RunLog:
         """Save the checkpoint and its images, and close the log."""
         self.bar.close()
         checkpoint.save(progress.model, self.folder)
+        for decay, model in progress.others.items():
+            checkpoint.save(model, self.folder / "averages" / f"{decay:g}")
         render_grid(progress.samples, SAMPLE_COLUMNS, height=640).save(self.folder / "samples.png")
         render_row(held_out.one_of_each()).save(self.folder / "examples.png")
         gray = progress.model.channels == 1

@@ -1,5 +1,6 @@
 """The state from which a training can be resumed: one safetensors file for each save, complete or not there at all."""
 
+import itertools
 import json
 import sys
 from pathlib import Path
@@ -15,14 +16,17 @@ from ddpm_demo.files import write_atomically
 KEEP = 2
 
 
-def save_state(folder: Path, net: nn.Module, ema: EMAModel, optimizer: torch.optim.Optimizer, progress: dict) -> Path:
+def save_state(
+    folder: Path, net: nn.Module, averages: list[EMAModel], optimizer: torch.optim.Optimizer, progress: dict
+) -> Path:
     """Write ``folder/step-N.safetensors`` (N is ``progress["step"]``) and delete all but the last two.
 
     The bytes are written under a temporary name, which is then renamed, so a kill at any moment leaves the file before
     it untouched. Random states are not saved: every random number of step N comes from (seed, N).
     """
     tensors = {f"net.{name}": value for name, value in net.state_dict().items()}
-    tensors |= {f"ema.{i}": value for i, value in enumerate(ema.shadow_params)}
+    shadows = [value for average in averages for value in average.shadow_params]
+    tensors |= {f"ema.{i}": value for i, value in enumerate(shadows)}
     tensors |= {
         f"optimizer.{i}.{name}": value
         for i, entry in optimizer.state_dict()["state"].items()
@@ -37,7 +41,7 @@ def save_state(folder: Path, net: nn.Module, ema: EMAModel, optimizer: torch.opt
     return path
 
 
-def load_state(folder: Path, net: nn.Module, ema: EMAModel, optimizer: torch.optim.Optimizer) -> dict | None:
+def load_state(folder: Path, net: nn.Module, averages: list[EMAModel], optimizer: torch.optim.Optimizer) -> dict | None:
     """Restore the newest state in place and return its ``progress``; None where nothing was saved yet."""
     newest = find_newest(folder)
     if newest is None:
@@ -46,10 +50,12 @@ def load_state(folder: Path, net: nn.Module, ema: EMAModel, optimizer: torch.opt
         progress = json.loads(file.metadata()["progress"])
         tensors = {name: file.get_tensor(name) for name in file.keys()}
     net.load_state_dict({name[4:]: value for name, value in tensors.items() if name.startswith("net.")})
-    ema.shadow_params = [match_layout(p, tensors[f"ema.{i}"]) for i, p in enumerate(ema.shadow_params)]
-    ema.optimization_step = progress["step"]
+    number = itertools.count()
+    for average in averages:
+        average.shadow_params = [match_layout(p, tensors[f"ema.{next(number)}"]) for p in average.shadow_params]
+        average.optimization_step = progress["step"]
     entries: dict[int, dict] = {}
-    parameters = list(net.parameters())
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
     for name, value in tensors.items():
         if name.startswith("optimizer."):
             _, i, key = name.split(".")

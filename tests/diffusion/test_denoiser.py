@@ -57,6 +57,20 @@ def test_simple_is_the_error_of_epsilon():
     torch.testing.assert_close(loss(denoiser, x0, log_snr, eps), (output - eps).square().mean((1, 2, 3)))
 
 
+def test_the_contrastive_optimum_moves_away_from_the_other_targets():
+    """If outputs are free, the loss is least at (target - W * other target) / (1 - W); without a label, at the target."""
+    schedule, W = Schedule.named("cosine"), 0.05
+    x0, eps = torch.randn(2, 4, 1, 4, 4, dtype=torch.float64)
+    log_snr, known = schedule.log_snr(torch.tensor([20, 300, 500, 900])), torch.tensor([True, True, False, True])
+    output = torch.zeros_like(x0, requires_grad=True)
+    denoiser = Denoiser(lambda x, t, label, image: output.double(), schedule, "v_prediction")
+    alpha, sigma = (c.reshape(-1, 1, 1, 1) for c in alpha_sigma(log_snr))
+    target, other = alpha * eps - sigma * x0, alpha * eps.roll(1, 0) - sigma * x0.roll(1, 0)
+    output.data = torch.where(known.reshape(-1, 1, 1, 1), (target - W * other) / (1 - W), target)
+    loss(denoiser, x0, log_snr, eps, contrast=W * known).sum().backward()
+    assert output.grad.abs().max() < 1e-6
+
+
 def test_wrong_names():
     with pytest.raises(ValueError, match="prediction is 'noise'; it must be one of epsilon, v_prediction, sample"):
         Denoiser(None, Schedule.named("cosine"), "noise")

@@ -30,12 +30,12 @@ def test_every_field_has_its_flag_and_help():
 def test_a_default_comes_from_the_field_or_the_recipe():
     configuration = configure(asked(), "cpu")
     assert (configuration.dataset, configuration.widths, configuration.schedule) == ("mnist", (48, 96), "cosine")
-    assert configuration.minutes == 60 and configuration.mixed_precision == "no"
+    assert configuration.minutes == 60 and configuration.mixed_precision == "auto"
     assert configure(asked("--time", "continuous"), "cpu").schedule == "linear"
     assert configure(asked("--epochs", "2"), "cpu").minutes is None
     assert configure(asked("--minutes", "5"), "cpu").widths == (32, 64)
     assert configure(asked("--latent", "--dataset", "cifar10"), "cuda").latent == "runs/cifar10"
-    assert configure(asked(), "cuda").mixed_precision == "bf16"
+    assert configure(asked(), "cuda").minutes == 15
 
 
 @pytest.mark.parametrize(
@@ -43,6 +43,7 @@ def test_a_default_comes_from_the_field_or_the_recipe():
     [
         "--cfg --no-flip --minutes 5",
         "--dataset oxford-pets --classes Bombay 'A b' --widths 8 16 --epochs 0.5 --no-attention",
+        "--cfg --contrastive 0.05 --optimizer muon --anneal 0.2 --ema-decay 0.999 0.9999 --epochs 3",
         "--latent --condition cross-attention --cfg --lr 0.001 --mixed-precision bf16 --start-from a/b",
     ],
 )
@@ -59,6 +60,8 @@ def test_an_older_state_is_resumed_with_the_defaults():
     whole = resume(asked(), saved)
     older = {name: value for name, value in saved.items() if name not in ("time", "latent", "condition", "start_from")}
     assert resume(asked(), older) == whole
+    assert (saved["ema_decay"], whole.ema_decay) == (0.999, (0.999,))
+    assert resume(asked("--ema-decay", "0.999"), saved) == whole
     assert resume(asked("--epochs", "3"), saved) == replace(whole, epochs=3.0, minutes=None)
     with pytest.raises(UserError, match=r"--widths is \(8,\), but the run to resume was started with \(48, 96\)"):
         resume(asked("--widths", "8"), saved)
@@ -72,3 +75,11 @@ def test_the_rate_warms_up_and_decays():
 
 def test_every_dataset_has_a_loader_and_a_recipe():
     assert RECIPES.keys() == LOADERS.keys()
+
+
+def test_both_decays_warm_up_and_end_at_zero():
+    """An annealed rate does not depend on the budget until its last fraction begins."""
+    for anneal in (None, 0.25):
+        rates = [warm_up_and_decay(1.0, step, 0.0, 200, anneal) for step in (0, 99, 199, 500)]
+        assert rates == [0.005, 0.5, 1, 1] and warm_up_and_decay(1.0, 500, 1.0, 200, anneal) == 0
+    assert [warm_up_and_decay(1.0, 500, fraction, 200, 0.25) for fraction in (0.5, 0.75, 0.875)] == [1, 1, 0.5]

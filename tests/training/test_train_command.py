@@ -110,14 +110,17 @@ def test_a_folder_of_colour_images(image_dir, tmp_path):
     "options, message",
     [
         (("--dataset", "folder", "--data-dir", "nowhere"), "nowhere is not a folder"),
+        (("--contrastive", "0.05"), "--contrastive makes images depend more on their class: it needs --cfg"),
         (("--resume", "--output-dir", "nowhere"), "holds no saved state to resume"),
         (("--minutes", "0"), "0 is not a number above 0"),
         (("--minutes", "1", "--epochs", "1"), "not allowed with argument"),
+        (("--anneal", "0"), "0 is not above 0 and at most 1"),
         (("--label-dropout", "1.5"), "1.5 is not at least 0 and below 1"),
         (("--schedule", "cosin"), "invalid choice: 'cosin'"),
         (("--schedule", "cosine", "--time", "continuous"), "leave out --schedule cosine"),
         (("--classifier", "--minutes", "5"), "--minutes has no effect with --classifier: leave it out"),
         (("--autoencoder", "--lr", "0.1"), "--lr has no effect with --autoencoder: leave it out"),
+        (("--classifier", "--mixed-precision", "auto"), "with --classifier, whose default is no"),
         (("--noise-aware",), "--noise-aware has no effect without --classifier: add that, or leave it out"),
         (("--hub-model-id", "me/it"), "--hub-model-id has no effect without --push-to-hub: add that, or leave it out"),
     ],
@@ -212,7 +215,7 @@ def test_launched_as_two_processes_gives_one_checkpoint(launcher, mnist_dir, tmp
 @pytest.mark.slow
 def test_two_processes_train_as_one_would(mnist_dir, tmp_path):
     """Each takes half of every batch and the gradients are averaged: the held-out loss is that of one process."""
-    options = ("--cfg", "--epochs", "4", "--lr", "0.01", *TINY)
+    options = ("--cfg", "--epochs", "4", "--lr", "0.01", "--mixed-precision", "no", *TINY)
     assert train(mnist_dir, tmp_path / "one", *options).returncode == 0
     shared = ("--dataset", "mnist", "--data-dir", mnist_dir, "--output-dir", tmp_path / "two", *options)
     assert run(*PROCESSES["--multi_gpu"], "train.py", *shared, OMP_NUM_THREADS="1").returncode == 0

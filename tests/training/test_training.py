@@ -21,7 +21,7 @@ from ddpm_demo.training.state import list_states, read_progress
 SETTINGS = TrainingConfiguration(
     dataset="mnist", classes=(), image_size=28, latent=None, condition="add", cfg=True, label_dropout=0.2, schedule="cosine",
     time="discrete", prediction="v_prediction", loss_weighting="min-snr", attention=True, widths=(8, 16), layers=1, patch=2,
-    dropout=0.1, flip=True, epochs=2.0, minutes=None, batch_size=32, lr=2e-3, ema_decay=0.99, mixed_precision="no",
+    dropout=0.1, flip=True, epochs=2.0, minutes=None, batch_size=32, lr=2e-3, ema_decay=(0.99,), mixed_precision="no",
     seed=0,
 )  # fmt: skip
 
@@ -45,16 +45,31 @@ def state(folder):
     return load_file(list_states(folder)[-1])
 
 
-def test_stopped_and_resumed_is_bit_identical(images, tmp_path):
+@pytest.mark.parametrize("optimizer", ["adamw", pytest.param("muon", marks=pytest.mark.slow)])
+def test_stopped_and_resumed_is_bit_identical(images, tmp_path, optimizer):
     """Weights, averages and moments; with dropout, flips and dropped labels all at work."""
-    go(images, tmp_path / "whole")
+    settings = replace(SETTINGS, optimizer=optimizer)
+    go(images, tmp_path / "whole", settings)
     for stop_after in (1, 4, 3, 12):
         calls = itertools.count()
-        go(images, tmp_path / "parts", stop=lambda calls=calls, after=stop_after: next(calls) >= after)
+        go(images, tmp_path / "parts", settings, stop=lambda calls=calls, after=stop_after: next(calls) >= after)
     assert read_progress(tmp_path / "parts")["step"] == read_progress(tmp_path / "whole")["step"] == 20
     whole, parts = state(tmp_path / "whole"), state(tmp_path / "parts")
     assert whole.keys() == parts.keys() and any(name.startswith("optimizer.") for name in whole)
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
+
+
+def test_several_averages_are_each_that_of_a_training_with_it_alone(images, tmp_path):
+    """This also holds for an interrupted training, since the state keeps the averages apart."""
+    short = replace(SETTINGS, epochs=0.5)
+    alone = {decay: go(images, tmp_path / str(decay), replace(short, ema_decay=(decay,)))[-1] for decay in (0.0, 0.5)}
+    calls = itertools.count()
+    go(images, tmp_path / "both", replace(short, ema_decay=(0.0, 0.5)), stop=lambda: next(calls) >= 2)
+    last = go(images, tmp_path / "both", replace(short, ema_decay=(0.0, 0.5)))[-1]
+    assert last.others.keys() == {0.5}
+    for decay, model in ((0.0, last.model), *last.others.items()):
+        ours, theirs = (one.denoiser.net.state_dict() for one in (model, alone[decay].model))
+        assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
 def test_another_seed_gives_other_weights(images, tmp_path):
@@ -113,9 +128,9 @@ def test_samples_at_doublings():
 def test_every_label_is_seen_and_some_are_hidden(images, tmp_path, monkeypatch):
     seen = []
 
-    def spy(denoiser, x0, log_snr, noise, label, weighting, image=None):
+    def spy(denoiser, x0, log_snr, noise, label, *more):
         seen.append((label, log_snr))
-        return loss(denoiser, x0, log_snr, noise, label, weighting, image)
+        return loss(denoiser, x0, log_snr, noise, label, *more)
 
     loss = training.loss
     monkeypatch.setattr(training, "loss", spy)
@@ -125,6 +140,21 @@ def test_every_label_is_seen_and_some_are_hidden(images, tmp_path, monkeypatch):
     assert 0.15 < (labels == 10).double().mean() < 0.25
     log_snrs = seen[0][1]
     assert (log_snrs.diff() < 0).all()  # stratified: image i's timestep lies in the i-th of B parts
+
+
+def test_the_contrast_leaves_hidden_labels_out(images, tmp_path, monkeypatch):
+    seen = []
+
+    def spy(denoiser, x0, log_snr, noise, label, weighting, image=None, contrast=None):
+        seen.append((label, contrast))
+        return loss(denoiser, x0, log_snr, noise, label, weighting, image, contrast)
+
+    loss = training.loss
+    monkeypatch.setattr(training, "loss", spy)
+    go(images, tmp_path, replace(SETTINGS, contrastive=0.05, epochs=0.3))
+    label, contrast = (torch.cat(parts) for parts in zip(*seen[:3]))
+    torch.testing.assert_close(contrast, torch.where(label == 10, 0.0, 0.05))
+    assert (label == 10).any() and seen[-1][1] is None  # the held-out loss is that of every training
 
 
 def test_a_batch_that_cannot_be_shared(images, tmp_path):
@@ -147,7 +177,7 @@ def test_continuous_time_is_trained_saved_and_sampled(images, tmp_path):
 def test_it_starts_from_another_checkpoint(images, tmp_path):
     *_, first = go(images, tmp_path / "first", replace(SETTINGS, epochs=0.3))
     save(first.model, tmp_path / "model")
-    begun = replace(SETTINGS, start_from=str(tmp_path / "model"), epochs=0.1, lr=1e-9, ema_decay=0.0)
+    begun = replace(SETTINGS, start_from=str(tmp_path / "model"), epochs=0.1, lr=1e-9, ema_decay=(0.0,))
     *_, last = go(images, tmp_path / "second", begun)
     ours, theirs = (report.model.denoiser.net.state_dict() for report in (last, first))
     assert all(torch.allclose(ours[name], theirs[name], atol=1e-3) for name in theirs)  # half precision on disk

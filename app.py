@@ -15,6 +15,9 @@ if os.environ.get("SPACES_ZERO_GPU"):
     import spaces  # noqa: F401 ZeroGPU's, which must come before torch
 
 
+SHIPPED = Path(__file__).resolve().parent / "checkpoints"
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Parse arguments, build the demo, launch."""
     formatter = argparse.RawDescriptionHelpFormatter
@@ -22,8 +25,8 @@ def main(arguments: list[str] | None = None) -> None:
     add = parser.add_argument
     add(
         "--checkpoint",
-        default=os.environ.get("DDPM_CHECKPOINT", "checkpoints/mnist"),
-        help="a folder or a Hub id (default: $DDPM_CHECKPOINT, or else checkpoints/mnist)",
+        default=os.environ.get("DDPM_CHECKPOINT", str(SHIPPED / "mnist")),
+        help="a folder or a Hub id (default: $DDPM_CHECKPOINT, or else the shipped checkpoints/mnist)",
     )
     add(
         "--host",
@@ -42,11 +45,18 @@ def main(arguments: list[str] | None = None) -> None:
         model = load(options.checkpoint, "cpu" if LENT else best_device())
         folder = Path(options.checkpoint) if Path(options.checkpoint).is_dir() else None
         name = folder.resolve().name if folder else options.checkpoint
-        catalogue = Catalogue(model, name, folder, Path(__file__).parent / "checkpoints")
+        catalogue = Catalogue(model, name, folder, SHIPPED)
     except UserError as error:
         sys.exit(f"error: {error}")
     demo = page.build(catalogue)
-    demo.launch(server_name=options.host, server_port=options.port, share=options.share, **page.launch_options())
+    try:
+        demo.launch(server_name=options.host, server_port=options.port, share=options.share, **page.launch_options())
+    except OSError as error:
+        if options.port is None:
+            raise
+        sys.exit(
+            f"error: port {options.port} cannot be used ({error}): pass another --port, or none to take a free one"
+        )
 
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ def walk(
 
     ``denoise`` is a ``Denoiser``, with or without guidance. ``label`` is (N,). Only the sampler of ``sampling`` and its
     own settings are used. ``noise()`` draws new noise like x for the stochastic samplers. ``clip`` clamps the clean
-    estimates to [-1, 1].
+    estimates to [-1, 1]. Raises FloatingPointError instead of yielding numbers that are not finite.
     """
     grid = [*torch.as_tensor(log_snrs, dtype=torch.float64).tolist(), inf]
     nfe = 0
@@ -61,6 +61,11 @@ def walk(
     advance = SAMPLERS[sampling.sampler].advance(context)
     for index, (s, t) in enumerate(pairwise(grid)):
         x0, direction = estimate(x, s)
+        if not bool(x0.isfinite().all()):
+            raise FloatingPointError(
+                f"step {index + 1} of {len(grid) - 1} gave numbers that are not finite: the weights are damaged, or the "
+                "settings are too extreme for them"
+            )
         yield Step(index, len(grid) - 1, s, nan, x, x0, implied_noise(x, x0, s), direction, nfe)
         if t == inf:
             return  # the last step leads to the clean image, which is x0

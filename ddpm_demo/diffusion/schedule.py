@@ -91,6 +91,8 @@ class Schedule:
         The spacing is "trailing" (Lin et al. 2024, section 3.4): it starts at the noisiest timestep, and the last step
         leads to the clean image. ``within`` clamps to a range (lowest, highest), such as that of the training
         schedule. ``start`` is another timestep to start at. Raises ValueError unless steps is from 1 to T.
+
+        Every log-SNR occurs once: where the steps are closer than one timestep, the grid may have fewer than asked for.
         """
         if isinstance(steps, bool) or not float(steps).is_integer() or not 1 <= steps <= len(self):
             raise ValueError(f"steps is {steps}; it must be a whole number from 1 to {len(self)}")
@@ -99,7 +101,7 @@ class Schedule:
         if start is not None:
             last = torch.as_tensor(start, dtype=torch.float64).clamp(first, last)
         t = last - torch.arange(int(steps), dtype=torch.float64) * (last - first + 1) / steps
-        return self.log_snr(t).clamp(lowest, highest)
+        return self.log_snr(t).clamp(lowest, highest).unique_consecutive()
 
 
 class ContinuousSchedule(Schedule):

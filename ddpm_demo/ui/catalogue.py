@@ -32,7 +32,7 @@ def report_mistakes() -> Iterator[None]:
     """Turn a user's mistake into a gr.Error: the page shows its message, and the terminal shows no traceback."""
     try:
         yield
-    except (UserError, ValueError, TypeError, OverflowError) as error:
+    except (UserError, ValueError, TypeError, ArithmeticError) as error:
         raise gr.Error(str(error), print_exception=False) from error
 
 

@@ -18,13 +18,16 @@ from ddpm_demo.ui.tabs import (
 
 HERE = Path(__file__).parent
 STYLES = (HERE / "app.css", HERE / "components/charts.css")
+SESSIONS = 50  # Gradio keeps the state of so many open pages and API clients, 0.4 MB each; its default is 10,000
+KEPT_SECONDS = 3600  # a picture that Gradio wrote for a client is deleted after this time
 # The fonts are those of the system, because the page must work offline.
 FONTS = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}
 
 
 def build(catalogue: Catalogue) -> gr.Blocks:
     """Build the whole app for the checkpoints of the catalogue."""
-    with gr.Blocks(title="ddpm-demo: watch noise become an image", analytics_enabled=False) as demo:
+    title = "ddpm-demo: watch noise become an image"
+    with gr.Blocks(title=title, analytics_enabled=False, delete_cache=(KEPT_SECONDS, KEPT_SECONDS)) as demo:
         gr.Markdown(
             "# Watch noise become an image\nA small diffusion model starts from pure noise and removes it step by "
             "step. Everything below is computed live, on this machine."
@@ -56,6 +59,7 @@ def launch_options() -> dict:
         "theme": gr.themes.Soft(primary_hue="indigo", **FONTS),
         "max_threads": 8,
         "max_file_size": "1mb",
+        "state_session_capacity": SESSIONS,
         "show_error": True,
         "footer_links": [],
     }

@@ -6,7 +6,7 @@ from conftest import SHIPPED, tiny_model
 from PIL import Image
 
 import ddpm_demo
-from ddpm_demo import Completion, Enlargement, NoisedImage, PureNoise, UserError, generate, sample
+from ddpm_demo import SAMPLERS, Completion, Enlargement, NoisedImage, PureNoise, UserError, generate, sample
 from ddpm_demo.data.images import split_row
 from ddpm_demo.diffusion.denoiser import alpha_sigma
 from ddpm_demo.models.classifier import load_classifier
@@ -186,3 +186,21 @@ def test_photographs_are_read_as_asked_far_above_chance(name):
     assert (read == torch.tensor(labels)).double().mean() > 0.4
     others = generate(model, [(k + 1) % 10 for k in labels], weight=1.0, steps=12)
     assert (judge(others).argmax(1) == torch.tensor(labels)).double().mean() < 0.25
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("start, steps", [(0, 25), (7, 25), (15, 50), (300, 400)])
+def test_more_steps_than_timesteps_are_no_division_by_zero(model, sampler, start, steps):
+    """Every log-SNR is visited once, so that the stride, by which DPM-Solver++ divides, is never 0."""
+    walked = list(sample(model, [0], begin=NoisedImage(torch.zeros(1, 16, 16), start), sampler=sampler, steps=steps))
+    log_snrs = [step.log_snr for step in walked]
+    assert log_snrs == sorted(set(log_snrs)) and len(walked) == walked[0].total
+    assert all(bool(step.x0.isfinite().all()) for step in walked)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_damaged_weights_end_in_a_sentence_and_never_in_an_image(sampler):
+    damaged = tiny_model()
+    next(damaged.denoiser.net.parameters()).fill_(float("nan"))
+    with pytest.raises(FloatingPointError, match="step 1 of 4 gave numbers that are not finite"):
+        generate(damaged, [0], sampler=sampler, steps=4)

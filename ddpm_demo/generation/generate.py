@@ -103,7 +103,7 @@ def decode_step(step: Step, model: Model) -> Step:
 
 
 def log_snr_grid(model: Model, sampling: Sampling, start: float | None = None) -> Tensor:
-    """Return the log-SNRs (steps,) that ``sample`` visits: those of the schedule, clamped to the training range."""
+    """Return the log-SNRs that ``sample`` visits: those of ``Schedule.grid``, clamped to the training range."""
     lowest, highest = model.denoiser.schedule.range
     within = max(lowest, ALWAYS[0]), min(highest, ALWAYS[1])
     return Schedule.named(sampling.schedule).grid(sampling.steps, within=within, start=start)

@@ -121,6 +121,7 @@ def test_every_axis_fills(catalogue, axis):
         (("steps", ["3"], "steps", ["4"]), "both axes are steps"),
         (("colour", ["3"], "steps", ["4"]), "down is 'colour'; it must be one of class, weight"),
         (("weight", [], "steps", ["4"]), "weight has no values"),
+        (("class", ["a", "all"], "steps", ["4"]), "class holds 'all', but a cell shows one class"),
         (("weight", ["heavy"], "steps", ["4"]), "each must be a number"),
         (("weight", ["nan"], "steps", ["4"]), "weight is nan"),
         (("steps", ["5000"], "seed", ["4"]), "steps is 5000"),

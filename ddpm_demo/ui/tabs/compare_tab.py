@@ -215,6 +215,8 @@ def parse_values(axis: str, values) -> list:
     """Parse the values of an axis from text. Raises UserError if there are none or one is wrong."""
     if not values:
         raise UserError(f"{axis} has no values: choose at least one")
+    if axis == "class" and ALL in values:
+        raise UserError(f"class holds {ALL!r}, but a cell shows one class: name the classes")
     try:
         return [AXES[axis].parse(value) for value in values]
     except (TypeError, ValueError):

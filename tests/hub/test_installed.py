@@ -38,6 +38,7 @@ def environment(tmp_path_factory):
     return python
 
 
+@pytest.mark.slow
 def test_it_loads_from_the_hub_in_another_folder(there, folder, environment, tmp_path):  # noqa: F811
     client.push(folder, NAME)
     settings = {"HF_ENDPOINT": there.url, "HF_TOKEN": TOKEN, "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1"}

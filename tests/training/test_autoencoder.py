@@ -122,6 +122,7 @@ def train_latent(root, condition: str, *more: str):
     return run(
         "train.py", "--dataset", "folder", "--data-dir", root / "images", "--image-size", "16", "--cfg", "--latent",
         root / "ae", "--condition", condition, "--widths", "16", "32", "--epochs", "3", "--batch-size", "16",
+        "--mixed-precision", "no",
         "--output-dir", root / condition, *more,
     )  # fmt: skip
 

@@ -16,7 +16,7 @@ from ddpm_demo.models.networks import build_unet, count_parameters
 from ddpm_demo.training.recipes import RECIPES
 from ddpm_demo.training.state import list_states, read_progress
 
-TINY = ("--widths", "8", "16", "--layers", "1", "--batch-size", "32", "--seed", "3")
+TINY = ("--widths", "8", "16", "--layers", "1", "--batch-size", "32", "--seed", "3", "--mixed-precision", "no")
 
 
 def train(mnist_dir, folder, *options, **keywords):
@@ -86,7 +86,18 @@ def test_resuming_with_another_setting_is_refused(trained, mnist_dir, capsys):
 
 @pytest.mark.slow
 def test_without_cfg_it_is_unconditional(mnist_dir, tmp_path):
-    finished = train(mnist_dir, tmp_path / "u", "--epochs", "0.5", "--no-attention", "--prediction", "epsilon", *TINY)
+    finished = train(
+        mnist_dir,
+        tmp_path / "u",
+        "--epochs",
+        "0.5",
+        "--no-attention",
+        "--prediction",
+        "epsilon",
+        *TINY,
+        "--mixed-precision",
+        "auto",
+    )
     assert finished.returncode == 0, finished.stderr
     model = ddpm_demo.load(tmp_path / "u")
     assert model.label_names == () and model.denoiser.prediction == "epsilon"
@@ -98,8 +109,7 @@ def test_without_cfg_it_is_unconditional(mnist_dir, tmp_path):
 def test_a_folder_of_colour_images(image_dir, tmp_path):
     finished = run(
         "train.py", "--dataset", "folder", "--data-dir", image_dir, "--cfg", "--image-size", "16", "--epochs", "1",
-        "--mixed-precision", "bf16",
-        "--output-dir", tmp_path / "f", *TINY,
+        "--output-dir", tmp_path / "f", *TINY, "--mixed-precision", "bf16",
     )  # fmt: skip
     assert finished.returncode == 0, finished.stderr
     model = ddpm_demo.load(tmp_path / "f")
@@ -215,7 +225,7 @@ def test_launched_as_two_processes_gives_one_checkpoint(launcher, mnist_dir, tmp
 @pytest.mark.slow
 def test_two_processes_train_as_one_would(mnist_dir, tmp_path):
     """Each takes half of every batch and the gradients are averaged: the held-out loss is that of one process."""
-    options = ("--cfg", "--epochs", "4", "--lr", "0.01", "--mixed-precision", "no", *TINY)
+    options = ("--cfg", "--epochs", "4", "--lr", "0.01", *TINY)
     assert train(mnist_dir, tmp_path / "one", *options).returncode == 0
     shared = ("--dataset", "mnist", "--data-dir", mnist_dir, "--output-dir", tmp_path / "two", *options)
     assert run(*PROCESSES["--multi_gpu"], "train.py", *shared, OMP_NUM_THREADS="1").returncode == 0

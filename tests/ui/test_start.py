@@ -5,9 +5,11 @@ import socket
 import subprocess
 import sys
 
+import pytest
 from conftest import ROOT
 
 
+@pytest.mark.slow
 def test_it_finds_its_checkpoint_from_another_folder_and_says_that_a_port_is_taken(tmp_path):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

@@ -127,7 +127,9 @@ def train_latent(root, condition: str, *more: str):
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("condition", ["add", "cross-attention", "image"])
+@pytest.mark.parametrize(
+    "condition", ["add", *(pytest.param(name, marks=pytest.mark.slow) for name in ("cross-attention", "image"))]
+)
 def test_trained_saved_loaded_and_sampled(folder, condition):
     done = train_latent(folder, condition)
     assert done.returncode == 0, done.stderr

@@ -148,6 +148,7 @@ def exit_status(*options):
         return stopped.code
 
 
+@pytest.mark.slow
 def test_an_image_size_that_does_not_fit(mnist_dir, tmp_path):
     refused = train(mnist_dir, tmp_path / "x", "--image-size", "27", *TINY)
     assert refused.returncode == 2 and "image size 27 is not a multiple of the patch size 2" in refused.stderr
@@ -244,6 +245,7 @@ def test_the_judge_is_trained_and_not_overwritten_unasked(mnist_dir, tmp_path):
     assert refused.returncode == 2 and "already holds a classifier.safetensors: pass --overwrite" in refused.stderr
 
 
+@pytest.mark.slow
 def test_pets_by_name_end_to_end(pets_dir, tmp_path):
     """The documented command on stand-in images in the real layout, with a smaller network."""
     done = run(

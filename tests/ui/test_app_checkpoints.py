@@ -2,6 +2,7 @@
 
 import json
 
+import pytest
 from browser import browser, canvas_bytes, finished, open_tab, page, player, room, shot, state  # noqa: F401 some are fixtures
 
 
@@ -73,6 +74,7 @@ def test_what_runs_where_is_told_of_each(page):
     room(page, "Generate").locator(".where[data-latent=false]").wait_for(state="attached")
 
 
+@pytest.mark.slow
 def test_a_small_image_is_enlarged(page):
     """Only where the network takes an image beside x is it offered; the result is in colour."""
     switch(page, "mnist")

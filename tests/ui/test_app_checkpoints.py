@@ -77,6 +77,7 @@ def test_what_runs_where_is_told_of_each(page):
 @pytest.mark.slow
 def test_a_small_image_is_enlarged(page):
     """Only where the network takes an image beside x is it offered; the result is in colour."""
+    finished(page)
     switch(page, "mnist")
     open_tab(page, "Draw")
     assert room(page, "Draw").get_by_label("Enlarge it").count() == 0

@@ -1,7 +1,7 @@
 """The public sampling functions. They validate, prepare the start, add guidance, run the process and decode."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, fields, replace
+from dataclasses import fields, replace
 from functools import partial
 
 import torch
@@ -22,13 +22,13 @@ def sample(
     count: int | None = None,
     begin: Begin = PureNoise(),
     decoded: bool = True,
-    sampling: Sampling | None = None,
+    sampling: Sampling = Sampling(),
     **settings,
 ) -> Iterator[Step]:
     """Yield every step of the reverse process as images (N, C, H, W), [-1, 1]; the last step's ``x0`` is the sample.
 
     ``labels`` are N class numbers. If they are None, ``count`` images (default 1) are drawn without a label. The
-    ``settings`` are the fields of ``Sampling``. ``weight`` is the guidance weight w of Ho & Salimans 2022 (0:
+    ``settings`` are the fields of ``Sampling``; fields that are not given are those of ``sampling``. ``weight`` is the guidance weight w of Ho & Salimans 2022 (0:
     conditional; the ``guidance_scale`` of diffusers is 1 + w). It applies where the log-SNR is in ``interval``.
     ``classifier_scale`` is the scale of classifier guidance (Dhariwal & Nichol 2021), which requires a noise-aware
     classifier in the checkpoint. ``variance``, ``corrector_snr`` and ``ode_tolerance`` apply only to some samplers.
@@ -42,8 +42,7 @@ def sample(
     step is decoded; ``decode_step`` decodes a single step. The call itself raises UserError for a wrong setting; the
     model runs only when the first step is requested.
     """
-    if sampling is None or settings:
-        sampling = read_settings(asdict(sampling or Sampling()) | settings)
+    sampling = change_settings(sampling, settings)
     number = sampling.check(model, labels, count)
     begin.check(model, number)
     steps = draw_steps(model, labels, number, begin, sampling)
@@ -70,13 +69,16 @@ def generate(model: Model, labels: Sequence[int] | None = None, **settings) -> T
     return decode_step(step, model).x0
 
 
-def read_settings(settings: dict) -> Sampling:
-    """Build a ``Sampling`` from keywords. Raises TypeError for an unknown name, UserError for a forbidden value."""
+def change_settings(sampling: Sampling, settings: dict) -> Sampling:
+    """Return the sampling with some settings changed.
+
+    Raises TypeError for an unknown name and UserError for a value that is not allowed.
+    """
     names = [field.name for field in fields(Sampling)]
     unknown = [name for name in settings if name not in names]
     if unknown:
         raise TypeError(f"there is no setting {', '.join(unknown)}; the settings are {', '.join(names)}")
-    return Sampling(**settings)
+    return replace(sampling, **settings)
 
 
 def add_guidance(model: Model, labelled: bool, sampling: Sampling, denoise: Denoise) -> Denoise:

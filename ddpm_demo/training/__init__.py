@@ -1,1 +1,1 @@
-"""Trains models: the configuration, the training loop, its resumable state and its log; the autoencoder."""
+"""Trains models: the configuration, the loop, its resumable state and its log; the autoencoder, the classifiers."""

@@ -27,14 +27,20 @@ EPOCHS_OF_A_CLASSIFIER, MINUTES_OF_AN_AUTOENCODER = 8, 20.0
 def main(arguments: list[str] | None = None) -> int:
     """Parse, train, save. Returns the exit status."""
     asked, options = parse(arguments, __doc__)
-    name = asked.get("dataset", DEFAULTS["dataset"]) + ("-latent" if "latent" in asked else "")
-    folder = Path(options.output_dir or f"runs/{name}")
+    folder = Path(options.output_dir or f"runs/{name_run(asked)}")
     work = train_classifier if options.classifier else train_autoencoder if options.autoencoder else train_model
     try:
         return work(asked, options, folder)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+
+
+def name_run(asked: dict) -> str:
+    """The name of a run, for its folder."""
+    if "distill" in asked:
+        return f"{Path(asked['distill']).name}-instant"
+    return asked.get("dataset", DEFAULTS["dataset"]) + ("-latent" if "latent" in asked else "")
 
 
 def train_classifier(asked: dict, options: RunOptions, folder: Path) -> int:

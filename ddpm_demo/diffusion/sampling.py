@@ -96,6 +96,8 @@ class Sampling:
         Raises UserError if it cannot. Nothing is computed: the check only reads the model's class names and whether it
         has a classifier.
         """
+        if model.distilled:
+            model.distilled.check(self)
         if self.classifier_scale and model.noisy_classifier is None:
             raise UserError(
                 f"classifier_scale is {self.classifier_scale}, but this checkpoint has no noise-aware classifier: train "

@@ -18,7 +18,7 @@ from ddpm_demo.diffusion.sampling import TOLERANCES
 from ddpm_demo.errors import UserError
 from ddpm_demo.evaluation.progress import progress_bar, say
 from ddpm_demo.evaluation.subject import Subject
-from ddpm_demo.models.checkpoint import Model
+from ddpm_demo.models.checkpoint import Model, refuse_distilled
 from ddpm_demo.reports.results import Metrics
 from ddpm_demo.reports.tables import tabulate_likelihood
 
@@ -79,6 +79,7 @@ def measure(
 
     The last report is complete. ``metrics.json`` holds it as ``bits_per_dim``.
     """
+    refuse_distilled(model, "likelihood")
     generator, schedule = torch.Generator().manual_seed(seed), model.denoiser.schedule
     fast = model.trace()  # a recorded network cannot be differentiated, which the ODE needs
     x0 = model.codec.encode(images).to(model.device)

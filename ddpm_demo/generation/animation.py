@@ -36,11 +36,15 @@ def render_step(step: Step, columns: int, height: int | None = None) -> Image.Im
 def animate_sampling(
     model: Model, path: Path, weight: float = 1.0, steps: int = 30, rows: int = 2, seed: int = 0
 ) -> None:
-    """Save an animation of the reverse process (DDPM) of ``rows`` images for each of up to ten classes."""
+    """Save an animation of the reverse process of ``rows`` images for each of up to ten classes.
+
+    The sampler is DDPM; for a distilled model, it is its own, with as many steps as it takes at most.
+    """
     classes = min(10, len(model.label_names))
     labels = torch.arange(classes).repeat(rows).tolist()
     settings = {"labels": labels, "weight": weight} if classes else {"count": 10 * rows}
-    process = sample(model, **settings, sampler="ddpm", steps=steps, seed=seed)
+    settings |= {"steps": model.distilled.steps[-1]} if model.distilled else {"sampler": "ddpm", "steps": steps}
+    process = sample(model, **settings, seed=seed)
     save_animation((render_step(step, classes or 10) for step in process), path)
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from ddpm_demo.diffusion.denoiser import add_noise
 from ddpm_demo.diffusion.guidance import Denoise, KeepKnown
 from ddpm_demo.errors import UserError
-from ddpm_demo.models.checkpoint import Model
+from ddpm_demo.models.checkpoint import Model, refuse_distilled
 from ddpm_demo.models.partial_image import WithImage, encode_partial, hide_pixels
 
 LAST_TIMESTEP = 999
@@ -46,7 +46,7 @@ class NoisedImage:
     def check(self, model: Model, count: int) -> None:
         """Raise UserError unless image and start fit the model and the number of samples."""
         check_image(model, self.image, count)
-        check_start(self.start)
+        check_start(model, self.start)
 
     def prepare(self, model: Model, noise: Tensor, log_snr: Tensor, guide: Guide) -> tuple[Tensor, Denoise]:
         """Return (first state, denoiser) for noise like x (N, C, H, W) and the first log-SNR of the grid."""
@@ -75,7 +75,7 @@ class Completion:
                 f"keep is {self.keep.dtype} of shape {tuple(self.keep.shape)}; it must be bool of shape {size}"
             )
         if self.start is not None:
-            check_start(self.start)
+            check_start(model, self.start)
 
     def prepare(self, model: Model, noise: Tensor, log_snr: Tensor, guide: Guide) -> tuple[Tensor, Denoise]:
         """Return (first state, denoiser) for noise like x (N, C, H, W) and the first log-SNR of the grid."""
@@ -138,7 +138,8 @@ def check_image(model: Model, image: Tensor, count: int = 1) -> None:
         )
 
 
-def check_start(start: float) -> None:
-    """Raise UserError unless start is a timestep."""
+def check_start(model: Model, start: float) -> None:
+    """Raise UserError unless start is a timestep at which the model can start."""
+    refuse_distilled(model, "a start between noise and image")
     if isinstance(start, bool) or not 0 <= start <= LAST_TIMESTEP:
         raise UserError(f"start is {start!r}; it must be a timestep from 0 to {LAST_TIMESTEP}")

@@ -22,14 +22,15 @@ def sample(
     count: int | None = None,
     begin: Begin = PureNoise(),
     decoded: bool = True,
-    sampling: Sampling = Sampling(),
+    sampling: Sampling | None = None,
     **settings,
 ) -> Iterator[Step]:
     """Yield every step of the reverse process as images (N, C, H, W), [-1, 1]; the last step's ``x0`` is the sample.
 
     ``labels`` are N class numbers. If they are None, ``count`` images (default 1) are drawn without a label. The
-    ``settings`` are the fields of ``Sampling``; fields that are not given are those of ``sampling``. ``weight`` is the guidance weight w of Ho & Salimans 2022 (0:
-    conditional; the ``guidance_scale`` of diffusers is 1 + w). It applies where the log-SNR is in ``interval``.
+    ``settings`` are the fields of ``Sampling``; fields that are not given are those of ``sampling``, or else those of
+    ``model.sampling``. ``weight`` is the guidance weight w of Ho & Salimans 2022 (0: conditional; the
+    ``guidance_scale`` of diffusers is 1 + w). It applies where the log-SNR is in ``interval``.
     ``classifier_scale`` is the scale of classifier guidance (Dhariwal & Nichol 2021), which requires a noise-aware
     classifier in the checkpoint. ``variance``, ``corrector_snr`` and ``ode_tolerance`` apply only to some samplers.
     Image k starts from the noise of ``seed + k``, or of the k-th of several seeds. This noise does not depend on the
@@ -42,7 +43,7 @@ def sample(
     step is decoded; ``decode_step`` decodes a single step. The call itself raises UserError for a wrong setting; the
     model runs only when the first step is requested.
     """
-    sampling = change_settings(sampling, settings)
+    sampling = change_settings(sampling or model.sampling, settings)
     number = sampling.check(model, labels, count)
     begin.check(model, number)
     steps = draw_steps(model, labels, number, begin, sampling)
@@ -83,6 +84,8 @@ def change_settings(sampling: Sampling, settings: dict) -> Sampling:
 
 def add_guidance(model: Model, labelled: bool, sampling: Sampling, denoise: Denoise) -> Denoise:
     """Add classifier-free and classifier guidance to a denoiser, as far as the settings request them."""
+    if model.distilled:
+        return model.distilled.condition(denoise, sampling.weight, sampling.steps)
     if model.label_names and labelled:
         denoise = ClassifierFree(denoise, sampling.weight, model.null_label, sampling.interval)
     if sampling.classifier_scale:
@@ -106,9 +109,13 @@ def decode_step(step: Step, model: Model) -> Step:
 
 def log_snr_grid(model: Model, sampling: Sampling, start: float | None = None) -> Tensor:
     """Return the log-SNRs that ``sample`` visits: those of ``Schedule.grid``, clamped to the training range."""
+    return Schedule.named(sampling.schedule).grid(sampling.steps, within=sampling_range(model), start=start)
+
+
+def sampling_range(model: Model) -> tuple[float, float]:
+    """Return the lowest and the highest log-SNR of a sampling step: those of the training, within ``ALWAYS``."""
     lowest, highest = model.denoiser.schedule.range
-    within = max(lowest, ALWAYS[0]), min(highest, ALWAYS[1])
-    return Schedule.named(sampling.schedule).grid(sampling.steps, within=within, start=start)
+    return max(lowest, ALWAYS[0]), min(highest, ALWAYS[1])
 
 
 def noise_source(seeds: Sequence[int], shape: tuple[int, ...], device: torch.device) -> Callable[[], Tensor]:

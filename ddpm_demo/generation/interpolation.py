@@ -11,7 +11,7 @@ from ddpm_demo.diffusion.ode import slerp, solve_ode
 from ddpm_demo.diffusion.sampling import TOLERANCES
 from ddpm_demo.errors import check_between, check_whole
 from ddpm_demo.generation.begin import check_image
-from ddpm_demo.models.checkpoint import Model
+from ddpm_demo.models.checkpoint import Model, refuse_distilled
 
 CHUNK = 6  # frames that are decoded in one batch, and then shown
 
@@ -41,6 +41,7 @@ def interpolate(model: Model, images: Tensor, total: int = 24, tolerance: float 
 
 def yield_frames(model: Model, images: Tensor, total: int, tolerance: float) -> Iterator[Interpolation]:
     """Yield the growing interpolation of ``interpolate``, which has checked the arguments."""
+    refuse_distilled(model, "interpolation between images")
     noisiest, cleanest = model.denoiser.schedule.range
     x0 = model.codec.encode(images)
     # The state at the highest log-SNR includes a little noise, because the network was never trained without noise.

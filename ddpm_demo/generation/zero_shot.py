@@ -9,7 +9,7 @@ from torch import Tensor
 from ddpm_demo.diffusion.denoiser import add_noise, alpha_sigma
 from ddpm_demo.errors import UserError
 from ddpm_demo.generation.begin import check_image
-from ddpm_demo.models.checkpoint import Model
+from ddpm_demo.models.checkpoint import Model, refuse_distilled
 
 EASIEST, HARDEST = 4.0, -4.0  # range of log-SNRs; outside it, the errors hardly depend on the class
 
@@ -35,6 +35,7 @@ def classify(model: Model, image: Tensor, draws: int = 32, seed: int = 0, batch:
     """
     if not model.label_names:
         raise UserError("this model was trained without classes, so it cannot classify an image")
+    refuse_distilled(model, "classification by a diffusion model")
     check_image(model, image)
     classes = len(model.label_names)
     generator = torch.Generator().manual_seed(seed)

@@ -81,10 +81,11 @@ def stage_checkpoint(folder: Path, place: Path) -> Path:
         shutil.copyfile(part, place / part.relative_to(folder))
     index = {
         "_class_name": ["pipeline", "ClassConditionalPipeline"],
-        "scheduler": ["diffusers", "DDPMScheduler"],
+        "scheduler": ["diffusers", json.loads((folder / "scheduler/scheduler_config.json").read_text())["_class_name"]],
         "unet": ["diffusers", json.loads((folder / "unet/config.json").read_text())["_class_name"]],
         "vae": ["diffusers", "AutoencoderKL"] if latent else [None, None],
         "patch": about["codec"].get("patch", 1),
+        "distilled": about.get("distilled"),
     }
     (place / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
     shutil.copyfile(Path(__file__).with_name("pipeline.py"), place / "pipeline.py")

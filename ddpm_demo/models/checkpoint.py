@@ -2,7 +2,7 @@
 
 unet/config.json, unet/diffusion_pytorch_model.safetensors    float16 on disk, float32 after loading
 vae/config.json, vae/diffusion_pytorch_model.safetensors      the same for an AutoencoderKL, if latents are diffused
-scheduler/scheduler_config.json                               DDPMScheduler with a list of its betas
+scheduler/scheduler_config.json                               DDPMScheduler, or DDIMScheduler if distilled, with its betas
 demo.json                                                     dataset, label names, image size, codec, training
 samples.png, metrics.json, README.md                          samples, measured results, model card
 examples.png, metrics.jsonl, samples/                         real images, losses, samples during training, for the app
@@ -18,6 +18,8 @@ import torch
 from torch import nn
 
 from ddpm_demo.diffusion.denoiser import Denoiser
+from ddpm_demo.diffusion.distillation import Distilled
+from ddpm_demo.diffusion.sampling import Sampling
 from ddpm_demo.diffusion.schedule import ContinuousSchedule, Schedule
 from ddpm_demo.errors import UserError, check_one_of
 from ddpm_demo.models.adapters import ADAPTERS, adapt, condition_of
@@ -25,7 +27,7 @@ from ddpm_demo.models.codec import VAE, Codec, LatentCodec, load_vae, save_vae
 from ddpm_demo.models.networks import TracedNetwork
 from ddpm_demo.models.noisy_classifier import NoisyClassifier, load_noisy
 
-MOST_LEVELS, MOST_CHANNELS = 16, 4096
+MOST_LEVELS, MOST_CHANNELS = 16, 8192
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,8 @@ class Model:
     dataset: str = ""
     training: dict | None = None  # training settings, as in demo.json
     noisy_classifier: NoisyClassifier | None = None  # for classifier guidance
+    distilled: Distilled | None = None  # what the rows of a distilled network mean
+    sampling: Sampling = Sampling()  # the settings of its samples where nothing else is asked for
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -77,18 +81,29 @@ class Model:
         return replace(moved, noisy_classifier=self.noisy_classifier and self.noisy_classifier.to(device))
 
 
+def refuse_distilled(model: Model, purpose: str) -> None:
+    """Raise UserError for a distilled model, whose network is no denoiser, but takes its own steps from pure noise."""
+    if model.distilled:
+        raise UserError(
+            f"{purpose} needs a denoiser for every noise level, but this distilled model only takes its own steps from pure "
+            "noise: use the model that it was distilled from"
+        )
+
+
 def save(model: Model, folder: str | Path) -> None:
     """Write the model to ``folder``. Each part is written to a temporary folder first, and then renamed."""
-    from diffusers import DDPMScheduler
+    from diffusers import DDIMScheduler, DDPMScheduler
 
     folder = Path(folder)
     temporary = folder / ".partial"
     shutil.rmtree(temporary, ignore_errors=True)
     copy.deepcopy(model.denoiser.net.net).half().save_pretrained(temporary / "unet")
     schedule, prediction = model.denoiser.schedule, model.denoiser.prediction
-    DDPMScheduler(
+    # A distilled model takes the steps of DDIM at equal distances from the last timestep, and no others.
+    kind, more = (DDIMScheduler, {"timestep_spacing": "trailing"}) if model.distilled else (DDPMScheduler, {})
+    kind(
         num_train_timesteps=len(schedule), trained_betas=schedule.betas.tolist(), prediction_type=prediction,
-        clip_sample=model.codec.bounded,
+        clip_sample=model.codec.bounded, **more,
     ).save_pretrained(temporary / "scheduler")  # fmt: skip
     latent = isinstance(model.codec, LatentCodec)
     if latent:
@@ -100,6 +115,8 @@ def save(model: Model, folder: str | Path) -> None:
         "image_size": model.image_size,
         "codec": {} if latent else asdict(model.codec),
         "condition": condition_of(model.denoiser.net),
+        "distilled": model.distilled and asdict(model.distilled),
+        "sampling": model.sampling.as_dict(),
         "training": model.training,
     }
     (temporary / "demo.json").write_text(json.dumps(about, indent=2) + "\n")
@@ -149,9 +166,11 @@ def load_folder(folder: Path) -> Model:
     continuous = (about["training"] or {}).get("time") == "continuous"
     # With channels_last, convolutions on a CPU need no reordering, and sampling is about 10% faster.
     adapter = adapt(net.eval().requires_grad_(False).to(memory_format=torch.channels_last), condition)
-    if adapter.num_classes != len(names):
+    distilled = Distilled(**about["distilled"]) if about.get("distilled") else None
+    labels = distilled.count_rows(len(names)) - 1 if distilled else len(names)
+    if adapter.num_classes != labels:
         raise UserError(
-            f"{folder} is not a checkpoint: demo.json names {len(names)} labels, the network has {adapter.num_classes}"
+            f"{folder} is not a checkpoint: demo.json names {labels} labels, the network has {adapter.num_classes}"
         )
     return Model(
         denoiser=Denoiser(
@@ -164,6 +183,8 @@ def load_folder(folder: Path) -> Model:
         dataset=about["dataset"],
         training=about["training"],
         noisy_classifier=load_noisy(folder) if about["codec"] else None,  # it classifies images, not latents
+        distilled=distilled,
+        sampling=Sampling(**about.get("sampling", {})),
     )
 
 

@@ -4,6 +4,7 @@ import json
 from dataclasses import fields
 from pathlib import Path
 
+from ddpm_demo.diffusion.distillation import Distilled
 from ddpm_demo.diffusion.sampling import Sampling
 from ddpm_demo.reports.results import most_sampled, read_metrics, sampling_of
 from ddpm_demo.reports.tables import tabulate_likelihood, tabulate_quality
@@ -47,6 +48,8 @@ def render_card(about: dict, metrics: dict, animated: bool = False, autoencoder:
         training_command=command_of(about["training"]),
         classes=len(about["label_names"]),
         condition=about.get("condition", "add"),
+        distilled=about.get("distilled"),
+        weight_count=len(Distilled(**about["distilled"]).weights) if about.get("distilled") else 0,
         animated=animated,
         autoencoder=autoencoder,
         diffused=diffused_shape(about, autoencoder),

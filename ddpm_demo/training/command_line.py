@@ -6,6 +6,8 @@ from dataclasses import MISSING, Field, dataclass, fields
 
 from ddpm_demo.training.configuration import (
     AUTO,
+    INSTEAD,
+    ON_IMAGES,
     OTHER_TRAININGS,
     Flag,
     TrainingConfiguration,
@@ -16,7 +18,6 @@ from ddpm_demo.training.configuration import (
 )
 from ddpm_demo.training.recipes import RECIPES
 
-INSTEAD = "instead of a diffusion model"
 GROUPS = ("data", "model", "training", "output", INSTEAD)
 
 
@@ -35,7 +36,7 @@ class RunOptions:
         False,
         group="output",
         help="go on from the last saved state in --output-dir, with its settings; --epochs or --minutes may extend it",
-        used_by=("autoencoder",),
+        used_by=("autoencoder", "distill"),
     )
     overwrite: bool = option(
         False,
@@ -49,28 +50,46 @@ class RunOptions:
         help="draw samples and measure the held-out loss (default: after 125, 250, 500, ... steps)",
         type=positive_int,
         metavar="STEPS",
+        used_by=("distill",),
     )
     snapshots: bool = option(
         False,
         group="output",
         help="keep the weights with every sheet of samples, for  python -m ddpm_demo.evaluation over-time",
+        used_by=("distill",),
     )
     save_every: float = option(
-        60.0, group="output", help="save the whole training state", type=positive, metavar="SECONDS"
+        60.0,
+        group="output",
+        help="save the whole training state",
+        type=positive,
+        metavar="SECONDS",
+        used_by=("distill",),
     )
     log_with: str = option(
-        "none", group="output", help="tensorboard needs: pip install tensorboard", choices=("none", "tensorboard")
+        "none",
+        group="output",
+        help="tensorboard needs: pip install tensorboard",
+        choices=("none", "tensorboard"),
+        used_by=("distill",),
     )
-    push_to_hub: bool = option(False, group="output", help="publish the finished model on the Hugging Face Hub")
+    push_to_hub: bool = option(
+        False, group="output", help="publish the finished model on the Hugging Face Hub", used_by=("distill",)
+    )
     hub_model_id: str | None = option(
         None,
         group="output",
         help="as this repository, e.g. user/ddpm-mnist",
         metavar="USER/NAME",
         requires="push_to_hub",
+        used_by=("distill",),
     )
     hub_private: bool = option(
-        False, group="output", help="visible only for you and those you invite", requires="push_to_hub"
+        False,
+        group="output",
+        help="visible only for you and those you invite",
+        requires="push_to_hub",
+        used_by=("distill",),
     )
     classifier: bool = option(
         False,
@@ -170,7 +189,7 @@ def find_idle(given: dict) -> Iterator[tuple[str, str]]:
         if kind in flags:
             idle = (name for name, flag in flags.items() if kind not in flag.used_by)
             yield from ((flag_name(name), f"with --{kind}: leave it out") for name in sorted(idle))
-            if given["mixed_precision"] == AUTO:
+            if kind in ON_IMAGES and given["mixed_precision"] == AUTO:
                 words = f"{flag_name('mixed_precision')} {AUTO}"
                 yield words, f"with --{kind}, whose default is no: leave it out, or name bf16"
     for name, flag in flags.items():

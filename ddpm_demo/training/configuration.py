@@ -13,12 +13,14 @@ from ddpm_demo.diffusion.denoiser import PREDICTIONS, WEIGHTINGS
 from ddpm_demo.diffusion.schedule import SCHEDULES, TIMES
 from ddpm_demo.errors import UserError
 from ddpm_demo.models.adapters import CONDITIONS
-from ddpm_demo.training.recipes import RECIPES, recipe_for
+from ddpm_demo.training.recipes import DISTILLATION, RECIPES, recipe_for
 
 DATASET_FOLDER = ""  # the value of --latent without a folder; it stands for runs/DATASET
 AUTO = "auto"  # the value of --mixed-precision that ``precision.choose_precision`` replaces
 UNDECIDED = {"latent": DATASET_FOLDER, "mixed_precision": AUTO}  # values that a run replaces when it begins
-OTHER_TRAININGS = ("classifier", "autoencoder")  # beside that of a diffusion model
+INSTEAD = "instead of a diffusion model"  # the group of --help for the flags of the other trainings
+ON_IMAGES = ("classifier", "autoencoder")  # the other trainings that are told which images to use
+OTHER_TRAININGS = (*ON_IMAGES, "distill")
 
 
 def positive(text: str) -> float:
@@ -87,20 +89,20 @@ class TrainingConfiguration:
     A field name is the flag's name. A default also holds for states that were saved before the field existed.
     """
 
-    dataset: str = option("mnist", group="data", help="what to learn", choices=RECIPES, used_by=OTHER_TRAININGS)
+    dataset: str = option("mnist", group="data", help="what to learn", choices=RECIPES, used_by=ON_IMAGES)
     classes: tuple[str, ...] = option(
         (),
         group="data",
         help="only these classes, e.g. --dataset oxford-pets --classes Bombay Egyptian_Mau",
         nargs="+",
         metavar="NAME",
-        used_by=OTHER_TRAININGS,
+        used_by=ON_IMAGES,
     )
     image_size: int = option(
         group="data",
         help="resize the shorter side to this and centre-crop (default: the set's own)",
         type=positive_int,
-        used_by=OTHER_TRAININGS,
+        used_by=ON_IMAGES,
     )
     latent: str | None = option(
         None,
@@ -172,7 +174,7 @@ class TrainingConfiguration:
     flip: bool = option(
         group="data",
         help="mirror images at random (default: where left and right mean the same)",
-        used_by=OTHER_TRAININGS,
+        used_by=ON_IMAGES,
     )
     epochs: float | None = option(
         None,
@@ -180,26 +182,30 @@ class TrainingConfiguration:
         help="budget in passes over the data",
         type=positive,
         exclusive=True,
-        used_by=("classifier",),
+        used_by=("classifier", "distill"),
     )
     minutes: float | None = option(
         group="training",
         help="budget by the clock; the learning rate decays with it",
         type=positive,
         exclusive=True,
-        used_by=("autoencoder",),
+        used_by=("autoencoder", "distill"),
     )
-    batch_size: int = option(group="training", help="images a step, over all processes together", type=positive_int)
+    batch_size: int = option(
+        group="training", help="images a step, over all processes together", type=positive_int, used_by=("distill",)
+    )
     optimizer: str = option(
         "adamw",
         group="training",
         help="muon is for matrices and convolutions, beside adamw for all else: Jordan et al. 2024",
         choices=("adamw", "muon"),
+        used_by=("distill",),
     )
     lr: float = option(
         group="training",
         help="peak learning rate, after 200 steps of warm-up; decays to 0 along a cosine, except with --anneal",
         type=positive,
+        used_by=("distill",),
     )
     anneal: float | None = option(
         None,
@@ -208,6 +214,7 @@ class TrainingConfiguration:
         "budget: before that, --resume can set a longer or a shorter budget",
         type=share,
         metavar="F",
+        used_by=("distill",),
     )
     ema_decay: tuple[float, ...] = option(
         group="training",
@@ -216,6 +223,7 @@ class TrainingConfiguration:
         type=unit,
         nargs="+",
         metavar="D",
+        used_by=("distill",),
     )
     mixed_precision: str = option(
         AUTO,
@@ -230,6 +238,15 @@ class TrainingConfiguration:
         help="same seed, machine, --epochs and --mixed-precision: same weights",
         type=seed_number,
         used_by=OTHER_TRAININGS,
+    )
+    distill: str | None = option(
+        None,
+        group=INSTEAD,
+        help="train a model that draws what CHECKPOINT draws in 1, 2, 4, 8 or 16 network calls, its guidance included; "
+        "the network and the data are those of CHECKPOINT, a folder or a Hub id",
+        metavar="CHECKPOINT",
+        exclusive=True,
+        used_by=("distill",),
     )
     start_from: str | None = option(
         None,
@@ -270,6 +287,8 @@ def configure(asked: Mapping[str, object], device: str) -> TrainingConfiguration
 
 def derive_defaults(asked: Mapping[str, object], device: str) -> dict:
     """The defaults that depend on the dataset, on the device or on other options."""
+    if "distill" in asked:
+        return derive_from_teacher(asked["distill"], asked)
     dataset = asked.get("dataset", DEFAULTS["dataset"])
     derived = asdict(recipe_for(dataset, asked.get("minutes"), device, "latent" in asked))
     if asked.get("time") == "continuous":
@@ -277,6 +296,25 @@ def derive_defaults(asked: Mapping[str, object], device: str) -> dict:
     if "epochs" in asked:
         derived["minutes"] = None
     return derived
+
+
+def derive_from_teacher(source: str, asked: Mapping[str, object]) -> dict:
+    """The defaults of a distillation: the images and the network of the teacher, and the recipe of distillation."""
+    from ddpm_demo.training.distillation import (
+        load_teacher,
+    )  # imports torch and diffusers, which --help need not wait for
+
+    training = load_teacher(source).training or {}
+    names = {one.name for one in fields(TrainingConfiguration)} & training.keys()
+    if "widths" not in names:
+        raise UserError(
+            f"{source} does not say how it was trained, so it cannot be distilled: its demo.json is incomplete"
+        )
+    taken = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in training.items() if name in names
+    }
+    recipe = DISTILLATION | ({"minutes": None} if "epochs" in asked else {})
+    return DEFAULTS | taken | {"epochs": None, "start_from": None, "contrastive": 0.0, "seed": 0} | recipe
 
 
 def resume(asked: Mapping[str, object], saved: Mapping[str, object]) -> TrainingConfiguration:
@@ -302,6 +340,8 @@ def command_of(training: Mapping[str, object]) -> str:
     What it holds beside the fields of ``TrainingConfiguration`` (steps, seconds, device) is left out.
     """
     known = {one.name: one for one in fields(TrainingConfiguration)}
+    if training.get("distill"):  # the rest is that of the teacher
+        known = {name: one for name, one in known.items() if "distill" in one.metadata["flag"].used_by}
     words = ["python", "train.py"]
     for name, value in training.items():
         if name in known:

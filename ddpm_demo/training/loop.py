@@ -17,21 +17,23 @@ from diffusers.training_utils import EMAModel
 from torch import Tensor
 
 from ddpm_demo.data.datasets import Data
-from ddpm_demo.diffusion.denoiser import Denoiser, loss
+from ddpm_demo.diffusion.denoiser import Denoiser
+from ddpm_demo.diffusion.sampling import Sampling
 from ddpm_demo.diffusion.schedule import trained_schedule
 from ddpm_demo.generation.generate import generate
 from ddpm_demo.models.adapters import adapt
 from ddpm_demo.models.checkpoint import Model
 from ddpm_demo.training.batches import Batches
 from ddpm_demo.training.configuration import TrainingConfiguration
+from ddpm_demo.training.distillation import Distillation, bake_table, load_teacher
 from ddpm_demo.training.learning_rate import set_learning_rate, warm_up_and_decay
+from ddpm_demo.training.objective import Denoising
 from ddpm_demo.training.preparation import build_network, build_optimizer, copy_weights, load_codec
 from ddpm_demo.training.state import load_state, save_state
 
 WARMUP_STEPS = 200
 FIRST_SAMPLES = 125  # samples are drawn after 125, 250, 500, ... steps, since learning slows down about as much
 REPORT_EVERY = 0.2  # seconds
-HELD_OUT_IMAGES = 512
 SAMPLE_COLUMNS = 8
 
 
@@ -92,9 +94,18 @@ class Run:
             trained_schedule(configuration.schedule, configuration.time),
             configuration.prediction,
         )
+        self.objective = self.choose_objective()
         self.started = time.perf_counter()
         self.batches.prepare(self.codec)
         self.ready = time.perf_counter()
+
+    def choose_objective(self) -> Denoising | Distillation:
+        """What the network learns: to denoise, or to take few steps where the configuration names a teacher."""
+        if self.configuration.distill:
+            return Distillation(
+                load_teacher(self.configuration.distill, self.accelerator.device), self.net, self.averages[0]
+            )
+        return Denoising(self.configuration, len(self.label_names), self.accelerator)
 
     @property
     def seconds(self) -> float:
@@ -127,17 +138,7 @@ class Run:
 
     def optimize(self, x0: Tensor, label: Tensor, image: Tensor | None) -> Tensor:
         """One optimizer step on x0 (B, C, H, W), label (B,) and image (B, C + 1, H, W); the loss, a detached scalar."""
-        device, count, processes = x0.device, len(x0), self.accelerator.num_processes
-        contrast = None
-        if self.label_names:
-            hidden = torch.rand(count, device=device) < self.configuration.label_dropout
-            label = torch.where(hidden, len(self.label_names), label)
-            contrast = self.configuration.contrastive * ~hidden if self.configuration.contrastive else None
-        # Stratified timesteps: image i of the batch draws from the i-th of B equal parts of the time (less variance).
-        place = torch.arange(count) * processes + self.accelerator.process_index
-        log_snr = self.denoiser.schedule.at((place + torch.rand(count)) / (count * processes))
-        noise = torch.randn_like(x0)
-        losses = loss(self.denoiser, x0, log_snr, noise, label, self.configuration.loss_weighting, image, contrast)
+        losses = self.objective.losses(self.denoiser, x0, label, image)
         self.optimizer.zero_grad()
         self.accelerator.backward(losses.mean())
         self.accelerator.clip_grad_norm_(self.denoiser.net.parameters(), 1.0)
@@ -176,7 +177,7 @@ class Run:
             samples = generate(model, labels, weight=1.0, seed=seed)
         else:
             samples = generate(model, count=SAMPLE_COLUMNS**2, seed=seed)
-        held_out_loss = validation_loss(model, self.held_out, self.configuration.loss_weighting)
+        held_out_loss = self.objective.validate(model, self.held_out)
         return self.report(fraction, samples=samples, validation_loss=held_out_loss, model=model, **more)
 
     def build_others(self) -> dict[float, Model]:
@@ -187,6 +188,7 @@ class Run:
         """The model with averaged weights. It shares nothing with the training."""
         weights = copy.deepcopy(self.net).eval().requires_grad_(False)
         average.copy_to(weights.parameters())
+        distilled = bake_table(weights)
         device = str(self.accelerator.device)
         about = {"steps": self.step, "seconds": round(self.seconds, 1), "device": device}
         return Model(
@@ -197,6 +199,8 @@ class Run:
             self.configuration.image_size,
             self.configuration.dataset,
             asdict(self.configuration) | about,
+            distilled=distilled,
+            sampling=distilled.defaults if distilled else Sampling(),
         )
 
 
@@ -237,19 +241,3 @@ def is_doubling(step: int) -> bool:
     """Whether step is 125, 250, 500, 1000, ..."""
     multiple, rest = divmod(step, FIRST_SAMPLES)
     return step > 0 and rest == 0 and multiple & (multiple - 1) == 0
-
-
-@torch.no_grad()
-def validation_loss(model: Model, held_out: Data, weighting: str) -> float:
-    """Mean loss of a model on up to 512 held-out images, with the same noise and timesteps at every call."""
-    count, T = min(HELD_OUT_IMAGES, len(held_out)), len(model.denoiser.schedule)
-    images, label = held_out.batch(torch.arange(count) * len(held_out) // count)
-    x0 = model.codec.encode(images)  # a network that can take an image beside x is given none
-    noise = torch.randn(x0.shape, generator=torch.Generator().manual_seed(0))
-    log_snr = model.denoiser.schedule.log_snr((torch.arange(count) + 0.5) / count * (T - 1))
-    shuffled = log_snr[torch.randperm(count, generator=torch.Generator().manual_seed(1))]
-    parts = zip(
-        *(part.split(128) for part in (x0.to(model.device), shuffled, noise.to(model.device), label.to(model.device)))
-    )
-    losses = [loss(model.denoiser, a, b, c, d, weighting) for a, b, c, d in parts]
-    return torch.cat(losses).mean().item()

@@ -32,6 +32,15 @@ RECIPES = {
 SMALL = {"widths": (32, 64), "layers": 1, "batch_size": 32, "lr": 4e-3, "ema_decay": (0.998,)}
 SHORT_MINUTES = 10.0
 LATENT = {"widths": (96, 112), "patch": 1, "layers": 1, "batch_size": 64, "lr": 1.5e-3, "ema_decay": (0.999,)}
+DISTILLATION = {
+    "minutes": 60.0,
+    "batch_size": 64,
+    "optimizer": "adamw",
+    "lr": 4e-4,
+    "anneal": 1.0,
+    "ema_decay": (0.999,),
+    "mixed_precision": "auto",
+}
 GPU_SPEED = 4  # on a GPU, a default budget in minutes is divided by this
 
 

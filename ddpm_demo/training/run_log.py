@@ -61,6 +61,7 @@ class RunLog:
         chosen = self.configuration
         budget = f"{chosen.epochs:g} epochs" if chosen.epochs else f"{chosen.minutes:g} minutes"
         kind = f"{len(images.label_names)} classes with guidance" if chosen.cfg else "unconditional"
+        kind = f"distilled from {chosen.distill}" if chosen.distill else kind
         diffused = f"latents of {chosen.latent}" if chosen.latent else f"{chosen.patch}x{chosen.patch} patches"
         self.bar.write(
             f"{chosen.dataset}: {len(images)} images, {kind}; U-Net {chosen.widths} on {diffused}, "

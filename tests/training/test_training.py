@@ -14,6 +14,7 @@ from ddpm_demo.errors import UserError
 from ddpm_demo.generation.generate import generate
 from ddpm_demo.models.checkpoint import load, save
 from ddpm_demo.training import loop as training
+from ddpm_demo.training import objective
 from ddpm_demo.training.configuration import TrainingConfiguration
 from ddpm_demo.training.loop import Run, train
 from ddpm_demo.training.state import list_states, read_progress
@@ -132,8 +133,8 @@ def test_every_label_is_seen_and_some_are_hidden(images, tmp_path, monkeypatch):
         seen.append((label, log_snr))
         return loss(denoiser, x0, log_snr, noise, label, *more)
 
-    loss = training.loss
-    monkeypatch.setattr(training, "loss", spy)
+    loss = objective.loss
+    monkeypatch.setattr(objective, "loss", spy)
     go(images, tmp_path, replace(SETTINGS, epochs=4.0))
     labels = torch.cat([label for label, _ in seen if len(label) == 32])
     assert set(labels.tolist()) == set(range(11))
@@ -149,8 +150,8 @@ def test_the_contrast_leaves_hidden_labels_out(images, tmp_path, monkeypatch):
         seen.append((label, contrast))
         return loss(denoiser, x0, log_snr, noise, label, weighting, image, contrast)
 
-    loss = training.loss
-    monkeypatch.setattr(training, "loss", spy)
+    loss = objective.loss
+    monkeypatch.setattr(objective, "loss", spy)
     go(images, tmp_path, replace(SETTINGS, contrastive=0.05, epochs=0.3))
     label, contrast = (torch.cat(parts) for parts in zip(*seen[:3]))
     torch.testing.assert_close(contrast, torch.where(label == 10, 0.0, 0.05))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import log_softmax
 
-from ddpm_demo.diffusion.denoiser import alpha_sigma
+from ddpm_demo.diffusion.denoiser import alpha_sigma, per_image
 
 
 class Guided(NamedTuple):
@@ -19,12 +19,19 @@ class Guided(NamedTuple):
     direction: Tensor | None
 
 
-Denoise = Callable[[Tensor, float, Tensor | None], Tensor | Guided]  # (x, log_snr, label) -> clean estimate
+LogSNR = Tensor | float  # a number, or one per image (N,)
+Denoise = Callable[[Tensor, LogSNR, Tensor | None], Tensor | Guided]  # (x, log_snr, label) -> clean estimate
 
 
 def split_estimate(estimate: Tensor | Guided) -> Guided:
     """Return the result of any denoiser as a clean estimate with its direction."""
     return estimate if isinstance(estimate, Guided) else Guided(estimate, None)
+
+
+def is_inside(log_snr: LogSNR, interval: tuple[float, float]) -> Tensor:
+    """Return whether each log-SNR is in an interval (lowest, highest): bool of the shape of log_snr."""
+    log_snr = torch.as_tensor(log_snr, dtype=torch.float64)
+    return (interval[0] <= log_snr) & (log_snr <= interval[1])
 
 
 @dataclass(frozen=True)
@@ -36,20 +43,22 @@ class ClassifierFree:
     no guidance and the unconditional half is not computed. The direction is D(label) - D(null).
     """
 
-    denoise: Callable[[Tensor, float, Tensor], Tensor]
+    denoise: Callable[[Tensor, LogSNR, Tensor], Tensor]
     weight: float
     null_label: int
     interval: tuple[float, float] = (-inf, inf)
 
-    def __call__(self, x: Tensor, log_snr: float, label: Tensor) -> Guided:
-        """Return the guided clean estimate for x (N, C, H, W) and label (N,)."""
-        if self.weight == 0 or not self.interval[0] <= log_snr <= self.interval[1]:
+    def __call__(self, x: Tensor, log_snr: LogSNR, label: Tensor) -> Guided:
+        """Return the guided clean estimate for x (N, C, H, W), log_snr (a number or (N,)) and label (N,)."""
+        inside = is_inside(log_snr, self.interval)
+        if self.weight == 0 or not bool(inside.any()):
             return Guided(self.denoise(x, log_snr, label), None)
         null = torch.full_like(label, self.null_label)
         if self.weight == -1:
-            return Guided(self.denoise(x, log_snr, null), None)
-        conditional, unconditional = self.denoise(x.repeat(2, 1, 1, 1), log_snr, torch.cat([label, null])).chunk(2)
-        direction = conditional - unconditional
+            return Guided(self.denoise(x, log_snr, torch.where(inside.to(label.device), null, label)), None)
+        both = log_snr.repeat(2) if inside.ndim else log_snr
+        conditional, unconditional = self.denoise(x.repeat(2, 1, 1, 1), both, torch.cat([label, null])).chunk(2)
+        direction = per_image(inside, x) * (conditional - unconditional)
         return Guided(conditional + self.weight * direction, direction)
 
 
@@ -62,21 +71,22 @@ class ByClassifier:
     """
 
     denoise: Denoise
-    classify: Callable[[Tensor, float], Tensor]
+    classify: Callable[[Tensor, LogSNR], Tensor]
     scale: float
     interval: tuple[float, float] = (-inf, inf)
 
-    def __call__(self, x: Tensor, log_snr: float, label: Tensor) -> Guided:
-        """Return the guided clean estimate for x (N, C, H, W) and label (N,)."""
+    def __call__(self, x: Tensor, log_snr: LogSNR, label: Tensor) -> Guided:
+        """Return the guided clean estimate for x (N, C, H, W), log_snr (a number or (N,)) and label (N,)."""
         x0 = split_estimate(self.denoise(x, log_snr, label)).x0
-        if self.scale == 0 or not self.interval[0] <= log_snr <= self.interval[1]:
+        inside = is_inside(log_snr, self.interval)
+        if self.scale == 0 or not bool(inside.any()):
             return Guided(x0, None)
         with torch.enable_grad():
             variable = x.detach().requires_grad_()
             log_p = log_softmax(self.classify(variable, log_snr), -1)
             (gradient,) = torch.autograd.grad(log_p.gather(1, label[:, None]).sum(), variable)
-        alpha, sigma = (c.item() for c in alpha_sigma(log_snr))
-        direction = sigma**2 / alpha * gradient
+        alpha, sigma = alpha_sigma(log_snr)
+        direction = per_image(inside * sigma**2 / alpha, x) * gradient
         return Guided(x0 + self.scale * direction, direction)
 
 
@@ -92,7 +102,7 @@ class KeepKnown:
     known: Tensor  # (C, H, W), or (N, C, H, W)
     keep: Tensor  # bool, of the same shape as known
 
-    def __call__(self, x: Tensor, log_snr: float, label: Tensor | None) -> Guided:
+    def __call__(self, x: Tensor, log_snr: LogSNR, label: Tensor | None) -> Guided:
         """Return the clean estimate (N, C, H, W) with the known part replaced, and the direction of ``denoise``."""
         x0, direction = split_estimate(self.denoise(x, log_snr, label))
         return Guided(torch.where(self.keep, self.known, x0), direction)

@@ -22,7 +22,8 @@ import torch
 from torch import Tensor
 
 from ddpm_demo.diffusion.denoiser import alpha_sigma
-from ddpm_demo.diffusion.ode import compute_slope, integrate
+from ddpm_demo.diffusion.ode import compute_slope
+from ddpm_demo.diffusion.runge_kutta import integrate
 
 if TYPE_CHECKING:
     from ddpm_demo.diffusion.sampling import Sampling
@@ -79,7 +80,7 @@ class SamplerContext:
 
     x: Tensor  # (N, C, H, W) the state at the first log-SNR
     log_snrs: list[float]  # increasing
-    estimate: Callable[[Tensor, float], Tensor]  # (x, log_snr) -> clean estimate like x; one denoiser call
+    estimate: Callable[[Tensor, Tensor | float], Tensor]  # (x, log_snr) -> clean estimate like x; one denoiser call
     noise: Callable[[], Tensor]  # draws new Gaussian noise like x
     sampling: "Sampling"
 
@@ -132,7 +133,7 @@ def step_by_sde(context: SamplerContext, corrects: bool) -> Advance:
 
 
 def step_by_ode(context: SamplerContext) -> Advance:
-    """Advance by Runge-Kutta on the probability-flow ODE. It chooses its own steps; its state is returned at each t."""
+    """Advance by Runge-Kutta on the probability-flow ODE. Each image has its own steps; its state is returned at each t."""
     path = integrate(
         lambda x, s: compute_slope(x, context.estimate(x, s), s),
         context.x,

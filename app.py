@@ -8,6 +8,7 @@ python app.py --checkpoint user/ddpm-mnist   a model on the Hugging Face Hub
 import argparse
 import os
 import sys
+import threading
 from pathlib import Path
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
@@ -50,13 +51,19 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(f"error: {error}")
     demo = page.build(catalogue)
     try:
-        demo.launch(server_name=options.host, server_port=options.port, share=options.share, **page.launch_options())
+        place = {"server_name": options.host, "server_port": options.port, "share": options.share}
+        demo.launch(**place, prevent_thread_lock=True, **page.launch_options())
     except OSError as error:
         if options.port is None:
             raise
         sys.exit(
             f"error: port {options.port} cannot be used ({error}): pass another --port, or none to take a free one"
         )
+    try:
+        threading.Event().wait()
+    except KeyboardInterrupt:
+        print("stopped")
+        page.close(demo)
 
 
 if __name__ == "__main__":

@@ -76,4 +76,4 @@ def test_the_mathematics_needs_torch_and_scipy_alone():
     for path in (ROOT / "ddpm_demo/diffusion").glob("*.py"):
         outside |= {module.split(".")[0] for module in imported_modules(path)}
     standard = {"collections", "dataclasses", "functools", "itertools", "math", "typing"}
-    assert outside - standard == {"ddpm_demo", "numpy", "scipy", "torch"}
+    assert outside - standard == {"ddpm_demo", "scipy", "torch"}

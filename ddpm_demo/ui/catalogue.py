@@ -17,10 +17,9 @@ from torch import Tensor
 from ddpm_demo.errors import UserError, check_one_of
 from ddpm_demo.models.checkpoint import Model, load
 from ddpm_demo.models.networks import TracedNetwork
+from ddpm_demo.ui.turns import TURNS, Job, compute_in_turns
 
 T = TypeVar("T")
-# Runs of several users take turns step by step: two at once would compete for the same few cores.
-NETWORK_LOCK = threading.Lock()
 LENT = os.environ.get("SPACES_ZERO_GPU", "").lower() in ("1", "t", "true")  # as the package `spaces` reads it
 # Upper estimates in seconds for an H200 of ZeroGPU: to get ready, and for a step with an image's share of it.
 READY, STEP, SHARE = 3.0, 0.02, 0.0005
@@ -65,7 +64,7 @@ class Catalogue:
         name = self.names[0] if name == "" else name
         check_one_of("checkpoint", name, self.folders)
         if name not in self.loaded:
-            with NETWORK_LOCK:
+            with TURNS:
                 self.loaded[name] = load(self.folders[name], next(iter(self.loaded.values())).device)
             self.record_network(name)
         return self.loaded[name]
@@ -83,19 +82,25 @@ class Catalogue:
         if model.device.type == "cpu" and not LENT and not isinstance(model.denoiser.net.net, TracedNetwork):
             threading.Thread(target=record).start()  # not a daemon: torch aborts if it is stopped at exit
 
-    def compute(self, work: Callable[..., Iterator[T]], name: str, *arguments, **options) -> Iterator[T]:
-        """``work(model, ...)`` of the checkpoint called name, part by part; only one user's part is computed at a time."""
+    def compute(
+        self, work: Callable[..., Iterator[T]], name: str, *arguments, job: Job | None = None, **options
+    ) -> Iterator[T]:
+        """Yield ``work(model, ...)`` of the checkpoint called name, part by part, in turns with other requests.
+
+        Several computations of one request may share a ``job``. Raises gr.Error for a user's mistake, for a job beyond
+        its budget, and if nobody waits for the answer any more.
+        """
         if self.borrow:
             return self.borrow(work, name, *arguments, **options)
-        return take_turns(work(self.model(name), *arguments, **options))
+        return compute_here(work, self.model(name), job or Job(), *arguments, **options)
 
     def compute_on_gpu(self, work: Callable[..., Iterator[T]], name: str, *arguments, **options) -> Iterator[T]:
         """The same in the process that has the GPU: ZeroGPU forks it from this one, and it outlives a run."""
         if name not in self.on_gpu:
             self.on_gpu[name] = self.model(name).to(best_device())
-        with report_mistakes():
-            for part in work(self.on_gpu[name], *arguments, **options):
-                yield move_to_cpu(part)
+        job = Job(awaited=lambda: True)  # Gradio's queue is in the other process; ZeroGPU limits the time
+        for part in compute_here(work, self.on_gpu[name], job, *arguments, **options):
+            yield move_to_cpu(part)
 
 
 def lend_gpu(task: Callable[..., Iterator], seconds: Callable[..., int]) -> Callable[..., Iterator] | None:
@@ -115,6 +120,12 @@ def estimate_gpu_seconds(work: Callable, name: str, given=None, *, count: int | 
     return ceil(READY + calls * (STEP + images * SHARE))
 
 
+def compute_here(work: Callable[..., Iterator[T]], model: Model, job: Job, *arguments, **options) -> Iterator[T]:
+    """Compute in this process, with a user's mistakes as gr.Error."""
+    with report_mistakes():
+        yield from compute_in_turns(work, model, job, *arguments, **options)
+
+
 def best_device() -> str:
     """Return "cuda" if this machine has a GPU, otherwise "cpu"."""
     return "cuda" if torch.cuda.is_available() else "cpu"
@@ -124,22 +135,3 @@ def move_to_cpu(part: T) -> T:
     """Move the tensors of a dataclass to the CPU: another process can receive them only there."""
     values = {field.name: getattr(part, field.name) for field in fields(part)}
     return replace(part, **{name: value.cpu() for name, value in values.items() if isinstance(value, Tensor)})
-
-
-def take_turns(parts: Iterator[T]) -> Iterator[T]:
-    """The same parts of a computation, each computed while no other user's part is computed."""
-    while True:
-        with NETWORK_LOCK:
-            part = next(parts, None)
-        if part is None:
-            return
-        yield part
-
-
-def renew_lock() -> None:
-    """Give a forked process a lock of its own: nothing there would release a lock that was held at the fork."""
-    global NETWORK_LOCK
-    NETWORK_LOCK = threading.Lock()
-
-
-os.register_at_fork(after_in_child=renew_lock)

@@ -4,8 +4,11 @@ from collections.abc import Callable
 
 import gradio as gr
 
+# Handlers that compute with a network share one queue. So many run at the same time: they only take turns, but a request
+# must be among them to get a turn.
+RUNNING = 16
 QUIET = {"show_progress": "hidden", "api_visibility": "private"}
-NETWORK = QUIET | {"concurrency_id": "network"}  # handlers that compute with a network share one queue
+NETWORK = QUIET | {"concurrency_id": "network", "concurrency_limit": RUNNING}
 AT_ONCE = QUIET | {"queue": False}
 NEWEST_LAST = QUIET | {"trigger_mode": "always_last"}  # changes during an answer get one answer, to the newest
 
@@ -32,5 +35,6 @@ def add_endpoint(
             outputs,
             api_name=name,
             concurrency_id=queue,
+            concurrency_limit=RUNNING if queue == NETWORK["concurrency_id"] else "default",
             api_description=description,
         )

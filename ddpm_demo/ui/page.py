@@ -1,10 +1,12 @@
 """Builds the page with all tabs, and defines the options of its launch."""
 
+import logging
 from pathlib import Path
 
 import gradio as gr
 
 from ddpm_demo.ui.catalogue import Catalogue
+from ddpm_demo.ui.events import RUNNING
 from ddpm_demo.ui.tabs import (
     compare_tab,
     draw_tab,
@@ -15,11 +17,13 @@ from ddpm_demo.ui.tabs import (
     small_steps_tab,
     stages_section,
 )
+from ddpm_demo.ui.turns import CLOSING
 
 HERE = Path(__file__).parent
 STYLES = (HERE / "app.css", HERE / "components/charts.css")
 SESSIONS = 50  # Gradio keeps the state of so many open pages and API clients, 0.4 MB each; its default is 10,000
 KEPT_SECONDS = 3600  # a picture that Gradio wrote for a client is deleted after this time
+SECONDS_TO_CLOSE = 0.3  # for answers that are being sent; open pages keep streams, for which the server would wait
 # The fonts are those of the system, because the page must work offline.
 FONTS = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}
 
@@ -57,9 +61,17 @@ def launch_options() -> dict:
     return {
         "css": "".join(path.read_text() for path in STYLES),
         "theme": gr.themes.Soft(primary_hue="indigo", **FONTS),
-        "max_threads": 8,
+        "max_threads": RUNNING + 8,  # the handlers without a network need threads as well
         "max_file_size": "1mb",
         "state_session_capacity": SESSIONS,
         "show_error": True,
         "footer_links": [],
     }
+
+
+def close(demo: gr.Blocks) -> None:
+    """Stop the server of a launched app at once. Every computation ends at its next network call."""
+    CLOSING.set()
+    logging.getLogger("uvicorn.error").disabled = True  # it would print a traceback for the stream of every open page
+    demo.server.config.timeout_graceful_shutdown = SECONDS_TO_CLOSE
+    demo.close(verbose=False)

@@ -15,6 +15,7 @@ from ddpm_demo.generation.begin import LAST_TIMESTEP, Begin, PureNoise
 from ddpm_demo.generation.generate import log_snr_grid, sample
 from ddpm_demo.models.checkpoint import Model
 from ddpm_demo.ui.catalogue import Catalogue, report_mistakes
+from ddpm_demo.ui.turns import check_budget
 
 ALL = "all"
 MAX_COUNT = 8
@@ -81,6 +82,11 @@ class Run:
         return len(self.labels) if self.labels else self.count
 
     @property
+    def evaluations(self) -> int:
+        """Network evaluations of all its images, at least."""
+        return self.images * self.sampling.evaluations
+
+    @property
     def columns(self) -> int:
         """Images in a row of its picture."""
         return count_columns(self.images)
@@ -117,6 +123,7 @@ def prepare(catalogue: Catalogue, settings: dict, begin: Begin = PureNoise()) ->
     labels = [label for label in classes for _ in range(count)] or None
     run = Run(catalogue, labels, count, chosen, checkpoint, sampling, begin)
     begin.check(model, sampling.check(model, labels, None if labels else count))
+    check_budget(run.evaluations)
     return run
 
 

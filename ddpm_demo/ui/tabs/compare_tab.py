@@ -19,6 +19,7 @@ from ddpm_demo.ui.controls import Controls
 from ddpm_demo.ui.data_uri import encode_picture
 from ddpm_demo.ui.events import NETWORK, QUIET, add_endpoint, stop_with
 from ddpm_demo.ui.runs import ALL, DEFAULTS, prepare
+from ddpm_demo.ui.turns import Job, check_budget
 
 HINT = """Choose two settings to compare; all others are as in **Generate**, and every cell starts from the same
 noise. Try *steps* against *sampler*: which sampler needs the fewest steps? Click a cell to see its run."""
@@ -240,16 +241,16 @@ def fill_grid(
     with report_mistakes():
         asked = plan_grid(catalogue, down, down_values, across, across_values, settings)
     rows, columns = asked["rows"], asked["columns"]
-    for line in asked["cells"]:
-        for cell in line:
-            prepare(catalogue, cell)  # all are checked before the first is drawn
+    with report_mistakes():  # all are checked before the first is drawn
+        check_budget(sum(prepare(catalogue, cell).evaluations for line in asked["cells"] for cell in line))
+    job = Job()
     names = {"rows": [f"{value}" for value in rows], "columns": [f"{value}" for value in columns]}
     grid = {"run": new_name(), "axes": asked["axes"], **names, "done": False, "cells": [], "progress": "starting"}
     yield grid, asked
     began, computing, calls, total = time.perf_counter(), 0.0, 0, len(rows) * len(columns)
     for places in group_cells(asked):
         started = time.perf_counter()
-        images, nfe = draw_cells(catalogue, [asked["cells"][r][c] for r, c in places])
+        images, nfe = draw_cells(catalogue, [asked["cells"][r][c] for r, c in places], job)
         computing, calls = computing + time.perf_counter() - started, calls + nfe
         cells = [*grid["cells"], *describe_cells(asked, places, images)]
         grid = grid | {"cells": cells, "done": len(cells) == total}
@@ -286,13 +287,13 @@ def group_cells(asked: dict) -> list[list[tuple[int, int]]]:
     return [[(r, c)] for r in rows for c in columns]
 
 
-def draw_cells(catalogue: Catalogue, cells: list[dict]) -> tuple[Tensor, int]:
+def draw_cells(catalogue: Catalogue, cells: list[dict], job: Job) -> tuple[Tensor, int]:
     """Return the finished images (N, C, H, W) of cells that differ only in class and seed, and the network calls."""
     runs = [prepare(catalogue, cell) for cell in cells]
     labels = [label for run in runs for label in run.labels] if runs[0].labels else None
     sampling = replace(runs[0].sampling, seed=[run.sampling.seed for run in runs])
     count = None if labels else len(runs)
-    *_, step = catalogue.compute(sample, runs[0].checkpoint, labels, count=count, sampling=sampling)
+    *_, step = catalogue.compute(sample, runs[0].checkpoint, labels, job=job, count=count, sampling=sampling)
     return step.x0, step.nfe
 
 

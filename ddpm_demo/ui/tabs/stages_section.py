@@ -7,10 +7,11 @@ from torch import Tensor
 from ddpm_demo.data.images import render_grid, tile_channels
 from ddpm_demo.models.codec import Codec
 from ddpm_demo.models.networks import count_parameters
-from ddpm_demo.ui.catalogue import NETWORK_LOCK, Catalogue
+from ddpm_demo.ui.catalogue import Catalogue
 from ddpm_demo.ui.components.pad import read_examples
 from ddpm_demo.ui.data_uri import encode_picture
 from ddpm_demo.ui.rendering import render
+from ddpm_demo.ui.turns import TURNS
 
 
 def build(catalogue: Catalogue, checkpoint: gr.components.Component) -> None:
@@ -29,7 +30,7 @@ def draw_stages(catalogue: Catalogue, name: str) -> str:
     model, examples = catalogue.model(name), read_examples(catalogue, name)
     size, codec = model.image_size, model.codec
     image = torch.zeros(1, model.channels, size, size) if examples is None else examples[3 % len(examples)][None]
-    with NETWORK_LOCK:
+    with TURNS:
         x0 = codec.encode(image.to(model.device))
         decoded = codec.decode(x0).cpu()
     noise = torch.randn(x0.shape, generator=torch.Generator().manual_seed(0))

@@ -1,0 +1,130 @@
+"""Turns: the computations of several users take turns network call by network call, each with a budget.
+
+Everything that a request computes is computed in its turn, because two computations at once would compete for the same
+few cores. A turn has one call of the network: before the next call, a request passes the turn on to the request that
+waits longest. At each call it also ends if its client has left, if it was stopped, or if its budget is used up.
+"""
+
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
+
+import gradio as gr
+from gradio.context import LocalContext
+from torch import Tensor, nn
+
+from ddpm_demo.errors import UserError
+from ddpm_demo.models.checkpoint import Model
+
+T = TypeVar("T")
+# Network evaluations (images x calls) of a request. 1000 steps of the costliest sampler for ten guided images need these.
+BUDGET = 40_000
+ADVICE = "choose fewer images, fewer steps, fewer cells or a larger tolerance"
+CLOSING = threading.Event()  # set when the app ends: every computation then ends at its next network call
+
+
+class Turns:
+    """A lock that is given to the waiting threads in order of arrival."""
+
+    def __init__(self):
+        self.guard = threading.Lock()
+        self.line: deque[threading.Event] = deque()  # the first has the turn, the others wait
+
+    def __enter__(self) -> None:
+        turn = threading.Event()
+        with self.guard:
+            self.line.append(turn)
+            first = self.line[0]
+        if first is not turn:
+            turn.wait()
+
+    def __exit__(self, *_) -> None:
+        with self.guard:
+            self.line.popleft()
+            if self.line:
+                self.line[0].set()
+
+    def pass_on(self) -> None:
+        """Give the turn, which this thread has, to the next thread in the line, and wait for the next turn."""
+        if len(self.line) > 1:
+            self.__exit__()
+            self.__enter__()
+
+
+TURNS = Turns()
+# A forked process of ZeroGPU gets free turns: nothing there would end a turn that was taken at the fork.
+os.register_at_fork(after_in_child=TURNS.__init__)
+
+
+def watch_client() -> Callable[[], bool]:
+    """Return a function that tells whether somebody still waits for the answer to the present request.
+
+    Gradio has no public function for this. Its queue removes the event of a stopped request from the active ones, and
+    marks the event of a client that left. A request that bypasses the queue always counts as awaited.
+    """
+    blocks, name = LocalContext.blocks.get(None), LocalContext.event_id.get(None)
+    if blocks is None or name is None:
+        return lambda: True
+    queue = blocks._queue
+    return lambda: any(event._id == name and event.alive for events in queue.active_jobs if events for event in events)
+
+
+@dataclass
+class Job:
+    """What one request computes: the network evaluations so far, and whether its answer is still awaited."""
+
+    awaited: Callable[[], bool] = field(default_factory=watch_client)
+    evaluations: int = 0
+    turn_is_used: bool = False  # by a network call
+
+    def begin_call(self, images: int) -> None:
+        """Wait for a turn before a network call for ``images`` images, a guided image being two.
+
+        Raises UserError beyond the budget, and gr.Error if nobody waits for the answer any more.
+        """
+        if self.turn_is_used:
+            TURNS.pass_on()
+        self.turn_is_used = True
+        if CLOSING.is_set() or not self.awaited():
+            raise gr.Error("the computation was stopped", print_exception=False)
+        self.evaluations += images
+        check_budget(self.evaluations)
+
+
+def check_budget(evaluations: int) -> None:
+    """Raise UserError if a request that needs so many network evaluations is too large for a shared demo."""
+    if evaluations > BUDGET:
+        raise UserError(
+            f"this needs {evaluations:,} or more network evaluations (images x calls); at most {BUDGET:,} are allowed "
+            f"in one request: {ADVICE}"
+        )
+
+
+class ChargedNetwork(nn.Module):
+    """A network whose calls wait for their turn and are charged to a job."""
+
+    def __init__(self, net: nn.Module, job: Job):
+        super().__init__()
+        self.net, self.job = net, job
+
+    def forward(self, x: Tensor, *inputs, **options):
+        """Return what the network returns for x (N, C, H, W)."""
+        self.job.begin_call(len(x))
+        return self.net(x, *inputs, **options)
+
+
+def compute_in_turns(work: Callable[..., Iterator[T]], model: Model, job: Job, *arguments, **options) -> Iterator[T]:
+    """Yield the parts of ``work(model, ...)``, computed in turns with other requests and charged to the job."""
+    net = model.denoiser.net
+    charged = replace(model.denoiser, net=net.with_net(ChargedNetwork(net.net, job)))
+    parts = work(replace(model, denoiser=charged), *arguments, **options)
+    while True:
+        with TURNS:
+            job.turn_is_used = False
+            part = next(parts, None)
+        if part is None:
+            return
+        yield part

@@ -182,6 +182,12 @@ class Server:
         """Resident memory in MiB."""
         return int(re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{self.process.pid}/status").read_text())[1]) / 1024
 
+    def memory_peak(self, reset: bool = False) -> float:
+        """The largest resident memory in MiB so far, or since it was reset."""
+        if reset:
+            Path(f"/proc/{self.process.pid}/clear_refs").write_text("5")
+        return int(re.search(r"VmHWM:\s+(\d+)", Path(f"/proc/{self.process.pid}/status").read_text())[1]) / 1024
+
     def said(self) -> str:
         """All that it printed."""
         self.log.seek(0)

@@ -10,6 +10,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from torchvision.utils import make_grid
 
+from ddpm_demo.data.decoding import flatten
 from ddpm_demo.diffusion.denoiser import alpha_sigma
 
 
@@ -24,9 +25,7 @@ def render_grid(images: Tensor, columns: int = 8, height: int | None = None, gap
 
 def fit_image(image: Image.Image, channels: int, size: int) -> Tensor:
     """Convert a PIL image to (channels, size, size) in [-1, 1]: upright, on black, cropped to its central square."""
-    upright = ImageOps.exif_transpose(image).convert("RGBA")
-    background = Image.new("RGBA", upright.size, "black")
-    opaque = Image.alpha_composite(background, upright).convert("L" if channels == 1 else "RGB")
+    opaque = flatten(ImageOps.exif_transpose(image)).convert("L" if channels == 1 else "RGB")
     square = ImageOps.fit(opaque, (size, size), Image.Resampling.LANCZOS)
     pixels = torch.frombuffer(bytearray(square.tobytes()), dtype=torch.uint8)
     return pixels.reshape(size, size, channels).permute(2, 0, 1) / 127.5 - 1

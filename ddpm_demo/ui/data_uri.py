@@ -5,11 +5,8 @@ import io
 
 from PIL import Image
 
+from ddpm_demo.data import decoding
 from ddpm_demo.errors import UserError
-
-MAX_BYTES = 16 * 2**20
-MAX_PIXELS = 2**25
-HEAD = "data:image/png;base64,"
 
 
 def encode_picture(image: Image.Image, kind: str = "png", **options) -> str:
@@ -19,19 +16,15 @@ def encode_picture(image: Image.Image, kind: str = "png", **options) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
-def decode_picture(uri: str, max_bytes: int = MAX_BYTES, max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """Decode the PNG in a data URI that a browser sent. Raises UserError for any other content or size."""
-    if not isinstance(uri, str) or not uri.startswith(HEAD):
-        raise UserError("the picture must be a PNG in a data URI")
-    if len(uri) > max_bytes * 4 // 3:
-        raise UserError(f"the picture is larger than {max_bytes / 2**20:.1f} MB")
+def decode_uri(uri: str, max_bytes: int = decoding.MAX_BYTES, **limits) -> Image.Image:
+    """Decode the picture in a base64 data URI within the limits of ``decoding.decode_picture``. UserError if it cannot be."""
+    head, comma, content = uri[:100].partition(",") if isinstance(uri, str) else ("", "", "")
+    if not comma or not head.startswith("data:image/") or not head.endswith(";base64"):
+        raise UserError("the picture must be a data URI, data:image/png;base64,...")
+    if len(uri) > max_bytes * 4 // 3 + 200:
+        raise UserError(f"the picture is larger than {max_bytes / 2**20:.3g} MB")
     try:
-        image = Image.open(io.BytesIO(base64.b64decode(uri[len(HEAD) :], validate=True)), formats=["PNG"])
-        if image.width * image.height > max_pixels:
-            raise UserError(f"the picture has {image.width} x {image.height} pixels; that is too many")
-        image.load()
-    except UserError:
-        raise
-    except Exception as error:  # Pillow raises exceptions of many kinds for a broken file
-        raise UserError(f"the picture cannot be read ({type(error).__name__})") from error
-    return image
+        content = base64.b64decode(uri[len(head) + 1 :], validate=True)
+    except ValueError as error:
+        raise UserError("the picture is not valid base64 data") from error
+    return decoding.decode_picture(content, max_bytes=max_bytes, **limits)

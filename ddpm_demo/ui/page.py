@@ -4,9 +4,11 @@ import logging
 from pathlib import Path
 
 import gradio as gr
+from starlette.middleware import Middleware
 
 from ddpm_demo.ui.catalogue import Catalogue
 from ddpm_demo.ui.events import RUNNING
+from ddpm_demo.ui.requests import Page, limit_body
 from ddpm_demo.ui.tabs import (
     compare_tab,
     draw_tab,
@@ -31,7 +33,7 @@ FONTS = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "mon
 def build(catalogue: Catalogue) -> gr.Blocks:
     """Build the whole app for the checkpoints of the catalogue."""
     title = "ddpm-demo: watch noise become an image"
-    with gr.Blocks(title=title, analytics_enabled=False, delete_cache=(KEPT_SECONDS, KEPT_SECONDS)) as demo:
+    with Page(title=title, analytics_enabled=False, delete_cache=(KEPT_SECONDS, KEPT_SECONDS)) as demo:
         gr.Markdown(
             "# Watch noise become an image\nA small diffusion model starts from pure noise and removes it step by "
             "step. Everything below is computed live, on this machine."
@@ -63,6 +65,7 @@ def launch_options() -> dict:
         "theme": gr.themes.Soft(primary_hue="indigo", **FONTS),
         "max_threads": RUNNING + 8,  # the handlers without a network need threads as well
         "max_file_size": "1mb",
+        "app_kwargs": {"middleware": [Middleware(limit_body)]},
         "state_session_capacity": SESSIONS,
         "show_error": True,
         "footer_links": [],

@@ -17,6 +17,7 @@ from PIL import Image
 
 import ddpm_demo
 from ddpm_demo.data.images import render_grid as drawn
+from ddpm_demo.ui.data_uri import encode_picture
 
 
 @pytest.fixture(scope="module")
@@ -121,6 +122,54 @@ def test_what_is_no_image_or_too_large_is_refused(client, tmp_path, digit):
         with pytest.raises((AppError, ValueError, OSError, httpx.HTTPError), match="image|size|413|large"):
             client.predict(handle_file(tmp_path / name), api_name="/forward")
     assert client.predict(handle_file(digit), draws=32, api_name="/classify")["label"] == "3"
+
+
+def send(server, path: str, content: dict | bytes) -> tuple[int, str]:
+    """Post JSON, or bytes that claim to be JSON: the status and the text of the answer."""
+    body = content if isinstance(content, bytes) else json.dumps(content).encode()
+    answer = httpx.post(f"{server.url}/gradio_api/{path}", content=body, headers=JSON, timeout=60)
+    return answer.status_code, answer.text
+
+
+JSON = {"Content-Type": "application/json"}
+
+
+def test_a_picture_is_refused_before_it_is_decoded_by_whichever_way_it_comes(server, client, tmp_path):
+    large = Image.new("1", (28, 1_200_000))
+    large.save(tmp_path / "large.png")
+    uri = encode_picture(large)
+    server.memory_peak(reset=True)
+    before = server.memory_peak()
+    sent = {"url": uri, "meta": {"_type": "gradio.FileData"}}
+    file = handle_file(tmp_path / "large.png")
+    for endpoint, pictures in {
+        "forward": [sent],
+        "classify": [file],
+        "complete": [sent] * 2,
+        "interpolate": [sent] * 2,
+    }.items():
+        with pytest.raises(AppError, match="the picture has 28 x 1200000 pixels; at most 4.2 million"):
+            client.predict(*pictures, api_name=f"/{endpoint}")
+    components = httpx.get(f"{server.url}/config").json()["components"]
+    players = [component["id"] for component in components if "export" in component["props"].get("server_fns", ())]
+    order = {"strip": uri, "frames": 1, "panels": 1, "kind": "gif"}
+    for player in players:
+        about = {"data": order, "component_id": player, "fn_name": "export", "session_hash": "x"}
+        assert "the picture has 28 x 1200000 pixels; at most 16.8" in send(server, "component_server", about)[1]
+    assert players and server.memory_peak() < before + 60
+
+
+def test_a_small_data_uri_is_a_picture(client, digit):
+    uri = {"url": encode_picture(Image.open(digit)), "meta": {"_type": "gradio.FileData"}}
+    assert client.predict(uri, draws=16, api_name="/classify")["label"] == "3"
+
+
+def test_a_large_body_and_an_address_are_refused(server):
+    status, text = send(server, "call/forward", b'{"data": ["' + b"A" * 20 * 2**20 + b'"]}')
+    assert status == 413 and "the request is larger than 16 MB" in text
+    file = {"path": "http://192.0.2.1/large.png", "meta": {"_type": "gradio.FileData"}}
+    assert "this server downloads nothing" in call(server, "forward", [file, 300, "cosine", 0])
+    assert "this server downloads nothing" in call(server, "generate", [{"a": [file]}, *GOOD[1:]])
 
 
 # Under use

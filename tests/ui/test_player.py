@@ -103,6 +103,27 @@ def test_what_is_no_strip_is_refused(order):
         player.animate(order)
 
 
+def test_a_strip_that_would_cost_too_much_is_refused():
+    tall = encode_picture(Image.new("1", (28, 590_000)))  # 16.5 million pixels
+    assert "cannot be cut" in player.export({"strip": tall, "frames": 1, "panels": 1, "kind": "gif"})["error"]
+    narrow = encode_picture(Image.new("1", (1000, 16_000)))  # the gaps between eight panels multiply its pixels
+    assert "cannot be cut" in player.export({"strip": narrow, "frames": 1000, "panels": 8, "kind": "gif"})["error"]
+
+
+def test_the_frames_of_a_large_strip_are_enlarged_less():
+    small, large = (player.cut_strip(Image.new("RGB", (28 * 20, height)), 20, 1) for height in (28, 4000))
+    assert small[0].size == (28 * 8, 28 * 8)
+    assert 28 * 20 * 4000 < sum(one.width * one.height for one in large) <= player.MAX_PIXELS
+
+
+def test_one_animation_is_written_at_a_time():
+    order = {"strip": encode_picture(Image.new("L", (9, 9))), "frames": 3, "panels": 1, "kind": "gif"}
+    with player.WRITING:
+        assert player.export(order)["error"].startswith("another animation is being written")
+    assert player.export(order)["uri"].startswith("data:image/gif;base64,")
+    assert not player.WRITING.locked()
+
+
 # Generate
 
 

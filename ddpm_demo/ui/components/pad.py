@@ -5,14 +5,15 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ddpm_demo.data.decoding import decode_picture
 from ddpm_demo.data.images import fit_image, render_grid, render_row, split_row
 from ddpm_demo.errors import UserError
 from ddpm_demo.models.checkpoint import Model
 from ddpm_demo.ui.catalogue import Catalogue, report_mistakes
 from ddpm_demo.ui.components.player import read_component
-from ddpm_demo.ui.data_uri import decode_picture, encode_picture
+from ddpm_demo.ui.data_uri import decode_uri, encode_picture
 
-MAX_BYTES, MAX_SIDE = 2**20, 512
+MAX_BYTES, MAX_SIDE = 2**20, 512  # of a drawing
 
 
 def build_pad(catalogue: Catalogue, marks: bool = False, example: int = 3, **options) -> gr.HTML:
@@ -36,8 +37,7 @@ def read_examples(catalogue: Catalogue, checkpoint: str = "") -> Tensor | None:
     path = folder / "examples.png" if folder else None
     if not path or not path.is_file():
         return None
-    with Image.open(path) as row:
-        return split_row(row, model.channels, model.image_size)
+    return split_row(decode_picture(path, str(path)), model.channels, model.image_size)
 
 
 def read_pad(model: Model, value: dict) -> tuple[Tensor, Tensor]:
@@ -56,4 +56,4 @@ def read_pad(model: Model, value: dict) -> tuple[Tensor, Tensor]:
 
 def decode_small_picture(uri: str) -> Image.Image:
     """Decode the picture in a data URI of a pad."""
-    return decode_picture(uri, MAX_BYTES, MAX_SIDE**2)
+    return decode_uri(uri, MAX_BYTES, formats=("PNG",), max_pixels=MAX_SIDE**2)

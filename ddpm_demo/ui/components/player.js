@@ -199,11 +199,12 @@ async function exported(kind) {
   } else {
     say("Writing the animation …");
     try {
-      const uri = await server.animate({ strip: strip().toDataURL("image/png"), frames: frames.length,
+      const answer = await server.export({ strip: strip().toDataURL("image/png"), frames: frames.length,
                                            panels: film.panels.length, kind });
-      save(uri, name + "." + kind);
+      if (answer.error) throw new Error(answer.error);
+      save(answer.uri, name + "." + kind);
       say(film.source || "");
-    } catch (error) { say("The animation could not be written: " + (error.message || error)); }
+    } catch (error) { say("Not saved: " + (error.message || error)); }
   }
 }
 

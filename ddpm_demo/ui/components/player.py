@@ -5,9 +5,11 @@ frames and, for every panel, one lossless PNG sprite that contains these frames 
 """
 
 import itertools
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import isqrt
 from pathlib import Path
 from urllib.parse import urlencode
 
@@ -19,14 +21,17 @@ from ddpm_demo.data.images import colour_signed, render_grid, tile_channels
 from ddpm_demo.diffusion.reverse_process import Step
 from ddpm_demo.diffusion.samplers import SAMPLERS
 from ddpm_demo.diffusion.sampling import Sampling
-from ddpm_demo.errors import UserError
+from ddpm_demo.errors import UserError, check_one_of, check_whole
 from ddpm_demo.generation.animation import render_noisy_state
-from ddpm_demo.ui.data_uri import decode_picture, encode_picture
+from ddpm_demo.ui.data_uri import decode_uri, encode_picture
 from ddpm_demo.ui.runs import Run
 
 HERE = Path(__file__).parent
 MAX_FRAMES = 60
 CHUNK_SECONDS = 0.09  # frames that are computed within this time are sent together
+MAX_PIXELS = 2**24  # of a strip, and of all frames of an animation together
+MAX_SIDE = 16383  # of a frame in pixels; a WebP cannot be larger
+WRITING = threading.Lock()  # held while an animation is written: Gradio queues no calls of server functions
 RUNS = itertools.count(1)
 
 PANELS = {
@@ -53,7 +58,7 @@ class TimedStep:
 
 def build_player(**options) -> gr.HTML:
     """Create the component. Its value is a film, as ``film`` yields it, or a list with one film."""
-    return gr.HTML(None, **read_component("player"), server_functions=[animate], **options)
+    return gr.HTML(None, **read_component("player"), server_functions=[export], **options)
 
 
 def read_component(name: str) -> dict:
@@ -220,20 +225,31 @@ def describe_sampler(sampling: Sampling) -> str:
     return f"{row.title} ({row.source})"
 
 
+def export(order: dict) -> dict:
+    """Answer the browser's order of an animation with its ``uri``, or with the ``error`` as a sentence.
+
+    Gradio would log a raised exception with its traceback and tell the browser nothing about it.
+    """
+    try:
+        return {"uri": animate(order)}
+    except gr.Error as error:
+        return {"error": error.message}
+
+
 def animate(order: dict) -> str:
     """Convert a strip of frames, with panels below each other, to an animated GIF or WebP in a data URI.
 
     ``order`` comes from the browser: the ``strip`` as a data URI, the numbers of ``frames`` and ``panels``, the ``kind``.
+    Raises gr.Error for any other order, and while another animation is written.
     """
+    if not WRITING.acquire(blocking=False):
+        raise gr.Error("another animation is being written: try again in a few seconds", print_exception=False)
     try:
-        strip, frames, panels = (
-            decode_picture(order["strip"]).convert("RGB"),
-            int(order["frames"]),
-            int(order["panels"]),
-        )
-        kind = order["kind"]
-        if kind not in ("gif", "webp") or not 1 <= frames <= 1000 or not 1 <= panels <= 8:
-            raise UserError("an animation is a GIF or a WebP of 1 to 1000 frames")
+        frames, panels, kind = order["frames"], order["panels"], order["kind"]
+        check_whole("frames", frames, 1, 1000)
+        check_whole("panels", panels, 1, 8)
+        check_one_of("kind", kind, ("gif", "webp"))
+        strip = decode_uri(order["strip"], formats=("PNG",), max_pixels=MAX_PIXELS).convert("RGB")
         pictures = cut_strip(strip, frames, panels)
         pause = min(170, max(45, 3000 // frames))
         durations = [pause] * (frames - 1) + [2000]
@@ -241,17 +257,27 @@ def animate(order: dict) -> str:
         return encode_picture(pictures[0], kind, **moving)
     except (UserError, KeyError, TypeError, ValueError) as error:
         raise gr.Error(f"the animation cannot be written: {error}", print_exception=False) from error
+    finally:
+        WRITING.release()
 
 
 def cut_strip(strip: Image.Image, frames: int, panels: int) -> list[Image.Image]:
-    """Cut a strip into frames, and enlarge them, each with its panels beside each other."""
+    """Cut a strip into frames, and enlarge them, each with its panels beside each other.
+
+    Raises UserError if a frame would have no pixels or a side above MAX_SIDE, or all frames more than MAX_PIXELS.
+    """
     width, height = strip.width // frames, strip.height // panels
-    scale = max(1, min(8, 224 // max(1, width)))
+    whole = (width + 4) * panels - 4
+    pixels = frames * whole * height
+    if not width or not height or max(whole, height) > MAX_SIDE or pixels > MAX_PIXELS:
+        size = f"{strip.width} x {strip.height} pixels"
+        raise UserError(f"a strip of {size} cannot be cut into {frames} frames of {panels} panels")
+    scale = max(1, min(8, 224 // width, isqrt(MAX_PIXELS // pixels), MAX_SIDE // max(whole, height)))
     pictures = []
     for k in range(frames):
-        beside = Image.new("RGB", ((width + 4) * panels - 4, height), "white")
+        beside = Image.new("RGB", (whole, height), "white")
         for row in range(panels):
             box = (k * width, row * height, (k + 1) * width, (row + 1) * height)
             beside.paste(strip.crop(box), (row * (width + 4), 0))
-        pictures.append(beside.resize((beside.width * scale, height * scale), Image.Resampling.NEAREST))
+        pictures.append(beside.resize((whole * scale, height * scale), Image.Resampling.NEAREST))
     return pictures

@@ -16,6 +16,7 @@ from ddpm_demo.ui.catalogue import Catalogue, report_mistakes
 from ddpm_demo.ui.components.charts import draw_bars
 from ddpm_demo.ui.components.pad import build_pad, fill_pad, read_pad
 from ddpm_demo.ui.components.player import build_player, film
+from ddpm_demo.ui.components.upload import build_upload
 from ddpm_demo.ui.controls import list_classes
 from ddpm_demo.ui.events import NETWORK, QUIET, add_endpoint, stop_with
 from ddpm_demo.ui.rendering import render
@@ -139,8 +140,8 @@ def offer_completion(catalogue: Catalogue) -> None:
         return render_grid(step.x0, run.columns, height=320)
 
     inputs = [
-        gr.Image(type="pil", label="image", render=False),
-        gr.Image(type="pil", label="mask", render=False),
+        build_upload("image"),
+        build_upload("mask"),
         gr.Textbox(ANY, label="class_label", render=False),
         gr.Number(1.0, label="weight", render=False),
         gr.Number(0, label="seed", render=False),
@@ -172,7 +173,7 @@ def offer_classification(catalogue: Catalogue) -> None:
         }
 
     inputs = [
-        gr.Image(type="pil", label="image", render=False),
+        build_upload("image"),
         gr.Number(32, label="draws", render=False),
         gr.Number(0, label="seed", render=False),
     ]

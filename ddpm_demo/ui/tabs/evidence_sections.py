@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-from PIL import Image
-
+from ddpm_demo.data.decoding import decode_picture
 from ddpm_demo.diffusion.samplers import VARIANCES
 from ddpm_demo.experiments import ablation, conditioning
 from ddpm_demo.models.noisy_classifier import accuracies
@@ -26,8 +25,7 @@ def show_missing(what: str, command: str) -> str:
 
 def encode_file(path: Path) -> str:
     """A picture of the checkpoint's folder as a data URI."""
-    with Image.open(path) as image:
-        return encode_picture(image)
+    return encode_picture(decode_picture(path, str(path)))
 
 
 def show_likelihood(bits: dict | None, where: str) -> str:

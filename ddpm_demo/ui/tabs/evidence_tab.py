@@ -5,8 +5,8 @@ import os
 from pathlib import Path
 
 import gradio as gr
-from PIL import Image
 
+from ddpm_demo.data.decoding import decode_picture, flatten
 from ddpm_demo.diffusion.sampling import Sampling
 from ddpm_demo.errors import check_one_of
 from ddpm_demo.models.checkpoint import Model
@@ -140,8 +140,7 @@ def film_samples(folder: Path | None, rows: list[dict]) -> dict:
     for file in files:
         step = int(file.stem.split("-")[1])
         numbers = {"after step": f"{step:,}"} | ({"minutes": f"{minutes[step]:.1f}"} if step in minutes else {})
-        with Image.open(file) as sheet:
-            pictures.append((sheet.convert("L") if sheet.mode == "L" else sheet.convert("RGB"), numbers))
+        pictures.append((flatten(decode_picture(file, str(file))), numbers))
     film = film_pictures(pictures, "Samples during training", "the noise and the classes are always the same")
     return gr.update(value=film, visible=True)
 

@@ -17,6 +17,7 @@ from ddpm_demo.generation.generate import noise_source
 from ddpm_demo.ui.catalogue import Catalogue, report_mistakes
 from ddpm_demo.ui.components.charts import Axis, draw_lines, fit_axis
 from ddpm_demo.ui.components.pad import build_pad, fill_pad, read_pad
+from ddpm_demo.ui.components.upload import build_upload
 from ddpm_demo.ui.data_uri import encode_picture
 from ddpm_demo.ui.events import NEWEST_LAST, add_endpoint
 from ddpm_demo.ui.rendering import render
@@ -99,7 +100,7 @@ def offer_endpoint(catalogue: Catalogue) -> None:
         return image, describe_timestep(x0, chosen, t)
 
     inputs = [
-        gr.Image(type="pil", label="image", render=False),
+        build_upload("image"),
         gr.Number(300, label="t", render=False),
         gr.Textbox("cosine", label="schedule", render=False),
         gr.Number(0, label="seed", render=False),

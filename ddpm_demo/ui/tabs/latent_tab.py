@@ -12,6 +12,7 @@ from ddpm_demo.generation.interpolation import Interpolation, interpolate, round
 from ddpm_demo.ui.catalogue import Catalogue, report_mistakes
 from ddpm_demo.ui.components.pad import build_pad, fill_pad, read_pad
 from ddpm_demo.ui.components.player import build_player, film_pictures
+from ddpm_demo.ui.components.upload import build_upload
 from ddpm_demo.ui.data_uri import encode_picture
 from ddpm_demo.ui.events import NETWORK, QUIET, add_endpoint, stop_with
 from ddpm_demo.ui.rendering import render
@@ -79,8 +80,8 @@ def offer_endpoint(catalogue: Catalogue) -> None:
         return render_grid(done.frames, len(done.frames), height=112), about
 
     inputs = [
-        gr.Image(type="pil", label="first", render=False),
-        gr.Image(type="pil", label="second", render=False),
+        build_upload("first"),
+        build_upload("second"),
         gr.Number(8, label="frames", render=False),
         gr.Number(TOLERANCE, label="tolerance", render=False),
     ]

@@ -56,6 +56,17 @@ def tiny_model(classes: int = 3, size: int = 16, channels: int = 1, patch: int =
     )
 
 
+class KnownNetwork(torch.nn.Module):
+    """A network that is a known function of (x, timestep, label, image)."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function, self.unused = function, torch.nn.Parameter(torch.zeros(1))
+
+    def forward(self, x, timestep, label=None, image=None):
+        return self.function(x, timestep, label, image)
+
+
 @pytest.fixture
 def model() -> Model:
     return tiny_model()

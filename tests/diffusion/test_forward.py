@@ -1,6 +1,8 @@
 import pytest
 import torch
+from scipy import stats
 
+from ddpm_demo.diffusion import forward_process
 from ddpm_demo.diffusion.denoiser import add_noise
 from ddpm_demo.diffusion.forward_process import add_noise_stepwise, compare_with_closed_form, compute_correlation
 from ddpm_demo.diffusion.schedule import SCHEDULES, Schedule
@@ -18,13 +20,46 @@ def test_the_chain_and_the_closed_form_have_the_same_mean_and_variance(name, t):
         assert abs(x.var() - (1 - schedule.alpha_bars[t])) < 0.03
 
 
-def test_agreement_would_notice_a_wrong_chain():
-    schedule = Schedule.named("cosine")
+def test_agreement_would_notice_a_wrong_chain(monkeypatch):
+    """The right chain agrees in about 19 of 20 comparisons; a chain with less noise, hardly ever."""
+    schedule, short = Schedule.named("cosine"), Schedule(torch.full((20,), 0.05))
     found = compare_with_closed_form(1.0, schedule, 300)
     assert found.gap < 1.3 * found.usual
     assert abs(found.closed.sum() * (found.middles[1] - found.middles[0]) - 1) < 0.02
-    off_by_many = compare_with_closed_form(1.0, Schedule(schedule.betas * 0.5), 300)
-    assert (off_by_many.expected - found.expected).abs().max() > 0.1
+
+    def share_that_agrees():
+        compared = [compare_with_closed_form(0.5, short, 9, draws=1000, seed=seed) for seed in range(40)]
+        assert all(one.gap > 0 for one in compared)
+        return sum(one.gap < one.usual for one in compared) / 40
+
+    assert share_that_agrees() > 0.8
+    monkeypatch.setattr(
+        forward_process,
+        "add_noise_stepwise",
+        lambda x0, schedule, t, generator: add_noise_stepwise(x0, Schedule(schedule.betas * 0.4), t, generator),
+    )
+    assert share_that_agrees() < 0.1
+
+
+def test_a_comparison_is_that_of_scipy(monkeypatch):
+    """Its statistic and critical value are those of the Kolmogorov-Smirnov test, its density is the Gaussian's."""
+    schedule, samples = Schedule.named("linear"), []
+    for name in ("add_noise", "add_noise_stepwise"):
+        method = getattr(forward_process, name)
+        monkeypatch.setattr(
+            forward_process, name, lambda *given, method=method: samples.append(method(*given)) or samples[-1]
+        )
+    found = compare_with_closed_form(-0.6, schedule, 60, draws=2000)
+    assert found.gap == pytest.approx(stats.ks_2samp(samples[0], samples[1]).statistic, abs=1e-6)
+    assert found.usual == pytest.approx(stats.kstwobign.isf(0.05) * (2 / 2000) ** 0.5, rel=2e-3)
+    bar = schedule.alpha_bars[60].item()
+    truth = stats.norm(bar**0.5 * -0.6, (1 - bar) ** 0.5)
+    torch.testing.assert_close(found.expected, torch.from_numpy(truth.pdf(found.middles.numpy())))
+    width = (found.middles[1] - found.middles[0]).item()
+    for density in (found.closed, found.chained):
+        inside = torch.from_numpy(truth.cdf(found.middles + width / 2) - truth.cdf(found.middles - width / 2))
+        # each bin's count is binomial
+        assert ((density * width - inside).abs() < 4.5 * (inside / 2000).sqrt() + 1e-3).all()
 
 
 def test_correlation_falls_from_one_to_nothing():

@@ -1,6 +1,6 @@
 """Bits per dimension by three routes, where the truth is known: a Gaussian and a mixture, cut into 256 levels."""
 
-from math import log
+from math import log, pi
 
 import pytest
 import torch
@@ -14,7 +14,7 @@ WORLDS = {
     "gaussian": Mixture((1.0,), (0.1,), (0.15,)),
     "mixture": Mixture((0.3, 0.5, 0.2), (-0.5, 0.1, 0.6), (0.08, 0.1, 0.05)),
 }
-COUNT = 100_000
+COUNT = 25_000
 
 
 def drawn(world):
@@ -84,6 +84,73 @@ def test_the_decoder_is_a_distribution_over_the_levels():
     for mean in (-1.0, -0.999, 0.004, 0.7, 1.0):
         bits = likelihood.decoder_bits(lambda x, _, m=mean: torch.full_like(x, m), levels, 6.0, torch.Generator())
         assert (2**-bits).sum().item() == pytest.approx(1, abs=1e-9)
+
+
+def test_the_ode_likelihood_is_that_of_dequantised_levels():
+    """A Gaussian as narrow as a level: uniform noise in the level's bin raises -log p by BIN^2 / 24 width^2 nats."""
+    width, high = likelihood.BIN / 2, 16.0
+    variance = (torch.tensor(high).sigmoid() * width**2 + torch.tensor(-high).sigmoid()).item()  # of the cleanest state
+    x0 = torch.full((1500, 1, 2, 2), 0.1, dtype=torch.float64)
+    denoise, generator = Mixture((1.0,), (0.1,), (width,)).denoise, torch.Generator().manual_seed(0)
+    found, _ = likelihood.estimate_ode_likelihood(denoise, (-14.0, high), x0, 1e-4, generator)
+    density = log(2 * pi * variance) / 2 + likelihood.BIN**2 / 24 / variance
+    standard_error = (found.std() / len(x0) ** 0.5).item()
+    assert found.mean().item() == pytest.approx((density - log(likelihood.BIN)) / log(2), abs=4 * standard_error)
+    assert standard_error < 0.005
+
+
+def test_the_trace_is_estimated_for_pixels_that_depend_on_each_other():
+    """Two correlated pixels, against torch's own multivariate Gaussian."""
+    width, share = 0.2, 0.8
+    covariance = width**2 * torch.tensor([[1, share], [share, 1]], dtype=torch.float64)
+    truth = torch.distributions.MultivariateNormal(torch.zeros(2, dtype=torch.float64), covariance)
+    x0 = truth.rsample((1500,)).reshape(-1, 1, 1, 2)
+
+    def denoise(x, log_snr):
+        alpha2 = torch.tensor(log_snr, dtype=torch.float64).sigmoid()
+        gain = alpha2.sqrt() * covariance @ torch.linalg.inv(alpha2 * covariance + (1 - alpha2) * torch.eye(2))
+        return x @ gain
+
+    found, _ = likelihood.estimate_ode_likelihood(denoise, (-14.0, 14.0), x0, 1e-4, torch.Generator().manual_seed(0))
+    expected = -truth.log_prob(x0.flatten(1)) / (2 * log(2)) - log(likelihood.BIN) / log(2)
+    gap = found - expected
+    assert abs(gap.mean()) < 4 * gap.std() / 1500**0.5 and gap.std() < 1
+
+
+def test_the_prior_is_a_divergence_of_gaussians():
+    x0 = torch.linspace(-1, 1, 24, dtype=torch.float64).reshape(3, 2, 2, 2)
+    alpha2 = torch.tensor(-3.0, dtype=torch.float64).sigmoid()
+    q = torch.distributions.Normal(alpha2.sqrt() * x0, (1 - alpha2).sqrt())
+    nats = torch.distributions.kl_divergence(q, torch.distributions.Normal(0.0, 1.0)).flatten(1).sum(1)
+    torch.testing.assert_close(likelihood.prior_bits(x0, -3.0), nats / (8 * log(2)))
+
+
+def test_the_decoder_is_a_gaussian_around_the_estimate_from_a_noisy_state():
+    """Each level's probability by torch's own Gaussian, and a finite cost where it underflows."""
+    level, generator = torch.tensor([100, 128, 140, 200]).double() * likelihood.BIN - 1, torch.Generator()
+    x0, seen = level.repeat(500).reshape(-1, 1, 1, 1), []
+
+    def denoise(x, log_snr):
+        seen.append(x)
+        return torch.full_like(x, 0.05)
+
+    bits = likelihood.decoder_bits(denoise, x0, 5.0, generator)
+    sigma = torch.tensor(-5.0, dtype=torch.float64).sigmoid().sqrt()
+    model = torch.distributions.Normal(torch.tensor(0.05, dtype=torch.float64), sigma)
+    mass = model.cdf(level + likelihood.BIN / 2) - model.cdf(level - likelihood.BIN / 2)
+    torch.testing.assert_close(bits[:4], -mass.log2(), rtol=1e-5, atol=1e-5)
+    assert (seen[0] - (1 - sigma**2).sqrt() * x0).std().item() == pytest.approx(sigma.item(), rel=0.06)
+    assert likelihood.decoder_bits(lambda x, _: torch.full_like(x, -1.0), x0, 20.0, generator).max() < 1e3
+
+
+def test_an_estimate_beyond_the_pixels_is_clamped():
+    """No pixel is beyond [-1, 1], so that clamping the estimate can only reduce the error."""
+    x0 = torch.full((2, 1, 2, 2), 0.5)
+    for estimate, error in ((3.0, 0.25), (-3.0, 2.25), (-0.5, 1.0)):
+        squared = likelihood.squared_error(
+            lambda x, _, e=estimate: torch.full_like(x, e), x0, torch.zeros(2), torch.Generator()
+        )
+        torch.testing.assert_close(squared, torch.full((2,), 4 * error, dtype=torch.float64))
 
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction", "sample"])

@@ -1,6 +1,7 @@
 """Every sampler against diffusers' update rules in float64, and against the analytic optimum of a mixture."""
 
 from itertools import pairwise
+from math import sqrt
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler,
 from ddpm_demo.diffusion.denoiser import Denoiser, alpha_sigma
 from ddpm_demo.diffusion.mixture import Mixture
 from ddpm_demo.diffusion.reverse_process import walk
-from ddpm_demo.diffusion.samplers import SAMPLERS
+from ddpm_demo.diffusion.samplers import SAMPLERS, langevin_step
 from ddpm_demo.diffusion.sampling import Sampling
 from ddpm_demo.diffusion.schedule import SCHEDULES, Schedule
 
@@ -86,6 +87,68 @@ def test_dpm_solver_is_that_of_diffusers(sampler, algorithm, name):
             x = scheduler.multistep_dpm_solver_second_order_update(outputs[-2:], sample=x, noise=z)
         theirs.append(x)
     close(states(sampler, name, "epsilon", noise=drawn()), theirs)
+
+
+GAUSSIAN = Mixture((1.0,), (0.3,), (0.2,))
+
+
+@pytest.mark.parametrize("snr", [None, 0.1, 0.4])
+def test_the_sde_samplers_follow_the_published_recursion(snr):
+    """Euler-Maruyama steps, and Langevin steps after them, of Gaussian data: in terms of its score and of alpha_bar."""
+    grid, noise, x, theirs = Schedule.named("linear").grid(STEPS), drawn(), X, [X]
+
+    def score(x, bar):
+        return -(x - bar.sqrt() * 0.3) / (bar * 0.2**2 + 1 - bar)
+
+    for now, after in pairwise(torch.sigmoid(grid)):
+        beta = (after / now).log()
+        x = x + (x / 2 + score(x, now)) * beta + beta.sqrt() * noise()
+        if snr is not None:
+            size = 2 * snr**2 * (1 - after)
+            x = x + size * score(x, after) + (2 * size).sqrt() * noise()
+        theirs.append(x)
+    settings = {"sampler": "euler-maruyama"} if snr is None else {"sampler": "pc", "corrector_snr": snr}
+    close((s.x for s in walk(GAUSSIAN.denoise, X, grid, sampling=Sampling(**settings), noise=drawn())), theirs)
+
+
+@pytest.mark.parametrize("log_snr", [-4.0, 0.0, 5.0])
+def test_the_langevin_step_has_the_published_size(log_snr):
+    """e = 2 (snr * |z| / |score|)^2, with the norms of a large state (Song et al. 2021, Score SDE, algorithm 4)."""
+    x0, eps, z = torch.randn(3, 1, 1, 300, 300, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    alpha, sigma = alpha_sigma(log_snr)
+    x, score = alpha * x0 + sigma * eps, -eps / sigma
+    size = 2 * (0.16 * z.norm() / score.norm()) ** 2
+    moved = langevin_step(x, x0, log_snr, 0.16, z) - x
+    assert (moved - size * score - (2 * size).sqrt() * z).norm() < 0.01 * moved.norm()
+
+
+def test_langevin_steps_reach_their_stationary_distribution():
+    """Steps of size e on a Gaussian of variance v end in one of variance v / (1 - e / 2v), around the same mean."""
+    log_snr, snr, noise = 1.0, 0.5, torch.Generator().manual_seed(0)
+    alpha, sigma = (c.item() for c in alpha_sigma(log_snr))
+    v, size = alpha**2 * 0.2**2 + sigma**2, 2 * (snr * sigma) ** 2
+    x = torch.full((20000,), 3.0, dtype=torch.float64)
+    for steps in range(1, 41):
+        x = langevin_step(x, GAUSSIAN.denoise(x, log_snr), log_snr, snr, torch.randn(20000, generator=noise).double())
+        if steps in (1, 4, 40):
+            kept = (1 - size / v) ** steps  # of the distance to the mean
+            variance = v * (1 - kept**2) / (1 - size / (2 * v))
+            assert abs(x.mean() - alpha * 0.3 - kept * (3 - alpha * 0.3)) < 4 * sqrt(variance / 20000)
+            assert x.var().item() == pytest.approx(variance, rel=0.04)
+
+
+def test_the_tolerance_of_the_ode_decides_its_accuracy_and_its_cost():
+    """Gaussian data: along the ODE, a state stays at the same number of standard deviations from the mean."""
+    grid, calls, errors = Schedule.named("cosine").grid(STEPS), [], []
+    for tolerance in (1e-2, 1e-5):
+        steps = list(walk(GAUSSIAN.denoise, X, grid, sampling=Sampling(sampler="ode", ode_tolerance=tolerance)))
+        places = []
+        for one in steps:
+            alpha, sigma = alpha_sigma(one.log_snr)
+            places.append((one.x - alpha * 0.3) / (alpha**2 * 0.2**2 + sigma**2).sqrt())
+        errors.append(max((place - places[0]).abs().max().item() for place in places))
+        calls.append(steps[-1].nfe)
+    assert errors[1] < 1e-3 < errors[0] and calls[0] < calls[1]
 
 
 MIXTURE = Mixture((0.3, 0.5, 0.2), (-0.8, 0.1, 0.7), (0.1, 0.1, 0.1))

@@ -14,7 +14,7 @@ WORLDS = {
     "gaussian": Mixture((1.0,), (0.1,), (0.15,)),
     "mixture": Mixture((0.3, 0.5, 0.2), (-0.5, 0.1, 0.6), (0.08, 0.1, 0.05)),
 }
-COUNT = 25_000
+COUNT = 100_000
 
 
 def drawn(world):
@@ -43,9 +43,9 @@ def test_three_routes_lead_to_the_truth(world):
     denoise, generator, schedule = WORLDS[world].denoise, torch.Generator().manual_seed(1), Schedule.named("cosine")
     bounds, _ = likelihood.estimate_discrete_bound(denoise, schedule, x0, 40, generator)
     continuous = likelihood.estimate_continuous_bound(denoise, schedule.range, x0, 40, generator)
-    ode, _ = likelihood.estimate_ode_likelihood(denoise, schedule.range, x0, 1e-5, generator)
+    ode, _ = likelihood.estimate_ode_likelihood(denoise, schedule.range, x0[:10_000], 1e-5, generator)
     above = {name: (bound.total - truth).mean().item() for name, bound in bounds.items()}
-    assert abs((continuous.total - truth).mean()) < 0.01 and abs((ode - truth).mean()) < 0.01
+    assert abs((continuous.total - truth).mean()) < 0.01 and abs((ode - truth[:10_000]).mean()) < 0.01
     assert -0.005 < above["beta"] < 0.03
     assert 0.5 < above["posterior"] < 0.6  # too narrow where the data are smooth: a bound indeed, and a loose one
     if world == "gaussian":  # where the looseness of both is known

@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 import urllib.request
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,10 +24,12 @@ from PIL import Image, ImageDraw
 from ddpm_demo import load
 from ddpm_demo.diffusion.denoiser import Denoiser
 from ddpm_demo.diffusion.schedule import Schedule
+from ddpm_demo.models import checkpoint
 from ddpm_demo.models.adapters import adapt
 from ddpm_demo.models.checkpoint import Model
 from ddpm_demo.models.codec import Codec
 from ddpm_demo.models.networks import build_unet
+from ddpm_demo.training.distillation import bake_table, build_student
 from ddpm_demo.ui.catalogue import Catalogue
 
 ROOT = Path(__file__).parent.parent
@@ -65,6 +68,18 @@ class KnownNetwork(torch.nn.Module):
 
     def forward(self, x, timestep, label=None, image=None):
         return self.function(x, timestep, label, image)
+
+
+def tiny_student(teacher: Model, name: str = "tiny") -> Model:
+    """A distilled model like ``teacher``, the checkpoint called name, with a table of random embeddings."""
+    net = build_student(teacher, teacher.label_names)
+    for parameter in net.class_embedding.weights.parameters():
+        torch.nn.init.normal_(parameter)
+    torch.nn.init.normal_(net.class_embedding.sizes.weight)
+    distilled = bake_table(net.eval().requires_grad_(False))
+    denoiser = replace(teacher.denoiser, net=adapt(net))
+    more = {"distilled": distilled, "sampling": distilled.defaults, "training": {"distill": name}}
+    return replace(teacher, denoiser=denoiser, **more)
 
 
 @pytest.fixture
@@ -136,6 +151,14 @@ def run(*command: str | Path, timeout: float = 120, **environment: str) -> subpr
 def catalogue(model) -> Catalogue:
     """The tiny model as the app's only checkpoint."""
     return Catalogue(model, "tiny")
+
+
+@pytest.fixture(scope="session")
+def pair(tmp_path_factory) -> Catalogue:
+    """The tiny model, and beside it the one distilled from it."""
+    folder = tmp_path_factory.mktemp("others")
+    checkpoint.save(tiny_student(tiny_model()), folder / "tiny-instant")
+    return Catalogue(tiny_model(), "tiny", None, folder)
 
 
 @pytest.fixture(scope="session")

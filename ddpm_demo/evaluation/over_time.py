@@ -26,7 +26,7 @@ def measure_snapshots(judge: Judge, metrics: Metrics, sampling: Sampling, count:
     rows = [] if again else rows_of(metrics, sampling, count)
     done = [row["training"]["steps"] for row in rows]
     missing = [model for model in models if model.training["steps"] not in done]
-    with plan_bar([(sampling, count)] * len(missing)) as bar:
+    with plan_bar(models[0], [(sampling, count)] * len(missing)) as bar:
         for model in missing:
             samples, labels = draw(model.trace(), judge, sampling, count, bar)
             if not PartialState().is_main_process:

@@ -90,9 +90,9 @@ def draw_batch(model: Model, sampling: Sampling, labels: list[int] | None, count
     return decode_step(step, model).x0.cpu()
 
 
-def plan_bar(plan: Plan) -> tqdm:
+def plan_bar(model: Model, plan: Plan) -> tqdm:
     """A progress bar over a whole plan, in network evaluations: the remaining time is right from the start."""
-    return progress_bar(sum(sampling.evaluations * count for sampling, count in plan))
+    return progress_bar(sum((s.calls if model.distilled else s.evaluations) * count for s, count in plan))
 
 
 def measure_plan(model: Model, judge: Judge, metrics: Metrics, plan: Plan, ways: Ways) -> None:
@@ -101,7 +101,7 @@ def measure_plan(model: Model, judge: Judge, metrics: Metrics, plan: Plan, ways:
     if len(missing) < len(plan):
         say(f"{len(plan) - len(missing)} of {len(plan)} settings are measured already (--again measures them anew)")
     recorded = model.trace()
-    with plan_bar(missing) as bar:
+    with plan_bar(model, missing) as bar:
         for sampling, count in missing:
             began = time.perf_counter()
             samples, labels = draw(recorded, judge, sampling, count, bar)

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from ddpm_demo.diffusion.denoiser import add_noise
 from ddpm_demo.diffusion.guidance import Denoise, KeepKnown
-from ddpm_demo.errors import UserError
+from ddpm_demo.diffusion.sampling import LAST_SEED
+from ddpm_demo.errors import UserError, check_between, check_whole
 from ddpm_demo.models.checkpoint import Model, refuse_distilled
 from ddpm_demo.models.partial_image import WithImage, encode_partial, hide_pixels
 
@@ -31,6 +32,43 @@ class PureNoise:
     def prepare(self, model: Model, noise: Tensor, log_snr: Tensor, guide: Guide) -> tuple[Tensor, Denoise]:
         """Return (first state, denoiser) for noise like x (N, C, H, W) and the first log-SNR of the grid."""
         return noise, guide(model.denoiser)
+
+
+@dataclass(frozen=True)
+class MixedNoise:
+    """Starts from mixtures of the noises of four seeds, which are at the corners of a square.
+
+    ``places`` holds one (u, v) per sample, from (0, 0) at the first corner over (1, 0) and (0, 1) to (1, 1) at the last.
+    The noise there is the sum of sqrt(w_i) * noise_i with the weights w_i of bilinear interpolation. They add up to 1,
+    so the mixture is Gaussian noise of variance 1, too; at a corner it is the noise of that seed.
+    """
+
+    seeds: tuple[int, int, int, int]
+    places: tuple[tuple[float, float], ...]
+    start = None
+
+    def check(self, model: Model, count: int) -> None:
+        """Raise UserError unless there are four seeds, and one place in the square for each sample."""
+        if len(self.seeds) != 4:
+            raise UserError(f"there are {len(self.seeds)} seeds; there must be four, one for each corner")
+        for seed in self.seeds:
+            check_whole("seed", seed, 0, LAST_SEED)
+        if len(self.places) != count:
+            raise UserError(f"there are {len(self.places)} places for {count} images; there must be one for each")
+        for place in self.places:
+            if len(place) != 2:
+                raise UserError(f"a place is {place}; it must be two numbers from 0 to 1")
+            for coordinate in place:
+                check_between("place", coordinate, 0.0, 1.0)
+
+    def prepare(self, model: Model, noise: Tensor, log_snr: Tensor, guide: Guide) -> tuple[Tensor, Denoise]:
+        """Return (first state, denoiser) for noise like x (N, C, H, W) and the first log-SNR of the grid."""
+        corners = torch.stack(
+            [torch.randn(noise.shape[1:], generator=torch.Generator().manual_seed(seed)) for seed in self.seeds]
+        )
+        u, v = torch.tensor(self.places).T
+        weights = torch.stack([(1 - u) * (1 - v), u * (1 - v), (1 - u) * v, u * v], 1)
+        return torch.einsum("nk,kchw->nchw", weights.sqrt(), corners).to(noise), guide(model.denoiser)
 
 
 @dataclass(frozen=True)
@@ -110,7 +148,7 @@ class Enlargement:
         return noise, guide(with_image(model, images, torch.zeros_like(images[:, :1]), len(noise)))
 
 
-Begin = PureNoise | NoisedImage | Completion | Enlargement
+Begin = PureNoise | MixedNoise | NoisedImage | Completion | Enlargement
 
 
 def as_batch(image: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """The checkpoints of the app, and where their networks run: here, or on a GPU that Hugging Face's ZeroGPU lends."""
 
+import json
 import os
 import sys
 import threading
@@ -48,6 +49,23 @@ class Catalogue:
         for path in sorted(others.iterdir()) if others and others.is_dir() else []:
             if (path / "demo.json").is_file() and not (folder and path.resolve() == folder.resolve()):
                 self.folders.setdefault(path.name, path)
+        self.teachers = {name: teacher for name in self.folders if (teacher := self.find_teacher(name))}
+
+    def find_teacher(self, name: str) -> str | None:
+        """Find the checkpoint here from which the checkpoint called name was distilled; None if there is none."""
+        if name in self.loaded:
+            training = self.loaded[name].training
+        else:
+            training = json.loads((self.folders[name] / "demo.json").read_text()).get("training")
+        teacher = Path((training or {}).get("distill") or "").name
+        return teacher if teacher in self.folders else None
+
+    def find_pair(self, name: str) -> tuple[str, str] | None:
+        """Find (a checkpoint, the one distilled from it), of which the checkpoint called name is one; None otherwise."""
+        name = name or self.names[0]
+        return next(
+            ((teacher, student) for student, teacher in self.teachers.items() if name in (teacher, student)), None
+        )
 
     @property
     def names(self) -> list[str]:

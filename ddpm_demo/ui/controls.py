@@ -7,9 +7,10 @@ from ddpm_demo.diffusion.sampling import ALWAYS
 from ddpm_demo.diffusion.schedule import SCHEDULES
 from ddpm_demo.models.checkpoint import Model
 from ddpm_demo.ui.catalogue import Catalogue, report_mistakes
-from ddpm_demo.ui.runs import ALL, DEFAULTS, MAX_COUNT
+from ddpm_demo.ui.runs import ALL, DEFAULTS, MAX_COUNT, flatten
 
 Controls = dict[str, gr.components.Component]
+OFF = 0  # the choice of the model that was not distilled
 TOLERANCES = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5)
 
 
@@ -44,10 +45,33 @@ def fit_choices(catalogue: Catalogue, name: str) -> dict[str, dict]:
     """Return updates of these controls for the checkpoint ``name``. Raises gr.Error for an unknown one."""
     with report_mistakes():
         model = catalogue.model(name)
-    return {
+    own = flatten(model.sampling)
+    fits = {
         "class_label": gr.update(choices=list_classes(model), value=ALL),
         "weight": gr.update(visible=bool(model.label_names)),
         "classifier_scale": gr.update(visible=bool(model.noisy_classifier)),
+    }
+    for setting in ("steps", "sampler", "schedule"):  # a distilled model has one sampler and one schedule
+        fits[setting] = gr.update(value=own[setting], interactive=setting == "steps" or not model.distilled)
+    return fits
+
+
+def build_instant(catalogue: Catalogue) -> gr.Radio:
+    """Create the choice between a model and the few steps of the model distilled from it, for the first checkpoint."""
+    return gr.Radio(**describe_instant(catalogue, "", DEFAULTS["steps"]), label="Instant", elem_classes="instant")
+
+
+def describe_instant(catalogue: Catalogue, name: str, steps: int) -> dict:
+    """Return the properties of that choice for the checkpoint ``name`` and a number of steps."""
+    pair = catalogue.find_pair(name)
+    if not pair:
+        return {"visible": False, "value": OFF}
+    student = catalogue.model(pair[1]).distilled
+    return {
+        "choices": [("off", OFF), *((f"{count}", count) for count in student.steps)],
+        "value": steps if name == pair[1] and steps in student.steps else OFF,
+        "visible": True,
+        "info": "network calls of a distilled model, in place of two per step",
     }
 
 

@@ -24,7 +24,7 @@ def sketch(catalogue: Catalogue, live: bool, settings: dict, session: str) -> tu
     """
     NEWEST[session] = newest = [settings, 0]
     if live is not True:
-        return gr.skip(), remark_on(settings)
+        return gr.skip(), remark_on(catalogue, settings)
     run = prepare(catalogue, settings)
     steps, asked = count_affordable_steps(run), run.sampling.steps
     began = time.perf_counter()
@@ -34,7 +34,7 @@ def sketch(catalogue: Catalogue, live: bool, settings: dict, session: str) -> tu
     newest[1] = steps
     if steps < asked:
         whole |= {"link": "", "source": f"draft of {steps} steps; all {asked} follow"}
-    return whole, remark_on(settings)
+    return whole, remark_on(catalogue, settings)
 
 
 def finish_sketch(catalogue: Catalogue, live: bool, settings: dict, session: str) -> Iterator:
@@ -62,6 +62,11 @@ def find_kind(run: Run) -> tuple:
 
 
 def count_affordable_steps(run: Run) -> int:
-    """Return how many steps of a run fit into LIVE_SECONDS at the measured pace, at least FEWEST_STEPS."""
+    """Return how many steps of a run fit into LIVE_SECONDS at the measured pace, at least FEWEST_STEPS.
+
+    A distilled model is fast enough for all of its steps, and takes no other number of them.
+    """
+    if run.model.distilled:
+        return run.sampling.steps
     fitting = int(LIVE_SECONDS / PACE.get(find_kind(run), LIVE_SECONDS))
     return min(run.sampling.steps, max(FEWEST_STEPS, fitting))

@@ -16,6 +16,7 @@ from ddpm_demo.ui.tabs import (
     forward_tab,
     generate_tab,
     latent_tab,
+    noise_tab,
     small_steps_tab,
     stages_section,
 )
@@ -38,7 +39,7 @@ def build(catalogue: Catalogue) -> gr.Blocks:
             "# Watch noise become an image\nA small diffusion model starts from pure noise and removes it step by "
             "step. Everything below is computed live, on this machine."
         )
-        with gr.Tabs():
+        with gr.Tabs() as tabs:
             with gr.Tab("Generate", id="generate", elem_id="tab-generate"):
                 controls = generate_tab.build(demo, catalogue)
                 checkpoint = controls["checkpoint"]
@@ -49,6 +50,8 @@ def build(catalogue: Catalogue) -> gr.Blocks:
                 compare_tab.build(catalogue, controls)
             with gr.Tab("Draw", id="draw", elem_id="tab-draw"):
                 draw_tab.build(catalogue, checkpoint)
+            with gr.Tab("Noise pad", id="noise", elem_id="tab-noise"):
+                noise_tab.build(catalogue, controls, tabs)
             with gr.Tab("Latent space", id="latent", elem_id="tab-latent"):
                 latent_tab.build(catalogue, checkpoint)
             with gr.Tab("Why small steps?", id="small-steps", elem_id="tab-small-steps"):

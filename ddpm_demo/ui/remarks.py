@@ -6,19 +6,27 @@ from dataclasses import fields
 from ddpm_demo.diffusion.samplers import SAMPLERS
 from ddpm_demo.diffusion.sampling import Sampling
 from ddpm_demo.errors import UserError
+from ddpm_demo.ui.catalogue import Catalogue
 from ddpm_demo.ui.runs import as_number, unflatten
 
+DISTILLED = (
+    "This distilled model needs {calls} network calls for an image, because it contains its guidance. The sampler, the "
+    "schedule, the interval and classifier guidance have no effect on it."
+)
 ENDS = ("interval_from", "interval_to")
 
 
-def remark_on(settings: dict) -> str:
+def remark_on(catalogue: Catalogue, settings: dict) -> str:
     """Both names of the guidance weight, the settings without effect, and what the sampler needs; or what is wrong."""
     try:
+        distilled = catalogue.model(settings["checkpoint"]).distilled
         low, high = ends = [as_number(name, settings[name]) for name in ENDS]
         sampling = unflatten(settings | dict(zip(ENDS, sorted(ends))))
     except UserError as error:
         return str(error)
     sentences = [describe_weight(sampling)]
+    if distilled:
+        return f"{sentences[0]} {DISTILLED.format(calls=sampling.steps)}"
     if low > high:
         sentences.append("The guidance interval ends before it begins.")
     elif not sampling.always_guided and "interval" in sampling.idle:

@@ -84,7 +84,12 @@ class Run:
     @property
     def evaluations(self) -> int:
         """Network evaluations of all its images, at least."""
-        return self.images * self.sampling.evaluations
+        return self.images * (self.sampling.calls if self.model.distilled else self.sampling.evaluations)
+
+    @property
+    def guided(self) -> bool:
+        """Whether its steps have a direction of guidance. A distilled network contains its guidance."""
+        return self.sampling.guided and not self.model.distilled
 
     @property
     def columns(self) -> int:
@@ -110,10 +115,7 @@ def prepare(catalogue: Catalogue, settings: dict, begin: Begin = PureNoise()) ->
     settings = DEFAULTS | settings
     checkpoint = settings["checkpoint"] or catalogue.names[0]
     model = catalogue.model(checkpoint)
-    if not model.label_names:
-        settings["weight"] = 0.0
-    if not model.noisy_classifier:
-        settings["classifier_scale"] = 0.0
+    settings |= find_fixed(model)
     check_whole("count", count := as_int("count", settings["count"]), 1, MAX_COUNT)
     check_one_of("class_label", chosen := settings["class_label"], (*model.class_names, ALL))
     sampling = unflatten(settings)
@@ -125,6 +127,19 @@ def prepare(catalogue: Catalogue, settings: dict, begin: Begin = PureNoise()) ->
     begin.check(model, sampling.check(model, labels, None if labels else count))
     check_budget(run.evaluations)
     return run
+
+
+def find_fixed(model: Model) -> dict:
+    """The settings that have only one value for a model, so that those of the page have no effect."""
+    fixed = {}
+    if not model.label_names:
+        fixed["weight"] = 0.0
+    if not model.noisy_classifier:
+        fixed["classifier_scale"] = 0.0
+    if model.distilled:
+        own = flatten(model.sampling)
+        fixed |= {name: own[name] for name in own if name not in ("steps", "weight", "seed")}
+    return fixed
 
 
 def as_int(name: str, value) -> int:

@@ -29,7 +29,9 @@ def test_the_frames_are_the_standardised_images_on_a_great_circle():
     model, images = gaussian_model(), torch.rand(2, 1, 16, 16, generator=torch.Generator().manual_seed(1)) - 0.5
     *_, first, done = interpolate(model, images, total=7, tolerance=1e-5)
     places = (images - MEAN) / WIDTH
-    sigma = torch.sigmoid(torch.tensor(-model.denoiser.schedule.range[1])).sqrt().item()  # the noise of the cleanest state
+    sigma = (
+        torch.sigmoid(torch.tensor(-model.denoiser.schedule.range[1])).sqrt().item()
+    )  # the noise of the cleanest state
     assert (done.latents - places).std().item() == pytest.approx(sigma / WIDTH, rel=0.15)
     a, b = done.latents.flatten(1)
     angle = torch.acos(a @ b / (a.norm() * b.norm()))

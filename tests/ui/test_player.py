@@ -193,8 +193,8 @@ def test_live_drafts_where_the_machine_is_slow_and_the_newest_wins(catalogue, mo
         ({"weight": None}, "weight is None"),
     ],
 )
-def test_what_settings_mean_together_is_said(changed, said):
-    assert said in remark_on(DEFAULTS | changed)
+def test_what_settings_mean_together_is_said(catalogue, changed, said):
+    assert said in remark_on(catalogue, DEFAULTS | changed)
 
 
 def test_presets_are_valid_settings(catalogue):
@@ -282,7 +282,8 @@ def test_another_checkpoint_is_loaded_when_chosen(tmp_path, model):
     (tmp_path / "no-checkpoint").mkdir()
     catalogue = Catalogue(model, "tiny", None, tmp_path)
     assert catalogue.names == ["tiny", "other"] and "other" not in catalogue.loaded
-    picker, weight, scale = fit_choices(catalogue, "other").values()
+    fits = fit_choices(catalogue, "other")
+    picker, weight, scale = fits["class_label"], fits["weight"], fits["classifier_scale"]
     assert list(picker["choices"]) == ["a", "b", ("all 2", ALL)] and weight["visible"]
     assert not scale["visible"]  # it has no noise-aware classifier
     assert films(catalogue, checkpoint="other", class_label="b")[-1]["done"]

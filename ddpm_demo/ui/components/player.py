@@ -78,7 +78,7 @@ def film(run: Run, still: bool = False) -> Iterator[dict]:
         step = timed.step
         last = step.index + 1 == step.total
         if not panels:
-            panels = choose_panels(step, run.sampling)
+            panels = choose_panels(step, run.guided)
             kept = spread_evenly(step.total, max(12, min(MAX_FRAMES, 600 // len(step.x0))))
             growing |= {"panels": panels, "count": len(kept)}
         if step.index not in kept:
@@ -118,13 +118,13 @@ def time_steps(steps: Iterator[Step]) -> Iterator[TimedStep]:
         yield TimedStep(step, computing)
 
 
-def choose_panels(step: Step, sampling: Sampling) -> list[dict]:
+def choose_panels(step: Step, guided: bool) -> list[dict]:
     """Return the panels of a run, of images or of latents, with a panel of guidance only if the run is guided."""
     named = PANELS if step.latents is None else LATENT_PANELS
     return [
         {"key": key, "name": name, "meaning": meaning}
         for key, (name, meaning) in named.items()
-        if key != "guidance" or sampling.guided
+        if key != "guidance" or guided
     ]
 
 

@@ -11,7 +11,14 @@ from PIL import Image
 from ddpm_demo.data.images import render_grid
 from ddpm_demo.ui.catalogue import Catalogue
 from ddpm_demo.ui.components.player import build_player, film
-from ddpm_demo.ui.controls import Controls, build_choices, build_controls, fit_choices
+from ddpm_demo.ui.controls import (
+    Controls,
+    build_choices,
+    build_controls,
+    build_instant,
+    describe_instant,
+    fit_choices,
+)
 from ddpm_demo.ui.events import AT_ONCE, NETWORK, QUIET, add_endpoint
 from ddpm_demo.ui.live import finish_sketch, forget_user, sketch
 from ddpm_demo.ui.remarks import remark_on
@@ -29,6 +36,7 @@ class Layout:
     generate: gr.Button
     stop: gr.Button
     live: gr.Checkbox
+    instant: gr.Radio
     preset: gr.Dropdown
     remark: gr.Markdown
     player: gr.HTML
@@ -67,13 +75,14 @@ def lay_out(catalogue: Catalogue) -> Layout:
                 generate = gr.Button("Generate", variant="primary", min_width=110)
                 stop = gr.Button("Stop", interactive=False, min_width=80)
                 live = gr.Checkbox(False, label="Live", info="redraw every change", min_width=110)
-            remark = gr.Markdown(remark_on(DEFAULTS), elem_classes="remark")
+            instant = build_instant(catalogue)
+            remark = gr.Markdown(remark_on(catalogue, DEFAULTS), elem_classes="remark")
         with gr.Column(elem_classes="view"):
             player = build_player(elem_classes=["viewer"])
         with gr.Column(elem_classes="tune"):
             preset = gr.Dropdown(list(PRESETS), value=None, label="Preset", info="settings to start from")
             controls |= build_controls()
-    return Layout({name: controls[name] for name in DEFAULTS}, generate, stop, live, preset, remark, player)
+    return Layout({name: controls[name] for name in DEFAULTS}, generate, stop, live, instant, preset, remark, player)
 
 
 def wire_runs(demo: gr.Blocks, catalogue: Catalogue, layout: Layout) -> None:
@@ -86,7 +95,9 @@ def wire_runs(demo: gr.Blocks, catalogue: Catalogue, layout: Layout) -> None:
         yield from open_page(catalogue, layout.read(values), request.query_params)
 
     started = layout.generate.click(run, layout.inputs, layout.outputs, **NETWORK)
-    opened = demo.load(follow_link, layout.inputs, [*layout.outputs, layout.remark, *layout.inputs], **NETWORK)
+    opened = demo.load(
+        follow_link, layout.inputs, [*layout.outputs, layout.remark, layout.instant, *layout.inputs], **NETWORK
+    )
     layout.stop.click(
         reset_buttons,
         None,
@@ -96,10 +107,22 @@ def wire_runs(demo: gr.Blocks, catalogue: Catalogue, layout: Layout) -> None:
         api_visibility="private",
     )
     checkpoint = layout.controls["checkpoint"]
-    fitted = [layout.controls[name] for name in fit_choices(catalogue, "")]
-    checkpoint.input(lambda name: [*fit_choices(catalogue, name).values()], checkpoint, fitted, **QUIET).then(
-        run, layout.inputs, layout.outputs, **NETWORK
-    )
+    fitted = [checkpoint, layout.instant, *(layout.controls[name] for name in fit_choices(catalogue, ""))]
+
+    def change_checkpoint(name, steps=None):
+        updates = fit_choices(catalogue, name)
+        steps = steps or updates["steps"]["value"]
+        updates["steps"]["value"] = steps
+        return [name, gr.update(**describe_instant(catalogue, name, steps)), *updates.values()]
+
+    def choose_instant(name, steps):
+        teacher, student = catalogue.find_pair(name)
+        return change_checkpoint(student if steps else teacher, steps)
+
+    changed = checkpoint.input(change_checkpoint, checkpoint, fitted, **QUIET)
+    chosen = layout.instant.input(choose_instant, [checkpoint, layout.instant], fitted, **QUIET)
+    for event in (changed, chosen):
+        event.then(run, layout.inputs, layout.outputs, **NETWORK)
 
 
 def wire_changes(demo: gr.Blocks, catalogue: Catalogue, layout: Layout) -> None:
@@ -178,7 +201,8 @@ def open_page(catalogue: Catalogue, settings: dict, query: Mapping[str, str]) ->
     values = {name: gr.update(value=value) for name, value in run.settings.items()}
     for name, update in fit_choices(catalogue, run.checkpoint).items():
         values[name] = update | {"value": run.settings[name]}
-    page = [remark_on(run.settings), *values.values()]
+    instant = gr.update(**describe_instant(catalogue, run.checkpoint, run.sampling.steps))
+    page = [remark_on(catalogue, run.settings), instant, *values.values()]
     start = json.dumps(run.settings)
     if start in catalogue.default_films:
         yield catalogue.default_films[start], *reset_buttons(), *page

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from ddpm_demo.diffusion.denoiser import alpha_sigma
-from ddpm_demo.diffusion.guidance import ByClassifier, ClassifierFree
+from ddpm_demo.diffusion.guidance import ByClassifier, ClassifierFree, KeepKnown
 from ddpm_demo.diffusion.mixture import Mixture
 from ddpm_demo.diffusion.reverse_process import walk
 from ddpm_demo.diffusion.schedule import Schedule
@@ -82,3 +82,33 @@ def test_a_classifier_guides_only_where_it_is_asked():
     for guided in (ByClassifier(MIXTURE.denoise, None, 0.0), ByClassifier(MIXTURE.denoise, None, 2.0, (-3.0, 3.0))):
         x0, direction = guided(x, 5.0, label)
         assert torch.equal(x0, MIXTURE.denoise(x, 5.0)) and direction is None
+
+
+@pytest.mark.parametrize("log_snr, guided", [(-2.0, True), (2.0, True), (-2.001, False), (2.001, False)])
+def test_the_ends_belong_to_the_interval(log_snr, guided):
+    x, label, ends = torch.zeros(2, 1, 1, 1, dtype=torch.float64), torch.tensor([0, 2]), (-2.0, 2.0)
+    for guide in (
+        ClassifierFree(Counting(), 3.0, 10, ends),
+        ByClassifier(MIXTURE.denoise, part_of_the_mixture, 2.0, ends),
+    ):
+        assert (guide(x, log_snr, label).direction is not None) == guided
+    unconditional = ClassifierFree(Counting(), -1.0, 10, ends)(x, log_snr, label).x0.flatten()
+    assert unconditional.tolist() == ([10, 10] if guided else [0, 2])
+
+
+def test_the_scale_multiplies_the_direction():
+    """The direction itself is that of s = 1; the images of a batch do not change each other's."""
+    x, label = torch.tensor([-0.3, 0.4], dtype=torch.float64).reshape(-1, 1, 1, 1), torch.tensor([0, 2])
+    plain = MIXTURE.denoise(x, 1.0)
+    once, twice = (ByClassifier(MIXTURE.denoise, part_of_the_mixture, s)(x, 1.0, label) for s in (1.0, 2.0))
+    torch.testing.assert_close(twice.direction, once.direction)
+    torch.testing.assert_close(twice.x0 - plain, 2 * (once.x0 - plain))
+
+
+def test_the_known_part_is_kept_and_the_guidance_passed_on():
+    known, keep = torch.full((1, 4, 4), 0.7), torch.zeros(1, 4, 4, dtype=torch.bool)
+    keep[:, :, :2] = True
+    denoise = ClassifierFree(Counting(), 1.0, null_label=10)
+    inner, outer = denoise(X, 0.0, LABEL), KeepKnown(denoise, known, keep)(X, 0.0, LABEL)
+    assert (outer.x0[..., :2] == 0.7).all() and torch.equal(outer.x0[..., 2:], inner.x0[..., 2:])
+    assert torch.equal(outer.direction, inner.direction)

@@ -113,3 +113,74 @@ def test_inception_takes_images_as_it_wants_them(monkeypatch):
     metric = distances.FrechetInceptionDistance(feature=Colours(), normalize=True)
     fid = [distances.inception_fid(metric, real, real.batch(torch.arange(300))[0] * scale) for scale in (1, 1, 0.1)]
     assert fid[0] == pytest.approx(fid[1], abs=1e-6) and abs(fid[0]) < 1e-6
+
+
+def test_a_neighbour_at_the_distance_of_the_radius_counts():
+    """Points on a line, by hand (Kynkaanniemi et al. 2019, eq. 1: at most the distance of the k-th other point)."""
+    line = torch.tensor([[0.0], [1.0], [3.0], [6.0]], dtype=torch.float64)
+    assert [distances.neighbour_distance(line, k).tolist() for k in (1, 3)] == [[1, 1, 2, 3], [6, 5, 3, 6]]
+    points = torch.tensor([[-1.0], [2.0], [9.1]], dtype=torch.float64)
+    assert distances.covered_fraction(points, line, distances.neighbour_distance(line, 1)) == pytest.approx(2 / 3)
+
+
+class Pixels(torch.nn.Module):
+    """A classifier whose features are the pixels; the class is the brighter half of the image."""
+
+    def features(self, images):
+        return images.flatten(1)
+
+    def head(self, features):
+        return torch.stack([half.mean(1) for half in features.chunk(2, 1)], 1)
+
+
+def halves(n, seed, spread=20.0, shift=0.0):
+    """Images of two classes by turns, of 128 pixels; the label is the half that is brighter."""
+    noise = torch.randn(n, 1, 8, 16, generator=torch.Generator().manual_seed(seed)) * spread + 128 + shift
+    labels = torch.arange(n) % 2
+    bright = (torch.arange(8)[:, None] // 4).expand(8, 16) == labels[:, None, None, None]
+    return Data((noise + 40 * bright).clamp(0, 255).byte(), labels, ("upper", "lower"))
+
+
+def frechet(a, b):
+    """The distance of two sets of images, on their pixels, by scipy."""
+    linalg = pytest.importorskip("scipy.linalg")
+    a, b = (data.batch(torch.arange(len(data)))[0].flatten(1).double() for data in (a, b))
+    c1, c2 = a.T.cov().numpy(), b.T.cov().numpy()
+    return (a.mean(0) - b.mean(0)).square().sum().item() + (c1 + c2 - 2 * linalg.sqrtm(c1 @ c2).real).trace()
+
+
+def test_every_figure_is_that_of_its_own_two_sets():
+    train, test, fake = halves(500, 0), halves(300, 1, shift=2.0), halves(200, 2, spread=17.0)
+    judge = judging.Judge(Pixels(), train, test)
+    images = fake.batch(torch.arange(200))[0]
+    classified = judging.classify(Pixels(), images)
+    assert classified.features.dtype == torch.float64 and torch.equal(classified.features.float(), images.flatten(1))
+    labels = fake.labels ^ (torch.arange(200) % 5 == 0)  # a fifth of them is another than the image's
+    found = judge.measure(classified, labels)
+    assert found["fid_test"] == pytest.approx(frechet(test, fake), rel=1e-3)
+    assert found["fid_train"] == pytest.approx(frechet(train, fake), rel=1e-3)
+    assert judge.floor == pytest.approx(frechet(train, test), rel=1e-3)
+    correct = (images[:, :, 4:].mean((1, 2, 3)) > images[:, :, :4].mean((1, 2, 3))).long() == labels
+    share = correct.double().mean().item()
+    assert 0.6 < share < 0.9 and found["accuracy"] == pytest.approx(share)
+    assert found["spread"]["accuracy"] == pytest.approx((share * (1 - share) / 200) ** 0.5)
+    spread = distances.bootstrap_deviation(distances.distance_to(judge.test.features), classified.features)
+    assert found["spread"]["fid_test"] == pytest.approx(spread, rel=1e-6)
+    chosen = judge.test.features[judging.choose(300, 200)]
+    expected = distances.precision_recall(chosen, classified.features)
+    assert (found["precision"], found["recall"]) == expected and expected[0] != expected[1]
+    real = Data(*(part[judging.choose_by_class(train, 200)] for part in (train.images, train.labels)), train.label_names)
+    assert found["reference"]["fid_test"] == pytest.approx(frechet(test, real), rel=1e-3)
+    rebuilt = judge.measure_reconstructions(test.batch(torch.arange(300))[0].flip(2))
+    assert rebuilt["accuracy"] == pytest.approx(0, abs=0.01)  # upside down, every class is the other one
+    assert judge.measure_reconstructions(test.batch(torch.arange(300))[0])["fid_train"] == pytest.approx(judge.floor)
+
+
+def test_one_percent_of_the_test_images_are_closer_than_the_limit():
+    """Samples that are the test images themselves: the share closer than 99 percent of these is one percent."""
+    judge = judging.Judge.__new__(judging.Judge)
+    train, test = images(500, 0), images(400, 1)
+    judge.train_data, judge.test = train, judging.Classified(test.batch(torch.arange(400))[0], None, None)
+    found = judge.measure_memorisation(judge.test.images)
+    assert found["closer_than_99_percent_of_test_images"] == pytest.approx(0.01, abs=0.003)
+    assert found["median"] == found["median_of_test_images"]

@@ -66,8 +66,9 @@ def sde_step(x: Tensor, x0: Tensor, s: float, t: float, z: Tensor) -> Tensor:
 def langevin_step(x: Tensor, x0: Tensor, log_snr: float, snr: float, z: Tensor) -> Tensor:
     """Take a step of Langevin dynamics at one log-SNR: x + e * score + sqrt(2e) * z.
 
-    e = 2 (snr * |z| / |score|)^2 (Song et al. 2021, Score SDE, algorithm 5). The ratio of the norms is replaced by its
-    expected value sigma, so that an image does not depend on the other images of its batch.
+    e = 2 (snr * |z| / |score|)^2 (Song et al. 2021, Score SDE, algorithm 4). The ratio of the norms is replaced by its
+    expected value sigma, so that an image does not depend on the other images of its batch. Algorithm 5 multiplies e by
+    alpha_i = 1 - beta_i of its discrete schedule, which is at least 0.98 there. A log-SNR has no such factor.
     """
     sigma = alpha_sigma(log_snr)[1].item()
     size = 2 * (snr * sigma) ** 2

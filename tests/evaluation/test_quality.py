@@ -169,7 +169,9 @@ def test_every_figure_is_that_of_its_own_two_sets():
     chosen = judge.test.features[judging.choose(300, 200)]
     expected = distances.precision_recall(chosen, classified.features)
     assert (found["precision"], found["recall"]) == expected and expected[0] != expected[1]
-    real = Data(*(part[judging.choose_by_class(train, 200)] for part in (train.images, train.labels)), train.label_names)
+    real = Data(
+        *(part[judging.choose_by_class(train, 200)] for part in (train.images, train.labels)), train.label_names
+    )
     assert found["reference"]["fid_test"] == pytest.approx(frechet(test, real), rel=1e-3)
     rebuilt = judge.measure_reconstructions(test.batch(torch.arange(300))[0].flip(2))
     assert rebuilt["accuracy"] == pytest.approx(0, abs=0.01)  # upside down, every class is the other one

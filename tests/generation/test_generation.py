@@ -1,14 +1,18 @@
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
-from conftest import SHIPPED, tiny_model
+from conftest import SHIPPED, KnownNetwork, tiny_model
 from PIL import Image
 
 import ddpm_demo
 from ddpm_demo import SAMPLERS, Completion, Enlargement, NoisedImage, PureNoise, UserError, generate, sample
 from ddpm_demo.data.images import split_row
-from ddpm_demo.diffusion.denoiser import alpha_sigma
+from ddpm_demo.diffusion.denoiser import Denoiser, alpha_sigma
+from ddpm_demo.diffusion.sampling import Sampling
+from ddpm_demo.diffusion.schedule import Schedule
+from ddpm_demo.generation.generate import decode_step, log_snr_grid
 from ddpm_demo.models.classifier import load_classifier
 
 
@@ -78,6 +82,12 @@ def test_labels_for_an_unconditional_model():
         sample(tiny_model(classes=0), [1])
 
 
+@pytest.fixture(scope="module")
+def traced():
+    """The shipped model, and the classifier that reads its images."""
+    return ddpm_demo.load(SHIPPED).trace(), load_classifier(SHIPPED)[0]
+
+
 @pytest.mark.parametrize(
     "sampler, schedule, steps",
     [
@@ -92,10 +102,9 @@ def test_labels_for_an_unconditional_model():
         pytest.param("euler-maruyama", "linear", 150, marks=pytest.mark.slow),
     ],
 )
-def test_the_shipped_model_draws_what_is_asked(sampler, schedule, steps):
+def test_the_shipped_model_draws_what_is_asked(traced, sampler, schedule, steps):
     """One checkpoint, every schedule and sampler: the judge reads at least nine in ten digits as asked."""
-    model, (judge, _) = ddpm_demo.load(SHIPPED).trace(), load_classifier(SHIPPED)
-    labels = torch.arange(20) % 10
+    (model, judge), labels = traced, torch.arange(20) % 10
     images = generate(model, labels.tolist(), weight=1.0, schedule=schedule, sampler=sampler, steps=steps)
     assert (judge(images).argmax(1) == labels).sum() >= 18
 
@@ -204,3 +213,66 @@ def test_damaged_weights_end_in_a_sentence_and_never_in_an_image(sampler):
     next(damaged.denoiser.net.parameters()).fill_(float("nan"))
     with pytest.raises(FloatingPointError, match="step 1 of 4 gave numbers that are not finite"):
         generate(damaged, [0], sampler=sampler, steps=4)
+
+
+def test_the_panels_of_a_step_belong_together(model):
+    """The state is the clean estimate with noise; the guidance is the difference of the two estimates; all in pixels."""
+    label, null = torch.tensor([2]), torch.tensor([3])
+    for step in sample(model, [2], weight=1.5, steps=4, schedule="linear"):
+        alpha, sigma = (c.item() for c in alpha_sigma(step.log_snr))
+        torch.testing.assert_close(step.x, alpha * step.x0 + sigma * step.eps, atol=1e-5, rtol=1e-4)
+        x = model.codec.encode(step.x)
+        with torch.no_grad():
+            both = [model.denoiser(x, step.log_snr, which) for which in (label, null)]
+        torch.testing.assert_close(step.guidance, model.codec.decode(both[0] - both[1]), atol=1e-4, rtol=1e-3)
+        expected = model.codec.decode(2.5 * both[0] - 1.5 * both[1]).clamp(-1, 1)
+        torch.testing.assert_close(step.x0, expected, atol=1e-4, rtol=1e-3)
+
+
+def test_the_timesteps_are_those_of_the_sampling_schedule(model):
+    """The log-SNRs too, as far as the network was trained on them."""
+    steps = list(sample(model, [0], schedule="linear", steps=5))
+    assert [step.timestep for step in steps] == pytest.approx([999, 799, 599, 399, 199])
+    assert [step.log_snr for step in steps] == pytest.approx(
+        Schedule.named("linear").log_snrs[199::200].flip(0).tolist()
+    )
+    linear = Schedule.named("linear")
+    narrow = replace(model, denoiser=replace(model.denoiser, schedule=linear))
+    grid = log_snr_grid(narrow, Sampling(schedule="cosine", steps=1000))
+    assert (grid[0].item(), grid[-1].item()) == pytest.approx(linear.range)
+
+
+@pytest.mark.parametrize("seed, seeds", [(6, (6, 7, 8)), ([3, 9, 3], (3, 9, 3))])
+def test_an_image_starts_from_the_noise_of_its_seed(model, seed, seeds):
+    first = next(sample(model, [0, 1, 2], steps=2, seed=seed))
+    noise = [torch.randn(4, 8, 8, generator=torch.Generator().manual_seed(one)) for one in seeds]
+    assert torch.equal(first.x, model.codec.decode(torch.stack(noise)))
+
+
+def test_both_kinds_of_guidance_stay_in_the_interval(model):
+    """The network is given the null label, and the classifier is asked, only there."""
+    asked, given = [], []
+
+    def classify(images, log_snr):
+        asked.append((tuple(images.shape), log_snr))
+        return images.flatten(1)[:, :3]
+
+    def compute(x, timestep, label, image):
+        given.append(sorted(label.tolist()))
+        return x * 0 + 3
+
+    network = Denoiser(KnownNetwork(compute), model.denoiser.schedule, "sample")
+    model = replace(model, denoiser=network, noisy_classifier=classify)
+    steps = list(sample(model, [1], weight=1.0, classifier_scale=1.0, interval=(-4.0, 4.0), steps=8))
+    inside = [-4 <= step.log_snr <= 4 for step in steps]
+    assert given == [[1, 3] if one else [1] for one in inside] and 0 < sum(inside) < 8
+    assert asked == [((1, 1, 16, 16), step.log_snr) for step, one in zip(steps, inside) if one]
+    assert all((step.x0 == 1).all() for step, one in zip(steps, inside) if not one)  # an estimate of 3, clamped
+
+
+def test_only_the_estimate_of_latents_is_decoded(model):
+    latents = replace(model, codec=SimpleNamespace(bounded=False, decode=lambda x: x + 100))
+    *_, step = sample(model, [0], weight=1.0, steps=2, decoded=False)
+    found = decode_step(step, latents)
+    assert torch.equal(found.latents, step.x0) and torch.equal(found.x0, step.x0 + 100)
+    assert found.x is step.x and found.eps is step.eps and found.guidance is step.guidance

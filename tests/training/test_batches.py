@@ -1,5 +1,6 @@
 """The images of a training step: their order, the share of each process, and their encoding."""
 
+from itertools import chain
 from types import SimpleNamespace
 
 import pytest
@@ -30,7 +31,7 @@ def epoch_of(drawn, number=0):
 def test_an_epoch_shows_an_image_at_most_once_in_an_order_of_its_own():
     order = [epoch_of(batches(), epoch) for epoch in range(3)]
     for epoch in order:
-        assert [len(step) for step in epoch] == [SIZE] * 4 and len(set(sum(epoch, []))) == 4 * SIZE
+        assert [len(step) for step in epoch] == [SIZE] * 4 and len(set(chain(*epoch))) == 4 * SIZE
     assert order[0] != order[1] != order[2] != order[0] and epoch_of(batches(seed=9)) != order[0]
     assert [batches().choose(step).tolist() for step in (9, 2)] == [order[2][1], order[0][2]]  # wherever it resumes
 
@@ -38,7 +39,7 @@ def test_an_epoch_shows_an_image_at_most_once_in_an_order_of_its_own():
 def test_processes_share_a_batch():
     together, shares = epoch_of(batches()), [epoch_of(batches(process=k, processes=3)) for k in range(3)]
     for whole, *parts in zip(together, *shares):
-        assert sorted(whole) == sorted(sum(parts, [])) and {len(part) for part in parts} == {2}
+        assert sorted(whole) == sorted(chain(*parts)) and {len(part) for part in parts} == {2}
 
 
 def test_an_image_comes_encoded_with_its_label():

@@ -10,24 +10,47 @@ examples.png, metrics.jsonl, samples/                         real images, losse
 
 import copy
 import json
-import shutil
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from textwrap import shorten
+from types import NoneType
 
 import torch
-from torch import nn
 
 from ddpm_demo.diffusion.denoiser import Denoiser
 from ddpm_demo.diffusion.distillation import Distilled
 from ddpm_demo.diffusion.sampling import Sampling
 from ddpm_demo.diffusion.schedule import ContinuousSchedule, Schedule
-from ddpm_demo.errors import UserError, check_one_of
-from ddpm_demo.models.adapters import ADAPTERS, adapt, condition_of
-from ddpm_demo.models.codec import VAE, Codec, LatentCodec, load_vae, save_vae
+from ddpm_demo.errors import UserError, check_one_of, check_whole
+from ddpm_demo.files import COMPLETE, find_newest, replace_together
+from ddpm_demo.hub.client import PARTS
+from ddpm_demo.models.adapters import ADAPTERS, CONDITIONS, ClassAdded, adapt, condition_of
+from ddpm_demo.models.codec import Codec, LatentCodec, load_vae, write_vae
 from ddpm_demo.models.networks import TracedNetwork
 from ddpm_demo.models.noisy_classifier import NoisyClassifier, load_noisy
+from ddpm_demo.models.weights import (
+    WEIGHTS,
+    build_on_meta,
+    check_call,
+    check_names,
+    explain_damage,
+    read_object,
+    read_weights,
+)
 
-MOST_LEVELS, MOST_CHANNELS = 16, 8192
+SMALLEST_SIZE, LARGEST_SIZE, LARGEST_PATCH = 4, 1024, 16  # of images, in pixels
+MOST_STEPS = 10_000  # of a schedule
+CHANNELS = (1, 3)  # gray or colour
+ENTRIES = {  # of demo.json: its type, and that in words
+    "dataset": (str, "a text"),
+    "label_names": (list, "a list of texts"),
+    "channels": (int, "a whole number"),
+    "image_size": (int, "a whole number"),
+    "codec": (dict, "an object"),
+    "training": ((dict, NoneType), "an object or null"),
+    "distilled": ((dict, NoneType), "an object or null"),
+    "sampling": (dict, "an object"),
+}
 
 
 @dataclass(frozen=True)
@@ -91,23 +114,13 @@ def refuse_distilled(model: Model, purpose: str) -> None:
 
 
 def save(model: Model, folder: str | Path) -> None:
-    """Write the model to ``folder``. Each part is written to a temporary folder first, and then renamed."""
+    """Write the model to ``folder``. The old model remains until all parts of the new one are complete."""
     from diffusers import DDIMScheduler, DDPMScheduler
 
-    folder = Path(folder)
-    temporary = folder / ".partial"
-    shutil.rmtree(temporary, ignore_errors=True)
-    copy.deepcopy(model.denoiser.net.net).half().save_pretrained(temporary / "unet")
     schedule, prediction = model.denoiser.schedule, model.denoiser.prediction
     # A distilled model takes the steps of DDIM at equal distances from the last timestep, and no others.
     kind, more = (DDIMScheduler, {"timestep_spacing": "trailing"}) if model.distilled else (DDPMScheduler, {})
-    kind(
-        num_train_timesteps=len(schedule), trained_betas=schedule.betas.tolist(), prediction_type=prediction,
-        clip_sample=model.codec.bounded, **more,
-    ).save_pretrained(temporary / "scheduler")  # fmt: skip
     latent = isinstance(model.codec, LatentCodec)
-    if latent:
-        save_vae(model.codec.vae, folder)
     about = {
         "dataset": model.dataset,
         "label_names": model.label_names,
@@ -119,13 +132,15 @@ def save(model: Model, folder: str | Path) -> None:
         "sampling": model.sampling.as_dict(),
         "training": model.training,
     }
-    (temporary / "demo.json").write_text(json.dumps(about, indent=2) + "\n")
-    for part in ("unet", "scheduler", "demo.json"):
-        old = folder / part
-        if old.is_dir():
-            shutil.rmtree(old)
-        (temporary / part).replace(old)
-    temporary.rmdir()
+    with replace_together(Path(folder)) as place:
+        copy.deepcopy(model.denoiser.net.net).half().save_pretrained(place / "unet")
+        kind(
+            num_train_timesteps=len(schedule), trained_betas=schedule.betas.tolist(), prediction_type=prediction,
+            clip_sample=model.codec.bounded, **more,
+        ).save_pretrained(place / "scheduler")  # fmt: skip
+        if latent:
+            write_vae(model.codec.vae, place)
+        (place / "demo.json").write_text(json.dumps(about, indent=2) + "\n")
 
 
 def load(source: str | Path, device: str | torch.device = "cpu") -> Model:
@@ -138,64 +153,113 @@ def load(source: str | Path, device: str | torch.device = "cpu") -> Model:
         from ddpm_demo.hub.client import pull
 
         folder = pull(str(source))
-    try:
+    with explain_damage(source, "checkpoint"):
         return load_folder(folder).to(device)
-    except UserError:
-        raise
-    except Exception as error:  # diffusers, safetensors and json raise different exceptions
-        raise UserError(f"{source} is not a checkpoint that can be loaded ({type(error).__name__}: {error})") from error
 
 
 def load_folder(folder: Path) -> Model:
     """Load the model of an existing folder. Raises UserError if it is not a checkpoint."""
-    for part in ("demo.json", "unet/config.json", "scheduler/scheduler_config.json"):
-        if not (folder / part).is_file():
-            raise UserError(f"{folder} is not a checkpoint: {part} is missing")
-    refuse_absurd(folder)
-    about = json.loads((folder / "demo.json").read_text())
-    scheduler = json.loads((folder / "scheduler/scheduler_config.json").read_text())
-    condition = about.get("condition", "add")  # older checkpoints have no such entry
-    check_one_of("condition", condition, ADAPTERS)
-    import diffusers
-
-    net: nn.Module = getattr(diffusers, ADAPTERS[condition].network).from_pretrained(
-        folder, subfolder="unet", use_safetensors=True, torch_dtype=torch.float32, low_cpu_mem_usage=False
-    )
-    names = tuple(about["label_names"])
-    betas = torch.tensor(scheduler["trained_betas"], dtype=torch.float64)
-    continuous = (about["training"] or {}).get("time") == "continuous"
-    # With channels_last, convolutions on a CPU need no reordering, and sampling is about 10% faster.
-    adapter = adapt(net.eval().requires_grad_(False).to(memory_format=torch.channels_last), condition)
-    distilled = Distilled(**about["distilled"]) if about.get("distilled") else None
+    unet, scheduler = find_newest(folder, "unet"), find_newest(folder, "scheduler") / "scheduler_config.json"
+    for path in (demo := find_newest(folder, "demo.json"), unet / "config.json", scheduler):
+        if not path.is_file():
+            raise UserError(f"{folder} is not a checkpoint: {path.relative_to(folder)} is missing")
+    check_links(folder)
+    about = read_about(demo)
+    names, size = tuple(about["label_names"]), about["image_size"]
+    shape = about["channels"], size, size
+    codec = Codec(**about["codec"]) if about["codec"] else LatentCodec(load_vae(folder, size))
+    adapter = load_adapter(unet, about["condition"], codec.shape(*shape[:2]))
+    distilled = Distilled(**about["distilled"]) if about["distilled"] else None
     labels = distilled.count_rows(len(names)) - 1 if distilled else len(names)
     if adapter.num_classes != labels:
         raise UserError(
             f"{folder} is not a checkpoint: demo.json names {labels} labels, the network has {adapter.num_classes}"
         )
+    schedule, prediction = read_schedule(scheduler)
+    continuous = (about["training"] or {}).get("time") == "continuous"
     return Model(
-        denoiser=Denoiser(
-            adapter, ContinuousSchedule() if continuous else Schedule(betas), scheduler["prediction_type"]
-        ),
-        codec=Codec(**about["codec"]) if about["codec"] else LatentCodec(load_vae(folder)),
+        denoiser=Denoiser(adapter, ContinuousSchedule() if continuous else schedule, prediction),
+        codec=codec,
         label_names=names,
         channels=about["channels"],
-        image_size=about["image_size"],
+        image_size=size,
         dataset=about["dataset"],
         training=about["training"],
-        noisy_classifier=load_noisy(folder) if about["codec"] else None,  # it classifies images, not latents
+        noisy_classifier=load_noisy(folder, shape) if about["codec"] else None,  # it classifies images, not latents
         distilled=distilled,
-        sampling=Sampling(**about.get("sampling", {})),
+        sampling=Sampling(**about["sampling"]),
     )
 
 
-def refuse_absurd(folder: Path) -> None:
-    """Raise UserError for a far too large network, before it exhausts the memory."""
-    for part in ("unet", VAE):
-        path = folder / part / "config.json"
-        for name, value in json.loads(path.read_text()).items() if path.is_file() else ():
-            numbers = value if isinstance(value, list) else [value]
-            if len(numbers) > MOST_LEVELS or any(isinstance(n, (int, float)) and n > MOST_CHANNELS for n in numbers):
-                raise UserError(
-                    f"{folder} is not a checkpoint that is safe to load: {part}/config.json has {name} = {value}; at "
-                    f"most {MOST_LEVELS} values of at most {MOST_CHANNELS} are allowed"
-                )
+def load_adapter(folder: Path, condition: str, shape: tuple[int, int, int]) -> ClassAdded:
+    """Load the network of a folder ``unet`` for x of ``shape`` (C, H, W), in its adapter.
+
+    Raises UserError if the network is not for this shape, or not valid.
+    """
+    import diffusers
+
+    net = build_on_meta(getattr(diffusers, ADAPTERS[condition].network), folder / "config.json")
+    adapter = adapt(net, condition)
+    if (net.config.sample_size, net.config.sample_size) != shape[1:]:
+        raise UserError(
+            f"{folder} is for x of size {net.config.sample_size}; demo.json describes x of shape {shape}, so their sizes "
+            "must be equal"
+        )
+    check_call(folder / "config.json", lambda x: adapter(x, x.new_zeros(1)), shape, shape)
+    # With channels_last, convolutions on a CPU need no reordering, and sampling is about 10% faster.
+    read_weights(net, folder / WEIGHTS).to(memory_format=torch.channels_last)
+    return adapter
+
+
+def read_about(path: Path) -> dict:
+    """Read ``demo.json``. Raises UserError for an entry that is missing or not valid."""
+    about = {"condition": "add", "distilled": None, "sampling": {}} | read_object(path)  # older files lack these
+    for name, (kind, words) in ENTRIES.items():
+        if name not in about or not isinstance(about[name], kind):
+            raise UserError(f"{path} has {name} = {shorten(repr(about.get(name)), 80)}; it must be {words}")
+    check_names(path, about["label_names"])
+    check_one_of(f"the condition in {path}", about["condition"], CONDITIONS)
+    check_whole(f"the image_size in {path}", about["image_size"], SMALLEST_SIZE, LARGEST_SIZE)
+    if about["channels"] not in CHANNELS:
+        raise UserError(f"{path} has channels = {about['channels']}; they must be 1, gray, or 3, colour")
+    if about["codec"]:
+        if [*about["codec"]] != ["patch"]:
+            raise UserError(
+                f"{path} has codec = {shorten(repr(about['codec']), 80)}; it must have the entry patch alone"
+            )
+        check_whole(f"the patch in {path}", about["codec"]["patch"], 1, LARGEST_PATCH)
+    return about
+
+
+def read_schedule(path: Path) -> tuple[Schedule, str]:
+    """Read the schedule and the kind of prediction of ``scheduler_config.json``.
+
+    Raises UserError unless the schedule leads from more signal than noise to more noise than signal.
+    """
+    scheduler = read_object(path)
+    betas = scheduler.get("trained_betas")
+    numbers = isinstance(betas, list) and all(type(beta) in (int, float) and 0 < beta < 1 for beta in betas)
+    if not numbers or not 2 <= len(betas) <= MOST_STEPS:
+        raise UserError(
+            f"{path} has trained_betas = {shorten(repr(betas), 80)}; they must be 2 to {MOST_STEPS} numbers between 0 and 1"
+        )
+    schedule = Schedule(torch.tensor(betas, dtype=torch.float64))
+    lowest, highest = schedule.range
+    if not (schedule.log_snrs.isfinite().all() and schedule.log_snrs.diff().max() < 0 and lowest < 0 < highest):
+        raise UserError(
+            f"{path} has a schedule that cannot be used: its log-SNRs go from {highest:g} to {lowest:g}; they must be "
+            "finite and decrease with every step, from above 0 to below 0"
+        )
+    return schedule, scheduler.get("prediction_type")
+
+
+def check_links(folder: Path) -> None:
+    """Raise UserError for a file of a checkpoint that is a link to a place outside of its folder.
+
+    In the cache of the Hub, the files are links to the folder ``blobs`` of their repository.
+    """
+    home = folder.resolve()
+    allowed = [home, home.parents[1] / "blobs"] if home.parent.name == "snapshots" else [home]
+    for path in (path for part in PARTS for place in (part, f"{COMPLETE}/{part}") for path in folder.glob(place)):
+        if not any(path.resolve().is_relative_to(place) for place in allowed):
+            raise UserError(f"{path} is a link to a place outside of the checkpoint: replace it by the file itself")

@@ -1,20 +1,22 @@
 """A small image classifier: it judges whether samples are read as their class, and FID is measured on its features."""
 
 import json
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from ddpm_demo.errors import UserError
+from ddpm_demo.errors import UserError, check_between
 from ddpm_demo.files import write_atomically
+from ddpm_demo.models.weights import check_names, check_size, explain_damage, read_header, read_weights
 
 FILE = "classifier.safetensors"  # beside a checkpoint's demo.json
 FEATURES = 128
+MOST_CONVOLUTIONS = 16
 GRAY, COLOUR = (16, 32, 64, 64, FEATURES), (32, 64, 128, 128, FEATURES)  # widths: photographs need more than digits
 
 
@@ -47,9 +49,24 @@ def choose_widths(channels: int) -> tuple[int, ...]:
     return GRAY if channels == 1 else COLOUR
 
 
-def read_widths(tensors: dict[str, Tensor]) -> tuple[int, ...]:
-    """The widths of the network that saved weights belong to."""
-    return tuple(len(value) for name, value in tensors.items() if "convolutions." in name)
+def build_classifier(path: Path, build: Callable[..., nn.Module], first: str) -> tuple[nn.Module, dict[str, str]]:
+    """Build the network of a classifier's file on the meta device; return it and the texts of the file's header.
+
+    ``build(channels, label_names, widths)`` builds the network, whose first convolution has the weights ``first``.
+    """
+    tensors, about = read_header(path)
+    names = json.loads(about["label_names"])
+    check_names(path, names)
+    widths = tuple(shape[0] for name, (shape, _) in tensors.items() if "convolutions." in name)
+    if len(widths) > MOST_CONVOLUTIONS or widths[-1] != FEATURES:
+        raise UserError(
+            f"{path} is not a classifier that can be loaded: its convolutions have widths {widths[:20]}; there must be "
+            f"at most {MOST_CONVOLUTIONS}, and the last width must be {FEATURES}"
+        )
+    with torch.device("meta"):
+        net = build(tensors[first][0][1], tuple(names), widths)
+    check_size(path, net)
+    return net.eval().requires_grad_(False), about
 
 
 def save_classifier(classifier: Classifier, folder: Path, label_names: tuple[str, ...], test_accuracy: float) -> Path:
@@ -62,16 +79,17 @@ def save_classifier(classifier: Classifier, folder: Path, label_names: tuple[str
 
 
 def load_classifier(folder: Path) -> tuple[Classifier, float]:
-    """The classifier beside a checkpoint and its test accuracy; UserError if there is none."""
+    """The classifier beside a checkpoint and its test accuracy; UserError if there is none, or if it is not valid."""
     path = folder / FILE
     if not path.is_file():
         raise UserError(
             f"{path} is missing: train it with  python train.py --classifier --dataset NAME --output-dir {folder}"
         )
-    with safe_open(path, "pt") as file:
-        about, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}
-    channels, names = tensors["convolutions.0.weight"].shape[1], json.loads(about["label_names"])
-    classifier = Classifier(channels, len(names), read_widths(tensors))
-    classifier.load_state_dict(tensors)
-    # channels_last: twice as fast on a CPU
-    return classifier.eval().requires_grad_(False).to(memory_format=torch.channels_last), float(about["test_accuracy"])
+    with explain_damage(path, "classifier"):
+        classifier, about = build_classifier(
+            path, lambda channels, names, widths: Classifier(channels, len(names), widths), "convolutions.0.weight"
+        )
+        accuracy = float(about["test_accuracy"])
+        check_between(f"the test accuracy in {path}", accuracy, 0, 1)
+        # channels_last: twice as fast on a CPU
+        return read_weights(classifier, path).to(memory_format=torch.channels_last), accuracy

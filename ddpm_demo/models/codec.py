@@ -4,7 +4,6 @@ Networks and samplers do not depend on the codec.
 """
 
 import copy
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -14,6 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ddpm_demo.errors import UserError
+from ddpm_demo.files import find_newest, replace_together
+from ddpm_demo.models.weights import WEIGHTS, build_on_meta, check_call, read_weights
 
 VAE = "vae"  # the subfolder of a checkpoint that contains its autoencoder
 CHUNK = 256  # images per autoencoder call; larger batches only need more memory
@@ -94,23 +95,32 @@ class LatentCodec:
 
 
 def save_vae(vae: nn.Module, folder: Path) -> None:
-    """Write ``folder/vae`` in half precision. It is written to a temporary folder first, and then renamed."""
-    temporary = folder / ".vae.partial"
-    shutil.rmtree(temporary, ignore_errors=True)
-    copy.deepcopy(vae).half().save_pretrained(temporary)
-    shutil.rmtree(folder / VAE, ignore_errors=True)
-    temporary.replace(folder / VAE)
+    """Write ``folder/vae`` in half precision. The old autoencoder remains until the new one is complete."""
+    with replace_together(folder) as place:
+        write_vae(vae, place)
 
 
-def load_vae(folder: Path) -> nn.Module:
-    """Load the autoencoder in ``folder/vae`` in float32 for inference. Raises UserError if there is none."""
-    if not (folder / VAE / "config.json").is_file():
+def write_vae(vae: nn.Module, folder: Path) -> None:
+    """Write a new folder ``folder/vae`` in half precision."""
+    copy.deepcopy(vae).half().save_pretrained(folder / VAE)
+
+
+def load_vae(folder: Path, size: int | None = None) -> nn.Module:
+    """Load the autoencoder in ``folder/vae`` in float32 for inference. Raises UserError if there is none.
+
+    ``size`` is the size of the images that it will encode (default: that of its training). Raises UserError if the
+    network is not valid, or too expensive for one image of this size.
+    """
+    place = find_newest(folder, VAE)
+    if not (place / "config.json").is_file():
         raise UserError(
             f"{folder / VAE} is missing: train it with  python train.py --autoencoder --dataset NAME --output-dir {folder}"
         )
     from diffusers import AutoencoderKL
 
-    vae = AutoencoderKL.from_pretrained(
-        folder, subfolder=VAE, use_safetensors=True, torch_dtype=torch.float32, low_cpu_mem_usage=False
-    )
-    return vae.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+    vae = build_on_meta(AutoencoderKL, place / "config.json")
+    pixels = (vae.config.in_channels, *[size or vae.config.sample_size] * 2)
+    latents = LatentCodec(vae).shape(*pixels[:2])
+    check_call(place / "config.json", lambda images: vae.encode(images).latent_dist.mode(), pixels, latents)
+    check_call(place / "config.json", lambda x: vae.decode(x).sample, latents, pixels)
+    return read_weights(vae, place / WEIGHTS).to(memory_format=torch.channels_last)

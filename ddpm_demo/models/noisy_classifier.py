@@ -7,13 +7,13 @@ import json
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
 from ddpm_demo.diffusion.denoiser import alpha_sigma, per_image
 from ddpm_demo.files import write_atomically
-from ddpm_demo.models.classifier import GRAY, Classifier, read_widths
+from ddpm_demo.models.classifier import GRAY, Classifier, build_classifier
+from ddpm_demo.models.weights import check_call, explain_damage, read_header, read_weights
 
 FILE = "noisy_classifier.safetensors"  # beside a checkpoint's demo.json
 LOG_SNRS = tuple(range(-10, 11, 2))  # where its accuracy is measured
@@ -51,16 +51,21 @@ def save_noisy(classifier: NoisyClassifier, folder: Path, accuracies: dict[int, 
     return folder / FILE
 
 
-def load_noisy(folder: Path) -> NoisyClassifier | None:
-    """The noise-aware classifier of a checkpoint, ready to guide; None where there is none."""
-    if not (folder / FILE).is_file():
+def load_noisy(folder: Path, shape: tuple[int, int, int] | None = None) -> NoisyClassifier | None:
+    """The noise-aware classifier of a checkpoint, ready to guide; None where there is none.
+
+    ``shape`` (C, H, W) is the shape of the images that it must accept. Raises UserError if it is not valid.
+    """
+    path = folder / FILE
+    if not path.is_file():
         return None
-    with safe_open(folder / FILE, "pt") as file:
-        about, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}
-    channels = tensors["body.convolutions.0.weight"].shape[1] - 1
-    classifier = NoisyClassifier(channels, tuple(json.loads(about["label_names"])), read_widths(tensors))
-    classifier.load_state_dict(tensors)
-    return classifier.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+    with explain_damage(path, "classifier"):
+        classifier, _ = build_classifier(
+            path, lambda channels, *rest: NoisyClassifier(channels - 1, *rest), "body.convolutions.0.weight"
+        )
+        if shape:
+            check_call(path, lambda x: classifier(x, 0.0), shape, (len(classifier.label_names),))
+        return read_weights(classifier, path).to(memory_format=torch.channels_last)
 
 
 def accuracies(folder: Path) -> dict[int, float]:
@@ -70,5 +75,6 @@ def accuracies(folder: Path) -> dict[int, float]:
     """
     if not (folder / FILE).is_file():
         return {}
-    with safe_open(folder / FILE, "pt") as file:
-        return {int(log_snr): share for log_snr, share in json.loads(file.metadata()["accuracy_by_log_snr"]).items()}
+    with explain_damage(folder / FILE, "classifier"):
+        shares = json.loads(read_header(folder / FILE)[1]["accuracy_by_log_snr"])
+        return {int(log_snr): float(share) for log_snr, share in shares.items()}

@@ -12,7 +12,6 @@ import copy
 import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from textwrap import shorten
 from types import NoneType
 
 import torch
@@ -21,7 +20,7 @@ from ddpm_demo.diffusion.denoiser import Denoiser
 from ddpm_demo.diffusion.distillation import Distilled
 from ddpm_demo.diffusion.sampling import Sampling
 from ddpm_demo.diffusion.schedule import ContinuousSchedule, Schedule
-from ddpm_demo.errors import UserError, check_one_of, check_whole
+from ddpm_demo.errors import UserError, check_one_of, check_whole, quote
 from ddpm_demo.files import COMPLETE, find_newest, replace_together
 from ddpm_demo.hub.client import PARTS
 from ddpm_demo.models.adapters import ADAPTERS, CONDITIONS, ClassAdded, adapt, condition_of
@@ -216,7 +215,7 @@ def read_about(path: Path) -> dict:
     about = {"condition": "add", "distilled": None, "sampling": {}} | read_object(path)  # older files lack these
     for name, (kind, words) in ENTRIES.items():
         if name not in about or not isinstance(about[name], kind):
-            raise UserError(f"{path} has {name} = {shorten(repr(about.get(name)), 80)}; it must be {words}")
+            raise UserError(f"{path} has {name} = {quote(about.get(name))}; it must be {words}")
     check_names(path, about["label_names"])
     check_one_of(f"the condition in {path}", about["condition"], CONDITIONS)
     check_whole(f"the image_size in {path}", about["image_size"], SMALLEST_SIZE, LARGEST_SIZE)
@@ -224,9 +223,7 @@ def read_about(path: Path) -> dict:
         raise UserError(f"{path} has channels = {about['channels']}; they must be 1, gray, or 3, colour")
     if about["codec"]:
         if [*about["codec"]] != ["patch"]:
-            raise UserError(
-                f"{path} has codec = {shorten(repr(about['codec']), 80)}; it must have the entry patch alone"
-            )
+            raise UserError(f"{path} has codec = {quote(about['codec'])}; it must have the entry patch alone")
         check_whole(f"the patch in {path}", about["codec"]["patch"], 1, LARGEST_PATCH)
     return about
 
@@ -241,7 +238,7 @@ def read_schedule(path: Path) -> tuple[Schedule, str]:
     numbers = isinstance(betas, list) and all(type(beta) in (int, float) and 0 < beta < 1 for beta in betas)
     if not numbers or not 2 <= len(betas) <= MOST_STEPS:
         raise UserError(
-            f"{path} has trained_betas = {shorten(repr(betas), 80)}; they must be 2 to {MOST_STEPS} numbers between 0 and 1"
+            f"{path} has trained_betas = {quote(betas)}; they must be 2 to {MOST_STEPS} numbers between 0 and 1"
         )
     schedule = Schedule(torch.tensor(betas, dtype=torch.float64))
     lowest, highest = schedule.range

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from ddpm_demo.errors import UserError
+from ddpm_demo.errors import UserError, quote
 
 MOST_BYTES = 2**24  # of a JSON file
 MOST_ITEMS, MOST_NUMBER = 16, 8192  # of a list in config.json, and of a number in it
@@ -46,7 +46,7 @@ def read_object(path: Path) -> dict:
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path.name} is not JSON: {error}") from error
     if not isinstance(value, dict):
-        raise UserError(f"{path} contains {textwrap.shorten(repr(value), 80)}; it must be an object")
+        raise UserError(f"{path} contains {quote(value)}; it must be an object")
     return value
 
 
@@ -57,7 +57,7 @@ def build_on_meta(network: type[nn.Module], path: Path) -> nn.Module:
     """
     config = read_object(path)
     if config.get("_class_name") != network.__name__:
-        name = textwrap.shorten(repr(config.get("_class_name")), 80)
+        name = quote(config.get("_class_name"))
         raise UserError(f"{path} describes the network {name}; it must be {network.__name__}")
     check_numbers(path, config)
     with torch.device("meta"):
@@ -74,7 +74,7 @@ def check_numbers(path: Path, config: dict) -> None:
             long = isinstance(part, list | dict) and len(part) > MOST_ITEMS
             if long or (isinstance(part, int | float) and not abs(part) <= limit):
                 raise UserError(
-                    f"{path} is not a file that is safe to load: it has {name} = {textwrap.shorten(repr(value), 80)}; at most "
+                    f"{path} is not a file that is safe to load: it has {name} = {quote(value)}; at most "
                     f"{MOST_ITEMS} values of at most {limit} are allowed"
                 )
 
@@ -100,7 +100,7 @@ def check_names(path: Path, names) -> None:
     texts = isinstance(names, list) and all(isinstance(name, str) and 0 < len(name) <= LONGEST_NAME for name in names)
     if not texts or len(names) > MOST_CLASSES or len(set(names)) < len(names):
         raise UserError(
-            f"{path} has label_names = {textwrap.shorten(repr(names), 80)}; they must be a list of at most "
+            f"{path} has label_names = {quote(names)}; they must be a list of at most "
             f"{MOST_CLASSES} different texts of 1 to {LONGEST_NAME} characters"
         )
 
@@ -172,16 +172,15 @@ def read_weights(net: nn.Module, path: Path) -> nn.Module:
 def check_header(path: Path, found: dict[str, tuple[tuple[int, ...], str]], wanted: dict[str, Tensor]) -> None:
     """Raise UserError if the tensors of a file do not have the names, shapes and types of the ``wanted`` ones."""
     if other := sorted(wanted.keys() ^ found.keys()):
-        name = textwrap.shorten(other[0], 80)
         which = "does not have" if other[0] in wanted else "has"
         raise UserError(
-            f"{path} does not fit its network: it {which} the tensor {name}, one of {len(other)} differences"
+            f"{path} does not fit its network: it {which} the tensor {quote(other[0])}, one of {len(other)} differences"
         )
     for name, like in wanted.items():
         shape, kind = found[name]
         kinds = FLOATS if like.is_floating_point() else ("I64",)
         if shape != tuple(like.shape) or kind not in kinds:
             raise UserError(
-                f"{path} does not fit its network: {name} has shape {shape} and type {kind}; it must have shape "
+                f"{path} does not fit its network: {name} has shape {quote(shape)} and type {kind}; it must have shape "
                 f"{tuple(like.shape)} and type {' or '.join(kinds)}"
             )

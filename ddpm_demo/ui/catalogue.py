@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields, replace
+from html import escape
 from math import ceil
 from pathlib import Path
 from typing import TypeVar
@@ -29,11 +30,18 @@ CALLS_PER_FRAME = 20  # network calls for a frame of an interpolation
 
 @contextmanager
 def report_mistakes() -> Iterator[None]:
-    """Turn a user's mistake into a gr.Error: the page shows its message, and the terminal shows no traceback."""
+    """Turn a user's mistake into a gr.Error: the page shows its message, and the terminal shows no traceback.
+
+    The message is escaped, because the page renders HTML in it, and it may quote a link or a file of a checkpoint. The
+    messages of all other errors are escaped too; for these, the terminal shows a traceback.
+    """
     try:
         yield
-    except (UserError, ValueError, TypeError, ArithmeticError) as error:
-        raise gr.Error(str(error), print_exception=False) from error
+    except gr.Error:
+        raise
+    except Exception as error:
+        mistake = isinstance(error, (UserError, ValueError, TypeError, ArithmeticError))
+        raise gr.Error(escape(str(error), quote=False), print_exception=not mistake) from error
 
 
 class Catalogue:
@@ -77,8 +85,9 @@ class Catalogue:
         self.model(name)
         return self.folders[name or self.names[0]]
 
+    @report_mistakes()
     def model(self, name: str = "") -> Model:
-        """The checkpoint called name, "" for the first. UserError for an unknown one."""
+        """The checkpoint called name, "" for the first. gr.Error for an unknown one, or one that cannot be loaded."""
         name = self.names[0] if name == "" else name
         check_one_of("checkpoint", name, self.folders)
         if name not in self.loaded:

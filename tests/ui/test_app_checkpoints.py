@@ -1,9 +1,17 @@
 """The app's checkpoints, in a real browser: digits, photographs, latents, each drawn and each with its own classes."""
 
 import json
+from dataclasses import replace
+from urllib.parse import quote
 
 import pytest
-from browser import browser, canvas_bytes, finished, open_tab, page, player, room, shot, state  # noqa: F401 some are fixtures
+from browser import ROOMS, browser, canvas_bytes, finished, open_tab, page, player, room, shot, state  # noqa: F401 some are fixtures
+from conftest import Server, tiny_model
+from PIL import Image
+
+from ddpm_demo.models import checkpoint
+
+HARM = '<img src=x onerror="window.harmed = 1"><a href=there>here'
 
 
 def switch(page, name: str) -> dict:
@@ -105,3 +113,44 @@ def test_a_link_to_another_checkpoint_opens_all_of_it(server, browser):
     open_tab(other, "Evidence")
     room(other, "Evidence").locator(".facts[data-checkpoint='checkpoints/cifar10-latent']").wait_for()
     other.close()
+
+
+def toast(page) -> str:
+    """The text of the message that the page shows, after a check that it has no element of its own."""
+    message = page.get_by_test_id("toast-text").first
+    message.wait_for()
+    assert message.locator("*").count() == 0
+    return message.inner_text()
+
+
+def test_a_link_cannot_put_markup_into_the_page(server, browser):
+    other = browser.new_page()
+    other.goto(f"{server.url}/?class_label={quote(HARM)}")
+    assert HARM[:40] in toast(other)
+    assert other.locator("img[src=x]").count() == 0 and other.evaluate("window.harmed") is None
+    other.close()
+
+
+@pytest.mark.slow
+def test_the_text_of_a_checkpoint_is_shown_as_text(browser, tmp_path):
+    """Names of classes, of the dataset, of the folder and of its files, in every tab and in an error message."""
+    folder = tmp_path / HARM
+    checkpoint.save(replace(tiny_model(), label_names=(HARM, "b", "c"), dataset=HARM), folder)
+    server = Server(DDPM_CHECKPOINT=str(folder))
+    other = browser.new_page()
+    other.goto(server.url)
+    finished(other)
+    assert HARM in room(other, "Generate").locator(".classes").inner_text()
+    for tab in ROOMS:
+        open_tab(other, tab)
+        room(other, tab).wait_for()
+    room(other, "Evidence").locator(".facts").wait_for()
+    assert room(other, "Evidence").locator(".facts").inner_text().count(HARM) == 1
+    (folder / "samples").mkdir()
+    Image.new("L", (64, 64)).save(folder / "samples" / f"step-{HARM}.png")
+    open_tab(other, "Generate")
+    open_tab(other, "Evidence")
+    assert HARM[:40] in toast(other)
+    assert other.locator("img[src=x]").count() == 0 and other.evaluate("window.harmed") is None
+    other.close()
+    server.stop()

@@ -147,6 +147,15 @@ def test_a_broken_link_opens_the_page_all_the_same(catalogue):
     assert last[0][0]["done"] and last[0][0]["settings"]["schedule"] == "cosine"
 
 
+def test_a_broken_link_is_quoted_without_markup(catalogue, monkeypatch):
+    said = []
+    monkeypatch.setattr(gr, "Warning", said.append)
+    next(generate_tab.open_page(catalogue, DEFAULTS, {"class_label": "<img src=x>&"}))
+    assert said == [
+        "This link cannot be followed: class_label is '&lt;img src=x&gt;&amp;'; it must be one of a, b, c, all"
+    ]
+
+
 def test_the_second_visitor_finds_the_run_ready(catalogue):
     first, second = (list(generate_tab.open_page(catalogue, DEFAULTS, {})) for _ in range(2))
     assert len(second) == 1 and second[0][0][0]["done"] and second[0][0][0]["run"] == first[-2][0][0]["run"]

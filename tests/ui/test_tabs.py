@@ -255,6 +255,21 @@ def test_text_from_outside_is_escaped(model):
         assert "<script>" not in html and "&lt;script&gt;" in html
 
 
+def test_an_error_quotes_a_foreign_file_without_markup(model, tmp_path):
+    """Also an error that is no mistake of the user: a picture that cannot be decoded."""
+    (tmp_path / "samples").mkdir()
+    for name, said in (
+        ("step-<img src=x>.png", "literal .* '&lt;img src=x&gt;'"),
+        ("step-1.png", "cannot identify image"),
+    ):
+        path = tmp_path / "samples" / name
+        path.write_bytes(b"")
+        with pytest.raises(gr.Error) as error:
+            evidence.show(Catalogue(model, "run", tmp_path), DEFAULTS)
+        assert re.search(said, error.value.message) and "<" not in error.value.message
+        path.unlink()
+
+
 def cell(fid=0.3, samples=512, **setting):
     """A measured cell as in metrics.json."""
     figures = {"fid_test": fid, "fid_train": fid, "precision": 0.8, "recall": 0.7, "accuracy": 0.9}

@@ -49,13 +49,13 @@ def build(tab: gr.Tab, catalogue: Catalogue, controls: Controls) -> None:
     figure.input(lambda *values: read(*values)[4], inputs, tables, **QUIET)
 
 
+@report_mistakes()
 def show(catalogue: Catalogue, settings: dict, figure: str = "FID") -> tuple:
     """Return (summary, curves, samples over time as a film, nearest images, quality, other measurements)."""
     settings = DEFAULTS | settings
-    with report_mistakes():
-        model, folder = catalogue.model(settings["checkpoint"]), catalogue.folder(settings["checkpoint"])
-        check_one_of("figure", figure, charts.FIGURES)
-        here = unflatten(settings)
+    model, folder = catalogue.model(settings["checkpoint"]), catalogue.folder(settings["checkpoint"])
+    check_one_of("figure", figure, charts.FIGURES)
+    here = unflatten(settings)
     files = folder or NOWHERE
     metrics, rows = read_metrics(files), read_log(files / "metrics.jsonl")
     where = os.path.relpath(folder) if folder else settings["checkpoint"]

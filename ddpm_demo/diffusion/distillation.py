@@ -12,6 +12,7 @@ estimates D_1 at s and D_2 at m, lead to the same state, then one step by DDIM w
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from math import inf
 
 import torch
@@ -19,11 +20,12 @@ from torch import Tensor
 
 from ddpm_demo.diffusion.denoiser import alpha_sigma, per_image
 from ddpm_demo.diffusion.guidance import Denoise
-from ddpm_demo.diffusion.sampling import Sampling
-from ddpm_demo.diffusion.schedule import Schedule
-from ddpm_demo.errors import UserError
+from ddpm_demo.diffusion.sampling import MAX_WEIGHT, Sampling
+from ddpm_demo.diffusion.schedule import SCHEDULES, Schedule
+from ddpm_demo.errors import UserError, check_between, check_one_of, check_whole, quote
 
 DEFAULT_STEPS = 4
+SMALLEST_SPACING = 0.01  # of guidance weights
 SAMPLER = "ddim"  # a distilled estimate is exact for the steps of this sampler alone
 
 
@@ -33,7 +35,7 @@ class Distilled:
 
     The label of such a network is the row of (class, weight, number of steps) in its table of embeddings. ``lowest``,
     ``highest`` and ``spacing`` describe the guidance weights. The steps are those of ``Schedule.grid`` on ``schedule``;
-    each number in ``steps`` is twice the one before it.
+    each number in ``steps`` is twice the one before it. Raises UserError for values that describe no such table.
     """
 
     lowest: float = -1.0
@@ -44,6 +46,14 @@ class Distilled:
 
     def __post_init__(self):
         object.__setattr__(self, "steps", tuple(self.steps))  # JSON knows only lists
+        check_between("lowest", self.lowest, -MAX_WEIGHT, MAX_WEIGHT)
+        check_between("highest", self.highest, self.lowest, MAX_WEIGHT)
+        check_between("spacing", self.spacing, SMALLEST_SPACING, 2 * MAX_WEIGHT)
+        check_one_of("schedule", self.schedule, SCHEDULES)
+        for steps in self.steps:
+            check_whole("steps", steps, 1, 1000)
+        if not self.steps or any(later != 2 * steps for steps, later in pairwise(self.steps)):
+            raise UserError(f"steps is {quote(self.steps)}; each number must be twice the one before it")
 
     @cached_property
     def weights(self) -> Tensor:

@@ -164,17 +164,18 @@ def load_folder(folder: Path) -> Model:
             raise UserError(f"{folder} is not a checkpoint: {path.relative_to(folder)} is missing")
     check_links(folder)
     about = read_about(demo)
+    schedule, prediction = read_schedule(scheduler)
+    distilled = Distilled(**about["distilled"]) if about["distilled"] else None
+    sampling = Sampling(**about["sampling"])
     names, size = tuple(about["label_names"]), about["image_size"]
     shape = about["channels"], size, size
     codec = Codec(**about["codec"]) if about["codec"] else LatentCodec(load_vae(folder, size))
     adapter = load_adapter(unet, about["condition"], codec.shape(*shape[:2]))
-    distilled = Distilled(**about["distilled"]) if about["distilled"] else None
     labels = distilled.count_rows(len(names)) - 1 if distilled else len(names)
     if adapter.num_classes != labels:
         raise UserError(
             f"{folder} is not a checkpoint: demo.json names {labels} labels, the network has {adapter.num_classes}"
         )
-    schedule, prediction = read_schedule(scheduler)
     continuous = (about["training"] or {}).get("time") == "continuous"
     return Model(
         denoiser=Denoiser(adapter, ContinuousSchedule() if continuous else schedule, prediction),
@@ -186,7 +187,7 @@ def load_folder(folder: Path) -> Model:
         training=about["training"],
         noisy_classifier=load_noisy(folder, shape) if about["codec"] else None,  # it classifies images, not latents
         distilled=distilled,
-        sampling=Sampling(**about["sampling"]),
+        sampling=sampling,
     )
 
 

@@ -1,21 +1,16 @@
 """Every dataset as one uint8 tensor of images, their labels and the names of the labels."""
 
-import hashlib
-import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from PIL import Image, ImageOps
 from torch import Tensor
-from tqdm import tqdm
 
+from ddpm_demo.data.image_files import ImageFile, load_files
 from ddpm_demo.errors import UserError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
-HOLD_OUT_EVERY = 20  # images of a class, for a folder without a test split
 
 
 @dataclass(frozen=True)
@@ -60,7 +55,8 @@ def load(
 
     The named sets are torchvision's and are downloaded to ``data_dir`` unless they are there. ``folder`` reads
     ``data_dir/<class>/*.png|jpg|webp`` and holds out every 20th image of a class as its test split, or reads
-    ``data_dir/train/<class>`` and ``data_dir/test/<class>`` where there are these two; ``cifar10`` takes that, too.
+    ``data_dir/train/<class>`` and ``data_dir/test/<class>`` where there are these two; ``cifar10`` takes that, too. The last
+    training image of a class without test images is its test image as well. Files that cannot be read are left out.
     ``classes`` keeps a subset, by name. ``image_size`` resizes the shorter side and centre-crops. UserError says what is wrong.
     """
     if name not in LOADERS:
@@ -98,29 +94,42 @@ def load_arrays(kind: str) -> Callable[..., Data]:
 
 def load_pets(root: Path, train: bool, classes: tuple[str, ...], image_size: int | None) -> Data:
     """Oxford-IIIT Pet (Parkhi et al. 2012): 37 breeds, here usually a few of them."""
-    found = load_torchvision("OxfordIIITPet", root, split="trainval" if train else "test")
-    paths, labels = [Path(p) for p in found._images], torch.tensor(found._labels)
-    names = [name.replace(" ", "_") for name in found.classes]
-    wanted = find_classes(names, tuple(c.replace(" ", "_") for c in classes))
-    kept = [(path, wanted.index(label)) for path, label in zip(paths, labels.tolist()) if label in wanted]
-    return decode(kept, [names[i] for i in wanted], image_size or 64, "RGB")
+    files = []
+    for split, name in (("train", "trainval"), ("test", "test")):
+        found = load_torchvision("OxfordIIITPet", root, split=name)
+        names = [name.replace(" ", "_") for name in found.classes]
+        wanted = find_classes(names, tuple(c.replace(" ", "_") for c in classes))
+        labelled = zip(map(Path, found._images), found._labels)
+        files += [ImageFile(path, wanted.index(label), split) for path, label in labelled if label in wanted]
+    names = tuple(names[i] for i in wanted)
+    return Data(*load_files(files, names, image_size or 64, train), names)
 
 
 def load_folder(root: Path, train: bool, classes: tuple[str, ...], image_size: int | None) -> Data:
-    """A folder with one folder of images for each class; gray if all of some sixteen images are gray, else in colour."""
+    """A folder with one folder of images for each class, or with ``train`` and ``test``, which hold such folders."""
     if not root.is_dir():
         raise UserError(f"{root} is not a folder: point --data-dir at a folder that holds one folder of images a class")
-    split = has_splits(root)
-    root = root / ("train" if train else "test") if split else root
-    paths = list_images(root, classes)
-    files = [
-        (path, label)
-        for label, of_class in enumerate(paths.values())
-        for number, path in enumerate(of_class)
-        if split or (number % HOLD_OUT_EVERY == HOLD_OUT_EVERY - 1) != train
-    ]
-    probe = [open_image(path).mode for path, _ in files[:: max(1, len(files) // 16)]]
-    return decode(files, list(paths), image_size or 32, "L" if set(probe) <= {"L", "1", "I;16"} else "RGB")
+    if has_splits(root):
+        of_class = {split: list_images(root / split) for split in ("train", "test")}
+        unknown = [name for name in of_class["test"] if name not in of_class["train"]]
+        if unknown and not classes:
+            raise UserError(
+                f"{root / 'test'} holds the class {unknown[0]!r}, but {root / 'train'} holds only "
+                f"{', '.join(of_class['train'])}: rename it, remove it, or choose some with --classes"
+            )
+    else:
+        of_class = {None: list_images(root)}
+    known = list(next(iter(of_class.values())))
+    names = tuple(known[i] for i in find_classes(known, classes))
+    files = []
+    for split, paths in of_class.items():
+        for label, name in enumerate(names):
+            if name in paths and not paths[name]:
+                raise UserError(
+                    f"class folder {root / (split or '') / name} holds no {', '.join(SUFFIXES)}: fill it or remove it"
+                )
+            files += [ImageFile(path, label, split) for path in paths.get(name, ())]
+    return Data(*load_files(files, names, image_size or 32, train), names)
 
 
 def has_splits(root: Path) -> bool:
@@ -169,10 +178,10 @@ def keep_classes(images: Tensor, labels: Tensor, names: Sequence[str], wanted: S
     return Data(images[keep], labels[keep], tuple(names[i] for i in chosen))
 
 
-def list_images(root: Path, wanted: Sequence[str]) -> dict[str, list[Path]]:
-    """The image files of each wanted class (all if none is named), sorted, in the order of the wanted classes.
+def list_images(root: Path) -> dict[str, list[Path]]:
+    """The image files of each class, sorted. Folders whose name begins with a dot are no classes.
 
-    Folders whose name begins with a dot are no classes. UserError for a class that is not there or is empty.
+    UserError if there are no classes.
     """
     from torchvision.datasets import ImageFolder
 
@@ -183,54 +192,13 @@ def list_images(root: Path, wanted: Sequence[str]) -> dict[str, list[Path]]:
         names = []
     if not names:
         raise UserError(f"{root} holds no folders: put the images of each class into {root}/<class>/")
-    paths = {names[i]: [] for i in find_classes(names, wanted)}
+    paths = {name: [] for name in names}
     for path, label in found.samples:
         if found.classes[label] in paths:
             paths[found.classes[label]].append(Path(path))
-    for name, of_class in paths.items():
-        if not of_class:
-            raise UserError(f"class folder {root / name} holds no {', '.join(SUFFIXES)}: fill it or remove it")
-        of_class.sort()
-    return paths
+    return {name: sorted(of_class) for name, of_class in paths.items()}
 
 
 def is_image(path: str) -> bool:
     """Whether a file has the suffix of an image that is read."""
     return Path(path).suffix.lower() in SUFFIXES
-
-
-def open_image(path: Path) -> Image.Image:
-    """A decoded, upright image; UserError that names the file if it cannot be read."""
-    try:
-        with Image.open(path) as image:
-            return ImageOps.exif_transpose(image)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UserError(f"{path} cannot be read as an image ({error}): repair it or remove it") from error
-
-
-def decode(files: list[tuple[Path, int]], names: Sequence[str], size: int, mode: str) -> Data:
-    """Images with their shorter side resized to ``size``, centre-cropped and stacked; decoded once, then cached."""
-    from safetensors.torch import load_file, save_file
-
-    labels = torch.tensor([label for _, label in files])
-    key = hashlib.sha256(f"{size} {mode}".encode())
-    for path, label in files:
-        stat = path.stat()
-        key.update(f"{path.resolve()} {label} {stat.st_size} {stat.st_mtime_ns}".encode())
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ddpm-demo"
-    cached = cache / f"{key.hexdigest()[:32]}.safetensors"
-    if cached.exists():
-        return Data(load_file(cached)["images"], labels, tuple(names))
-
-    def read(path: Path) -> Tensor:
-        image = ImageOps.fit(open_image(path).convert(mode), (size, size), Image.Resampling.BICUBIC)
-        return torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8).view(size, size, -1).permute(2, 0, 1)
-
-    with ThreadPoolExecutor() as pool:
-        decoded = pool.map(read, [path for path, _ in files])
-        images = torch.stack(list(tqdm(decoded, "decoding images", len(files), unit="image")))
-    cache.mkdir(parents=True, exist_ok=True)
-    partial = cached.with_suffix(f".{os.getpid()}.tmp")
-    save_file({"images": images}, partial)
-    partial.replace(cached)
-    return Data(images, labels, tuple(names))

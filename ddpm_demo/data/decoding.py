@@ -4,7 +4,7 @@ import io
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ddpm_demo.errors import UserError
 
@@ -28,19 +28,20 @@ def decode_picture(
     The size is read from the header and compared with ``max_pixels`` before anything is decoded. UserError calls the
     picture by ``name``.
     """
-    size = len(source) if isinstance(source, bytes) else source.stat().st_size
-    if max_bytes is not None and size > max_bytes:
-        raise UserError(f"{name} has {size / 2**20:.1f} MB; at most {max_bytes / 2**20:.3g} MB are allowed")
-    content = source if isinstance(source, bytes) else source.read_bytes()
     try:
+        size = len(source) if isinstance(source, bytes) else source.stat().st_size
+        if max_bytes is not None and size > max_bytes:
+            raise UserError(f"{name} has {size / 2**20:.1f} MB; at most {max_bytes / 2**20:.3g} MB are allowed")
+        content = source if isinstance(source, bytes) else source.read_bytes()
         with Image.open(io.BytesIO(content), formats=formats) as image:
             check_header(image, content, name, max_pixels)
             return reduce_depth(ImageOps.exif_transpose(image))
     except UserError:
         raise
+    except UnidentifiedImageError as error:
+        raise UserError(f"{name} cannot be read as an image: it is none of {', '.join(formats)}") from error
     except Exception as error:  # Pillow raises exceptions of many kinds for a broken file
-        reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-        raise UserError(f"{name} cannot be read as an image ({reason}); allowed are {', '.join(formats)}") from error
+        raise UserError(f"{name} cannot be read as an image ({type(error).__name__}: {error})") from error
 
 
 def check_header(image: Image.Image, content: bytes, name: str, max_pixels: int) -> None:

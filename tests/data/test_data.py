@@ -8,6 +8,7 @@ from PIL import Image
 from torchvision import datasets
 
 from ddpm_demo.data import datasets as data
+from ddpm_demo.data import image_files
 from ddpm_demo.errors import UserError
 
 
@@ -41,7 +42,7 @@ def test_a_gray_folder_is_gray_and_is_decoded_once(tmp_path, monkeypatch):
             Image.new("L", (9, 9), i).save(tmp_path / "g" / name / f"{i}.png")
     first = data.load("folder", tmp_path / "g", image_size=8)
     assert first.images.shape == (6, 1, 8, 8)
-    monkeypatch.setattr(data.ImageOps, "fit", None)  # a second decoding would fail
+    monkeypatch.setattr(image_files.ImageOps, "fit", None)  # a second decoding would fail
     assert torch.equal(data.load("folder", tmp_path / "g", image_size=8).images, first.images)
 
 
@@ -102,6 +103,82 @@ def test_folders_within_a_class_and_hidden_folders(tmp_path):
     assert data.load("folder", tmp_path / "f", classes=("b", "a"), image_size=8).label_names == ("b", "a")
 
 
+def write(path, colour, mode="RGB"):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new(mode, (8, 8), colour).save(path)
+
+
+def test_a_class_of_few_images_is_trained_on_whole_and_its_last_image_is_its_test_image(tmp_path, capsys):
+    for name, count in (("a", 1), ("b", 3), ("c", 40)):
+        for k in range(count):
+            write(tmp_path / "f" / name / f"{k:02}.png", (k, 0, 0))
+    train, test = data.load_splits("folder", tmp_path / "f", image_size=8)
+    assert torch.bincount(train.labels).tolist() == [1, 3, 38]
+    assert test.labels.tolist() == [0, 1, 2, 2] and test.images[:, 0, 0, 0].tolist() == [0, 2, 19, 39]
+    said = capsys.readouterr().err
+    assert "44 images of 3 classes, all in colour: 42 to train on, 4 to test on, every 20th of a class" in said
+    assert "without a test image of their own: a, b; the last training image" in said
+
+
+def test_gray_or_colour_is_decided_once_for_both_splits(tmp_path, capsys):
+    """A single picture in colour, wherever it is, makes all images of both splits pictures in colour."""
+    for split in ("train", "test"):
+        for k in range(40):
+            write(tmp_path / split / "a" / f"{k:02}.png", k, "L")
+    gray = data.load_splits("folder", tmp_path, image_size=8)
+    assert [part.images.shape[1] for part in gray] == [1, 1] and "all of them gray" in capsys.readouterr().err
+    write(tmp_path / "test/a/17.png", (9, 99, 0))
+    train, test = data.load_splits("folder", tmp_path, image_size=8)
+    assert train.images.shape == test.images.shape == (40, 3, 8, 8)
+    assert "80 images of 1 class, in colour, 79 of them gray: 40 to train on, 40 to test on" in capsys.readouterr().err
+    assert torch.equal(train.images, gray[0].images.expand(-1, 3, -1, -1)) and test.images[17, 1].unique().item() == 99
+
+
+def test_the_classes_of_both_splits_have_the_same_numbers(tmp_path, capsys):
+    for path in ("train/ant", "train/cat", "train/dog", "test/cat", "test/dog"):
+        write(tmp_path / path / "0.png", (len(path), 200 if path.endswith("dog") else 0, 0))
+    train, test = data.load_splits("folder", tmp_path, image_size=8)
+    assert train.label_names == test.label_names == ("ant", "cat", "dog")
+    assert test.labels.tolist() == [0, 1, 2] and test.images[:, 1, 0, 0].tolist() == [0, 0, 200]
+    assert "without a test image of their own: ant;" in capsys.readouterr().err
+    write(tmp_path / "test/Dog/0.png", (1, 2, 3))
+    wrong("test holds the class 'Dog', but .*train holds only ant, cat, dog: rename it", "folder", tmp_path)
+    assert data.load("folder", tmp_path, "test", classes=("dog", "cat"), image_size=8).labels.tolist() == [0, 1]
+    (tmp_path / "test/cat/0.png").unlink()
+    wrong("class folder .*test/cat holds no .png", "folder", tmp_path, classes=("dog", "cat"))
+
+
+def test_files_that_cannot_be_read_are_named_and_left_out(image_dir, capsys):
+    clean = data.load_splits("folder", image_dir, image_size=8)
+    capsys.readouterr()
+    (image_dir / "red/19.jpg").write_bytes((image_dir / "red/19.jpg").read_bytes()[:300])  # was held out for testing
+    (image_dir / "red/99.png").symlink_to("nowhere.png")
+    for k in range(3):
+        (image_dir / f"blue/x{k}.webp").write_text("no image")
+    for _ in range(2):  # also when they come from the cache
+        train, test = data.load_splits("folder", image_dir, image_size=8)
+        said = capsys.readouterr().err
+        assert "5 of 88 files cannot be used: " in said and "and 2 more; they are left out" in said
+        assert all(f"blue/x{k}.webp cannot be read as an image" in said for k in range(3))
+    assert len(train) + len(test) == len(clean[0]) + len(clean[1]) - 1
+    assert torch.equal(train.images[train.labels == 0], clean[0].images[clean[0].labels == 0])
+    assert len(test) == 4  # the 20th and the 40th of the readable files of a class
+
+
+def test_what_is_transparent_is_black_and_16_bits_are_scaled(tmp_path):
+    write(tmp_path / "f/a/0.png", (255, 255, 255, 0), "RGBA")
+    write(tmp_path / "f/a/1.png", 32768, "I;16")
+    found = data.load("folder", tmp_path / "f", image_size=8)
+    assert found.images.shape == (2, 3, 8, 8) and found.images[:, 0, 0, 0].tolist() == [0, 128]
+
+
+def test_a_picture_of_one_pixel_by_many_is_cropped(tmp_path):
+    for size in ((1, 3000), (3000, 1), (1, 1)):
+        (tmp_path / "f/a").mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", size).save(tmp_path / f"f/a/{size}.png")
+    assert len(data.load("folder", tmp_path / "f", image_size=8)) == 3
+
+
 def wrong(message, *arguments, **options):
     with pytest.raises(UserError, match=message):
         data.load(*arguments, **options)
@@ -116,8 +193,12 @@ def test_mistakes_are_sentences(tmp_path, image_dir, mnist_dir, monkeypatch):
     (image_dir / "green").mkdir()
     wrong("class folder .*green holds no .png", "folder", image_dir)
     (image_dir / "green").rmdir()
-    (image_dir / "red/00.png").write_bytes(b"\x89PNG broken")
-    wrong("red/00.png cannot be read as an image", "folder", image_dir)
+    for path in (image_dir / "red").iterdir():
+        path.write_bytes(b"\x89PNG broken")
+    wrong(
+        "no training image of class 'red' can be read; 42 of 84 files .*red/00.png cannot be read", "folder", image_dir
+    )
+    wrong("; .*red/02.webp .*, and 39 more", "folder", image_dir)
 
 
 def test_a_missing_dataset_says_what_to_do(tmp_path, monkeypatch):

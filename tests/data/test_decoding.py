@@ -51,7 +51,7 @@ def test_a_jpeg_of_very_many_scans_is_refused():
 
 @pytest.mark.parametrize("content", [b"", b"<svg onload=alert(1)>", encoded(Image.new("L", (9, 9)))[:-30], b"BM" * 40])
 def test_what_is_no_picture_is_a_sentence(content):
-    with pytest.raises(UserError, match="three.png cannot be read as an image .*allowed are PNG, JPEG"):
+    with pytest.raises(UserError, match="three.png cannot be read as an image"):
         decode_picture(content, "three.png")
 
 
@@ -59,7 +59,7 @@ def test_a_large_file_and_a_kind_that_is_not_asked_for_are_refused(tmp_path):
     path = tmp_path / "a.gif"
     Image.new("L", (9, 9)).save(path)
     assert decode_picture(path).size == (9, 9)
-    with pytest.raises(UserError, match="cannot be read as an image"):
+    with pytest.raises(UserError, match="the picture cannot be read as an image: it is none of PNG$"):
         decode_picture(path, formats=("PNG",))
     with pytest.raises(UserError, match=r"the picture has 0.0 MB; at most 9.54e-06 MB are allowed"):
         decode_picture(path, max_bytes=10)

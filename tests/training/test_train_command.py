@@ -9,6 +9,7 @@ import time
 import pytest
 from conftest import ROOT, run
 from diffusers.models.attention_processor import Attention
+from PIL import Image
 
 import ddpm_demo
 import train as command
@@ -266,3 +267,25 @@ def test_the_pets_recipe_is_of_the_seed_projects_size():
     assert 12e6 < count_parameters(net) < 14e6
     heads = {block.heads for name, block in net.named_modules() if isinstance(block, Attention)}
     assert min(heads) >= 2  # multi-head
+
+
+@pytest.mark.slow
+def test_a_small_folder_with_bad_files_is_trained_on(tmp_path):
+    """Fewer than 20 images a class, one of them in colour, one broken; the test split lacks a class."""
+    for number, place in enumerate(("train/ant", "train/cat", "train/dog", "test/cat", "test/dog")):
+        (tmp_path / "in" / place).mkdir(parents=True)
+        for k in range(3):
+            Image.new("L", (40, 30), 40 * number + k).save(tmp_path / "in" / place / f"{k}.png")
+    Image.new("RGB", (40, 30), "red").save(tmp_path / "in/test/dog/1.png")
+    (tmp_path / "in/train/cat/1.png").write_bytes(b"broken")
+    options = ("--dataset", "folder", "--data-dir", tmp_path / "in", "--cfg", "--epochs", "2", *TINY)
+    finished = run("train.py", *options, "--output-dir", tmp_path / "out")
+    assert finished.returncode == 0, finished.stderr
+    said = "14 images of 3 classes, in colour, 13 of them gray: 8 to train on, 7 to test on, as the folders say"
+    assert said in finished.stderr and "without a test image of their own: ant" in finished.stderr
+    assert "1 of 15 files cannot be used: " in finished.stderr and "train/cat/1.png cannot be read" in finished.stderr
+    assert ddpm_demo.load(tmp_path / "out").label_names == ("ant", "cat", "dog")
+    (tmp_path / "in/test/dog").rename(tmp_path / "in/test/dogs")
+    finished = run("train.py", *options, "--output-dir", tmp_path / "other")
+    assert finished.returncode == 2 and "holds the class 'dogs'" in finished.stderr.splitlines()[-1]
+    assert "Traceback" not in finished.stderr

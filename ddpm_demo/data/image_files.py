@@ -133,8 +133,11 @@ def locate_cache(files: Sequence[ImageFile], size: int) -> Path:
     """Return the path of the decoded images: its name is a hash of the files' names, sizes and times, and of the settings."""
     key = hashlib.sha256(f"both splits {size}".encode())
     for path, label, split in files:
-        stat = path.stat() if path.exists() else path.lstat()  # a link may lead nowhere
-        key.update(f"{path.resolve()} {label} {split} {stat.st_size} {stat.st_mtime_ns}".encode())
+        try:
+            stat = path.stat()
+        except OSError:  # a link that leads nowhere; that it cannot be read is said later
+            stat = path.lstat()
+        key.update(f"{os.path.abspath(path)} {label} {split} {stat.st_size} {stat.st_mtime_ns}".encode())
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ddpm-demo"
     return cache / f"{key.hexdigest()[:32]}.safetensors"
 

@@ -39,7 +39,7 @@ class StandIn:
             def do_GET(self):
                 stand_in.serve(self)
 
-            do_HEAD = do_POST = do_PUT = do_GET
+            do_HEAD = do_POST = do_PUT = do_DELETE = do_GET
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server.server_port}"
@@ -71,7 +71,7 @@ class StandIn:
                 del self.answers[k]
                 return reply(request, status, {"error": "injected"}, headers)
         allowed = request.headers.get("Authorization") == f"Bearer {TOKEN}"
-        if request.command in ("POST", "PUT") and not allowed and not path.startswith("/objects/"):
+        if request.command in ("POST", "PUT", "DELETE") and not allowed and not path.startswith("/objects/"):
             return reply(request, 401, {"error": "Invalid username or password."})
         for pattern, method in ROUTES:
             if found := re.fullmatch(pattern, call):
@@ -142,6 +142,16 @@ class StandIn:
         self.variables.setdefault(name, {})[told["key"]] = told["value"]
         return reply(request, 200, {told["key"]: {"value": told["value"]}})
 
+    def list_variables(self, request, body, name) -> None:
+        told = self.variables.get(name, {})
+        return reply(request, 200, {key: {"key": key, "value": value} for key, value in told.items()})
+
+    def unset(self, request, body, name) -> None:
+        if json.loads(body)["key"] not in self.variables.get(name, {}):
+            return reply(request, 404, {"error": "no such variable"})
+        del self.variables[name][json.loads(body)["key"]]
+        return reply(request, 200, {})
+
     def at(self, name, revision) -> tuple[str, dict[str, bytes]] | None:
         """The commit that a revision names."""
         commits = self.repositories.get(name) or []
@@ -205,6 +215,8 @@ ROUTES = [
     (f"POST /api/models/{NAME}/commit/{REVISION}", StandIn.receive),
     (f"POST /api/models/{NAME}/hardware", StandIn.host),
     (f"POST /api/models/{NAME}/variables", StandIn.set),
+    (f"GET /api/models/{NAME}/variables", StandIn.list_variables),
+    (f"DELETE /api/models/{NAME}/variables", StandIn.unset),
     (f"GET /api/models/{NAME}", StandIn.info),
     (f"GET /api/models/{NAME}/revision/{REVISION}", StandIn.info),
     (f"GET /api/models/{NAME}/tree/{REVISION}", StandIn.tree),

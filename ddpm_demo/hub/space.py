@@ -11,6 +11,7 @@ from ddpm_demo.hub.client import check_publishable, explain_errors, is_repositor
 ROOT = Path(__file__).parents[2]
 NEEDED = ("app.py", "requirements.txt", "README.md", "LICENSE", "ddpm_demo", "checkpoints", "docs")
 LARGEST = 10 * 2**20  # bytes; larger files would require Git LFS
+VARIABLE = "DDPM_CHECKPOINT"  # of the Space: the checkpoint that app.py loads first
 HARDWARE = ("cpu-basic", "zero-a10g")  # free, with two CPU cores; ZeroGPU
 
 
@@ -47,8 +48,8 @@ def stage_space(
 def publish(name: str, hardware: str | None = None, private: bool = False, checkpoint: str | None = None) -> str:
     """Create or update the Space ``user/name`` from the working tree, on ``hardware`` if given; return its address.
 
-    The Space first loads ``checkpoint``, a Hub repository ``user/name[@revision]``, or the shipped checkpoint. Obsolete
-    files are deleted from the Space. Raises UserError if the Hub rejects the upload.
+    The Space first loads ``checkpoint``, a Hub repository ``user/name[@revision]``, or the shipped checkpoint if it is
+    None, whatever it loaded before. Obsolete files are deleted from the Space. Raises UserError if the Hub rejects the upload.
     """
     check_publishable(name)
     if checkpoint and (Path(checkpoint).exists() or not is_repository(checkpoint.partition("@")[0])):
@@ -63,7 +64,9 @@ def publish(name: str, hardware: str | None = None, private: bool = False, check
             repo_id=name, repo_type="space", folder_path=place, delete_patterns="*", commit_message="Update the demo"
         ))  # fmt: skip
         if checkpoint:
-            retry(lambda: api.add_space_variable(name, "DDPM_CHECKPOINT", checkpoint))
+            retry(lambda: api.add_space_variable(name, VARIABLE, checkpoint))
+        elif VARIABLE in retry(lambda: api.get_space_variables(name)):
+            retry(lambda: api.delete_space_variable(name, VARIABLE))
         if hardware:
             retry(lambda: api.request_space_hardware(name, hardware))
     return f"{api.endpoint}/spaces/{name}"

@@ -88,6 +88,15 @@ def test_it_is_created_then_updated(there):  # noqa: F811
         space.publish(NAME)
 
 
+def test_without_a_checkpoint_the_space_loads_the_shipped_one_again(there, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(space, "NEEDED", ("app.py", "README.md"))  # little to send
+    space.publish(NAME)
+    space.publish(NAME, checkpoint="user/ddpm-mnist")
+    assert there.variables[f"spaces/{NAME}"] == {"DDPM_CHECKPOINT": "user/ddpm-mnist"}
+    space.publish(NAME)
+    assert there.variables[f"spaces/{NAME}"] == {}
+
+
 def test_the_command(there, monkeypatch, capsys):  # noqa: F811
     assert main(["space", NAME, "--hardware", "cpu-basic", "--private"]) == 0
     assert f"published: {there.url}/spaces/{NAME}" in capsys.readouterr().out

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from ddpm_demo.evaluation.maps import BASE, combine
+from ddpm_demo.evaluation.restoration import TASKS
 from ddpm_demo.experiments.runner import (
     Experiment,
     add_common_flags,
@@ -22,10 +23,11 @@ from ddpm_demo.models.adapters import CONDITIONS
 from ddpm_demo.models.checkpoint import load
 from ddpm_demo.models.networks import count_parameters
 from ddpm_demo.reports.markdown import write_table
-from ddpm_demo.reports.results import Metrics, find, read_metrics
+from ddpm_demo.reports.results import find, read_metrics
 
 WEIGHTS = (0.0, 1.0)
 HEADS = ["condition", "parameters", "FID, w = 0", "w = 1", "read as asked, w = 0", "w = 1", "completed", "enlarged"]
+PLAIN = "none: the mean colour; bicubic interpolation"
 IMAGES = 50000  # training images of CIFAR-10
 
 
@@ -60,7 +62,7 @@ def commands(condition: str, options: argparse.Namespace) -> list[list[str]]:
 
 def collect_row(condition: str, folder: Path) -> dict:
     """Return a finished row: the settings of its training, and its measured figures."""
-    model, metrics = load(folder), Metrics(folder).content
+    model, metrics = load(folder), read_metrics(folder)
     return {
         "condition": condition,
         "parameters": count_parameters(model.denoiser.net),
@@ -72,14 +74,24 @@ def collect_row(condition: str, folder: Path) -> dict:
 
 def tabulate(content: dict) -> str:
     """Tabulate the rows as Markdown."""
-    return write_table(HEADS, [format_row(row) for row in content["rows"]])
+    return write_table(HEADS, list_rows(content))
+
+
+def list_rows(content: dict) -> list[list[str]]:
+    """Return the rows of the table under ``HEADS``: the networks, and the simple methods that need no network."""
+    rows = content["rows"]
+    plain = [
+        next((row["restored"][task]["psnr_plain"] for row in rows if task in row["restored"]), None) for task in TASKS
+    ]
+    figures = ["" if ratio is None else f"{ratio:.1f} dB" for ratio in plain]
+    return [*map(format_row, rows), [PLAIN, *[""] * (len(HEADS) - 1 - len(TASKS)), *figures]]
 
 
 def format_row(row: dict) -> list[str]:
     """Return the cells of a row, one for each of ``HEADS``."""
     fids = [f"{cell['fid_test']:.2f}" for cell in row["quality"]]
     accuracies = [f"{cell['accuracy']:.1%}" for cell in row["quality"]]
-    tasks = [row["restored"].get(task) for task in ("complete", "enlarge")]
+    tasks = [row["restored"].get(task) for task in TASKS]
     ratios = [f"{task['psnr']:.1f} dB ({task['psnr_of_another']:.1f})" if task else "" for task in tasks]
     return [row["condition"], f"{row['parameters'] / 1e6:.2f} M", *fids, *accuracies, *ratios]
 

@@ -116,7 +116,7 @@ def show_conditions(report: dict) -> str:
         "table.html",
         title=f"Three ways to condition, {report['epochs']:g} epochs each",
         heads=conditioning.HEADS,
-        rows=[(conditioning.format_row(row), False) for row in report["rows"]],
+        rows=[(row, False) for row in conditioning.list_rows(report)],
         note="Completed and enlarged images are measured by their PSNR to the original; in brackets where a part of another "
         "image was given.",
         command="python -m ddpm_demo.experiments.conditioning",

@@ -62,8 +62,9 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         threading.Event().wait()
     except KeyboardInterrupt:
-        print("stopped")
         page.close(demo)
+        print("stopped", flush=True)
+        os._exit(0)  # a regular end takes seconds in torch, and torch aborts if a thread is still in a network call
 
 
 if __name__ == "__main__":

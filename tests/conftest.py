@@ -227,6 +227,11 @@ class Server:
         self.log.seek(0)
         return self.log.read().decode()
 
+    def interrupt(self) -> int:
+        """End it as Ctrl-C does; return its exit status."""
+        self.process.send_signal(signal.SIGINT)
+        return self.process.wait(20)
+
     def stop(self) -> None:
         self.process.terminate()
         self.process.wait(20)

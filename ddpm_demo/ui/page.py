@@ -1,6 +1,7 @@
 """Builds the page with all tabs, and defines the options of its launch."""
 
 import logging
+import threading
 from pathlib import Path
 
 import gradio as gr
@@ -26,7 +27,8 @@ HERE = Path(__file__).parent
 STYLES = (HERE / "app.css", HERE / "components/charts.css")
 SESSIONS = 50  # Gradio keeps the state of so many open pages and API clients, 0.4 MB each; its default is 10,000
 KEPT_SECONDS = 3600  # a picture that Gradio wrote for a client is deleted after this time
-SECONDS_TO_CLOSE = 0.3  # for answers that are being sent; open pages keep streams, for which the server would wait
+# For answers that are being sent, and for the whole end of the server. Open pages keep streams, for which it would wait.
+SECONDS_TO_SEND, SECONDS_TO_CLOSE = 0.3, 1.5
 # The fonts are those of the system, because the page must work offline.
 FONTS = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}
 
@@ -76,8 +78,10 @@ def launch_options() -> dict:
 
 
 def close(demo: gr.Blocks) -> None:
-    """Stop the server of a launched app at once. Every computation ends at its next network call."""
+    """Stop the server of a launched app, and delete its files. Every computation ends at its next network call."""
     CLOSING.set()
     logging.getLogger("uvicorn.error").disabled = True  # it would print a traceback for the stream of every open page
-    demo.server.config.timeout_graceful_shutdown = SECONDS_TO_CLOSE
-    demo.close(verbose=False)
+    demo.server.config.timeout_graceful_shutdown = SECONDS_TO_SEND
+    closing = threading.Thread(target=demo.close, args=[False], daemon=True)  # it may wait for a network call to end
+    closing.start()
+    closing.join(SECONDS_TO_CLOSE)

@@ -44,7 +44,7 @@ def test_control_c_ends_it_at_once_during_a_run():
         time.sleep(3)  # the run has begun
         before = server.cpu_seconds()
         time.sleep(1)
-        assert server.cpu_seconds() > before + 0.3
+        assert server.cpu_seconds() > before + 0.1
         began = time.monotonic()
         server.process.send_signal(signal.SIGINT)
         assert server.process.wait(20) == 0

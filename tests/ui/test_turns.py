@@ -124,6 +124,7 @@ def app():
     demo.launch(prevent_thread_lock=True, quiet=True, **page.launch_options())
     yield demo
     page.close(demo)
+    demo.server.thread.join(5)
     turns.CLOSING.clear()
 
 

@@ -10,7 +10,7 @@ model. All formulas use the clean estimate D, so they hold for every kind of pre
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import log, pi
+from math import inf, log, pi
 
 import torch
 from torch import Tensor
@@ -23,6 +23,7 @@ from ddpm_demo.diffusion.schedule import Schedule
 
 LEVELS = 256  # values of a pixel
 BIN = 2 / (LEVELS - 1)  # distance between two levels, for pixels in [-1, 1]
+LEAST_MASS = 1e-30  # probability that the decoder gives to every level at least
 Denoise = Callable[[Tensor, Tensor], Tensor]  # (x (N, C, H, W), log_snr (N,) or a number) -> clean estimate
 
 
@@ -74,11 +75,11 @@ def decoder_bits(denoise: Denoise, x0: Tensor, log_snr: float, generator: torch.
     x0 = x0.double()
     below, above = ((x0 - mean + side * BIN / 2) / sigma for side in (-1, 1))
     # The first and the last level include the tails. If both ends are above the mean, mirroring them is more accurate.
-    mirrored = below > 0
-    low, high = torch.where(mirrored, -above, below), torch.where(mirrored, -below, above)
-    low = torch.special.ndtr(low).where(~torch.where(mirrored, x0 > 1 - BIN / 2, x0 < -1 + BIN / 2), 0.0)
-    high = torch.special.ndtr(high).where(~torch.where(mirrored, x0 < -1 + BIN / 2, x0 > 1 - BIN / 2), 1.0)
-    return to_bits_per_dim(-(high - low).clamp(min=1e-30).log().flatten(1).sum(1), x0).cpu()
+    below, above = below.where(x0 > -1 + BIN / 2, -inf), above.where(x0 < 1 - BIN / 2, inf)
+    low, high = torch.where(below > 0, -above, below), torch.where(below > 0, -below, above)
+    log_below_high = torch.special.log_ndtr(high)
+    log_mass = log_below_high + torch.log1p(-torch.exp(torch.special.log_ndtr(low) - log_below_high))
+    return to_bits_per_dim(-log_mass.clamp(min=log(LEAST_MASS)).flatten(1).sum(1), x0).cpu()
 
 
 def step_bits(error: Tensor, t: Tensor, schedule: Schedule, x0: Tensor) -> dict[str, Tensor]:

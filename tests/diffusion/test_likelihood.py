@@ -4,6 +4,7 @@ from math import log, pi
 
 import pytest
 import torch
+from scipy import stats
 
 from ddpm_demo.diffusion import likelihood
 from ddpm_demo.diffusion.mixture import Mixture
@@ -141,6 +142,23 @@ def test_the_decoder_is_a_gaussian_around_the_estimate_from_a_noisy_state():
     torch.testing.assert_close(bits[:4], -mass.log2(), rtol=1e-5, atol=1e-5)
     assert (seen[0] - (1 - sigma**2).sqrt() * x0).std().item() == pytest.approx(sigma.item(), rel=0.06)
     assert likelihood.decoder_bits(lambda x, _: torch.full_like(x, -1.0), x0, 20.0, generator).max() < 1e3
+
+
+def test_the_tails_of_the_decoder_are_symmetric():
+    """As accurate far above the mean as far below, where the distribution function is nearly 1."""
+    x0, generator = torch.tensor([-0.8, 0.8], dtype=torch.float64).reshape(2, 1, 1, 1), torch.Generator()
+    bits = likelihood.decoder_bits(lambda x, _: torch.zeros_like(x), x0, 5.0, generator)
+    torch.testing.assert_close(bits[1], bits[0])
+    sigma = torch.tensor(-5.0).sigmoid().sqrt().item()
+    mass = stats.norm(0, sigma).cdf(-0.8 + likelihood.BIN / 2) - stats.norm(0, sigma).cdf(-0.8 - likelihood.BIN / 2)
+    assert bits[0].item() == pytest.approx(-log(mass) / log(2), rel=1e-3)  # ten standard deviations from the mean
+
+
+def test_stratified_numbers_are_one_in_each_part_anywhere_in_it():
+    drawn = likelihood.draw_stratified((-3.0, 5.0), 16, 500, torch.Generator().manual_seed(0))
+    place = (drawn + 3) * 2
+    assert torch.equal(place.floor(), torch.arange(16.0, dtype=torch.float64)[:, None].expand(16, 500))
+    assert stats.kstest((place % 1).flatten().numpy(), "uniform").pvalue > 0.01
 
 
 def test_an_estimate_beyond_the_pixels_is_clamped():

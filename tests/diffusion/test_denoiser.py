@@ -71,6 +71,38 @@ def test_the_contrastive_optimum_moves_away_from_the_other_targets():
     assert output.grad.abs().max() < 1e-6
 
 
+def test_the_network_is_given_the_state_its_timestep_the_label_and_the_image():
+    """The timestep of the network's own schedule, fractional, in float32; the same from the denoiser and in training."""
+    schedule, given = Schedule.named("linear"), []
+    x0, eps = torch.randn(2, 3, 1, 2, 2, dtype=torch.float64)
+    t, label, image = (
+        torch.tensor([0.25, 500.5, 998.75], dtype=torch.float64),
+        torch.tensor([3, 1, 2]),
+        x0.repeat(1, 2, 1, 1),
+    )
+
+    def net(*inputs):
+        given.append(inputs)
+        return inputs[0]
+
+    denoiser, log_snr = Denoiser(net, schedule, "sample"), schedule.log_snr(t)
+    bar = torch.sigmoid(log_snr).reshape(-1, 1, 1, 1)
+    denoiser(bar.sqrt() * x0 + (1 - bar).sqrt() * eps, log_snr, label, image)
+    loss(denoiser, x0, log_snr, eps, label, image=image)
+    for x, timestep, its_label, its_image in given:
+        torch.testing.assert_close(x, bar.sqrt() * x0 + (1 - bar).sqrt() * eps)
+        torch.testing.assert_close(timestep, t.float(), rtol=0, atol=1e-3)
+        assert its_label is label and its_image is image
+
+
+def test_the_loss_of_half_precision_is_computed_in_float32():
+    """A sum of squares of half precision numbers would round, or overflow."""
+    x0 = torch.zeros(1, 1, 2, 2)
+    denoiser = Denoiser(lambda x, *_: torch.full_like(x, 300).half(), Schedule.named("linear"), "sample")
+    found = loss(denoiser, x0, torch.zeros(1), x0.half())
+    assert found.dtype == torch.float32 and found.item() == 90000  # half precision ends at 65504
+
+
 def test_wrong_names():
     with pytest.raises(ValueError, match="prediction is 'noise'; it must be one of epsilon, v_prediction, sample"):
         Denoiser(None, Schedule.named("cosine"), "noise")

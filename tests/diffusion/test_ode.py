@@ -52,6 +52,18 @@ def test_every_stop_on_the_way_is_told():
     assert seen[0][1] == 0 and seen[-1][1] > 5
 
 
+def test_a_solution_that_does_not_exist_is_an_error():
+    """dx / ds = x^2 from x = 1 has a pole at s = 1."""
+    with pytest.raises(RuntimeError, match="the ODE cannot be solved at log-SNR 1.00"):
+        list(ode.integrate(lambda x, log_snr: x**2, torch.ones(1, dtype=torch.float64), (0.0, 2.0)))
+
+
+def test_the_great_circle_of_equal_or_opposite_points_is_finite():
+    a, shares = torch.randn(1, 4, 4, generator=torch.Generator().manual_seed(0)), torch.linspace(0, 1, 5)
+    torch.testing.assert_close(ode.slerp(a, a, shares), a.expand(5, 1, 4, 4), rtol=1e-3, atol=1e-3)
+    assert ode.slerp(a, -a, shares).isfinite().all()
+
+
 def test_the_great_circle_keeps_the_length():
     a, b = torch.randn(2, 1, 28, 28, generator=torch.Generator().manual_seed(0))
     path = ode.slerp(a, b, torch.linspace(0, 1, 7))

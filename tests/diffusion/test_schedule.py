@@ -61,8 +61,25 @@ def test_a_wrong_step_count_is_named(steps):
 def test_a_wrong_name_or_table_is_named():
     with pytest.raises(ValueError, match="schedule is 'cosin'; it must be one of linear, quadratic, cosine, sigmoid"):
         Schedule.named("cosin")
-    with pytest.raises(ValueError, match="between 0 and 1"):
-        Schedule(torch.tensor([0.1, 1.5]))
+    for betas in ([0.1, 1.5], [0.1, 1.0], [0.0, 0.1], [0.1], [[0.1, 0.2]]):
+        with pytest.raises(ValueError, match="between 0 and 1"):
+            Schedule(torch.tensor(betas))
+
+
+def test_every_log_snr_is_trained_equally_often():
+    schedule = Schedule.named("cosine")
+    u = (torch.arange(3000) + 0.5) / 3000
+    assert torch.equal(schedule.at(u), schedule.log_snrs.repeat_interleave(3))
+    assert schedule.at(torch.ones(1)) == schedule.log_snrs[-1]  # a number below 1 may round to 1
+
+
+def test_a_grid_begins_where_it_is_asked_within_the_trained_range():
+    schedule, linear = Schedule.named("cosine"), Schedule.named("linear").range
+    for start, within, first in ((300.0, None, 300.0), (999, linear, schedule.timestep(linear[0]).item())):
+        grid = schedule.grid(10, within, start)
+        assert len(grid) == 10 and schedule.timestep(grid[0]).item() == pytest.approx(first)
+        strides = schedule.timestep(grid).diff()
+        torch.testing.assert_close(strides, strides[:1].expand(9), rtol=1e-6, atol=1e-6)
 
 
 def test_continuous_time_is_the_limit_of_the_linear_schedule():

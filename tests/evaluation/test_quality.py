@@ -115,6 +115,12 @@ def test_inception_takes_images_as_it_wants_them(monkeypatch):
     assert fid[0] == pytest.approx(fid[1], abs=1e-6) and abs(fid[0]) < 1e-6
 
 
+def test_pixels_become_colours_between_zero_and_one():
+    found = distances.to_colour(torch.tensor([-1.5, -1.0, 0.0, 0.5, 1.0, 1.5]).reshape(1, 1, 2, 3))
+    assert found.shape == (1, 3, 2, 3)
+    assert all(channel.flatten().tolist() == [0, 0, 0.5, 0.75, 1, 1] for channel in found[0])
+
+
 def test_a_neighbour_at_the_distance_of_the_radius_counts():
     """Points on a line, by hand (Kynkaanniemi et al. 2019, eq. 1: at most the distance of the k-th other point)."""
     line = torch.tensor([[0.0], [1.0], [3.0], [6.0]], dtype=torch.float64)

@@ -6,13 +6,14 @@ from dataclasses import asdict, fields, replace
 from types import MappingProxyType
 
 import pytest
+import torch
 from conftest import SHIPPED
 
 from ddpm_demo.data.datasets import LOADERS
 from ddpm_demo.errors import UserError
 from ddpm_demo.training.command_line import RunOptions, build_parser, parse
 from ddpm_demo.training.configuration import TrainingConfiguration, command_of, configure, flag_name, resume
-from ddpm_demo.training.learning_rate import warm_up_and_decay
+from ddpm_demo.training.learning_rate import set_learning_rate, warm_up_and_decay
 from ddpm_demo.training.recipes import RECIPES
 
 
@@ -71,6 +72,13 @@ def test_the_rate_warms_up_and_decays():
     rates = [warm_up_and_decay(2.0, step, step / 1000, 100) for step in range(1001)]
     assert rates[0] == pytest.approx(0.02) and max(rates) == pytest.approx(2.0, rel=0.03) and rates[-1] == 0
     assert rates[500] == pytest.approx(1.0)
+    assert rates[250] == pytest.approx(1 + 0.5**0.5)  # half a cosine, not a line
+    parameters = [torch.nn.Parameter(torch.zeros(1)) for _ in range(2)]
+    optimizer = torch.optim.SGD([{"params": [one]} for one in parameters], lr=0.1)
+    set_learning_rate(optimizer, 0.5)
+    sum(parameters).backward()
+    optimizer.step()
+    assert [one.item() for one in parameters] == [-0.5, -0.5]
 
 
 def test_every_dataset_has_a_loader_and_a_recipe():

@@ -80,6 +80,8 @@ def test_a_grid_begins_where_it_is_asked_within_the_trained_range():
         assert len(grid) == 10 and schedule.timestep(grid[0]).item() == pytest.approx(first)
         strides = schedule.timestep(grid).diff()
         torch.testing.assert_close(strides, strides[:1].expand(9), rtol=1e-6, atol=1e-6)
+    close = schedule.grid(50, start=15)  # steps of less than a timestep: those beyond the table would be repeated
+    assert (close.diff() > 0).all() and 40 < len(close) < 50 and close[-1] == schedule.log_snrs[0]
 
 
 def test_continuous_time_is_the_limit_of_the_linear_schedule():

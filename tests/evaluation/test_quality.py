@@ -43,6 +43,13 @@ def test_the_spread_is_that_of_fresh_samples():
     assert fresh / 2 < said < fresh * 2
 
 
+def test_a_resample_is_as_large_as_the_set(monkeypatch):
+    """For a mean in place of the distance, the deviation over resamples is known: 1 / sqrt(n)."""
+    monkeypatch.setattr(distances, "frechet_distance", lambda metric, features: features.mean().item())
+    points = torch.randn(400, 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    assert distances.bootstrap_deviation(None, points) == pytest.approx(0.05, rel=0.4)
+
+
 def test_precision_and_recall_of_constructed_sets():
     left, right = gaussian(400, 0, 0.1), gaussian(400, 1, 0.1, shift=50.0)
     both = torch.cat([left, right])

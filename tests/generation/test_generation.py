@@ -249,6 +249,14 @@ def test_an_image_starts_from_the_noise_of_its_seed(model, seed, seeds):
     assert torch.equal(first.x, model.codec.decode(torch.stack(noise)))
 
 
+def test_a_noised_image_has_the_noise_of_the_first_step(model):
+    image = torch.rand(1, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    first = next(sample(model, [0], begin=NoisedImage(image, 400.0), steps=5, seed=3))
+    noise = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(3))
+    alpha, sigma = (c.item() for c in alpha_sigma(first.log_snr))
+    torch.testing.assert_close(first.x, alpha * image + sigma * model.codec.decode(noise), atol=1e-5, rtol=1e-4)
+
+
 def test_both_kinds_of_guidance_stay_in_the_interval(model):
     """The network is given the null label, and the classifier is asked, only there."""
     asked, given = [], []

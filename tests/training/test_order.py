@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from ddpm_demo.data.datasets import Data
+from ddpm_demo.errors import UserError
 from ddpm_demo.models.codec import Codec
 from ddpm_demo.training.batches import Batches
 
@@ -40,6 +41,11 @@ def test_processes_share_a_batch():
     together, shares = epoch_of(batches()), [epoch_of(batches(process=k, processes=3)) for k in range(3)]
     for whole, *parts in zip(together, *shares):
         assert sorted(whole) == sorted(chain(*parts)) and {len(part) for part in parts} == {2}
+
+
+def test_a_batch_that_cannot_be_shared_evenly_is_refused():
+    with pytest.raises(UserError, match="batch size 6 cannot be shared evenly by 4 processes"):
+        batches(processes=4)
 
 
 def test_an_image_comes_encoded_with_its_label():

@@ -21,6 +21,14 @@ def test_the_chain_and_the_closed_form_have_the_same_mean_and_variance(name, t):
         assert abs(x.var() - (1 - schedule.alpha_bars[t])) < 0.03
 
 
+@pytest.mark.parametrize("t", [0, 1, 2])
+def test_the_chain_takes_all_steps_up_to_t(t):
+    """Steps 0 .. t of a large beta, each of which is seen in the mean and the variance."""
+    generator = torch.Generator().manual_seed(0)
+    x = add_noise_stepwise(torch.ones(20000, dtype=torch.float64), Schedule(torch.full((3,), 0.3)), t, generator)
+    assert abs(x.mean() - 0.7 ** ((t + 1) / 2)) < 0.02 and abs(x.var() - (1 - 0.7 ** (t + 1))) < 0.03
+
+
 def test_agreement_would_notice_a_wrong_chain(monkeypatch):
     """The right chain agrees in about 19 of 20 comparisons; a chain with less noise, hardly ever."""
     schedule, short = Schedule.named("cosine"), Schedule(torch.full((20,), 0.05))

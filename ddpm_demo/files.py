@@ -1,4 +1,4 @@
-"""Atomic writing of files: a file is replaced as a whole or not at all."""
+"""Atomic writing of files: a file is replaced as a whole or not at all. The folder of the cache."""
 
 import os
 import shutil
@@ -59,3 +59,8 @@ def find_newest(folder: Path, name: str) -> Path:
     """Return the path of an entry of ``folder``, or of its newer version if its replacement was interrupted."""
     newer = folder / COMPLETE / name
     return newer if newer.exists() else folder / name
+
+
+def cache_folder() -> Path:
+    """Return the folder of files that can be made or downloaded again; it may not exist yet."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ddpm-demo"

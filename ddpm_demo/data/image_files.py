@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from ddpm_demo.data.decoding import decode_picture, flatten
 from ddpm_demo.errors import UserError
+from ddpm_demo.files import cache_folder
 
 HOLD_OUT_EVERY = 20  # images of a class, where there is no test split
 MAX_PIXELS = 2 * Image.MAX_IMAGE_PIXELS  # of a file; Pillow opens none that is larger
@@ -138,8 +139,7 @@ def locate_cache(files: Sequence[ImageFile], size: int) -> Path:
         except OSError:  # a link that leads nowhere; that it cannot be read is said later
             stat = path.lstat()
         key.update(f"{os.path.abspath(path)} {label} {split} {stat.st_size} {stat.st_mtime_ns}".encode())
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ddpm-demo"
-    return cache / f"{key.hexdigest()[:32]}.safetensors"
+    return cache_folder() / f"{key.hexdigest()[:32]}.safetensors"
 
 
 def write_cache(path: Path, tensors: dict[str, Tensor], remarks: str) -> None:

@@ -10,7 +10,7 @@ ALLOWED = {
     "errors": set(),
     "files": set(),
     "diffusion": {"errors"},
-    "data": {"errors", "diffusion"},
+    "data": {"errors", "files", "diffusion"},
     "hub": {"errors"},
     "models": {"errors", "files", "diffusion", "hub"},
     "generation": {"errors", "diffusion", "data", "models"},
@@ -19,6 +19,7 @@ ALLOWED = {
     "evaluation": {"errors", "diffusion", "data", "models", "generation", "training", "reports"},
     "experiments": {"errors", "files", "diffusion", "data", "models", "generation", "reports", "evaluation"},
     "ui": {"errors", "diffusion", "data", "models", "generation", "reports", "experiments"},
+    "web": {"errors", "files", "diffusion", "models", "generation", "ui"},
     "ddpm_demo": {"errors", "diffusion", "models", "generation"},  # the public face, ddpm_demo/__init__.py
     "app.py": {"ui", "ddpm_demo"},
     "train.py": {"errors", "data", "hub", "models", "training", "reports"},

@@ -1,6 +1,7 @@
 """Exports a checkpoint for the browser: its network as an ONNX file, and the facts that the JavaScript needs as JSON."""
 
 import warnings
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -56,11 +57,11 @@ def check_exportable(model: Model) -> None:
 
 
 def example_inputs(model: Model, count: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return x, timestep and label for ``count`` images; the last label is the null label."""
+    """Return x, timestep and label for ``count`` images; the labels include the first and the last of the network."""
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(count, *model.codec.shape(model.channels, model.image_size), generator=generator)
     timestep = torch.linspace(0.5, len(model.denoiser.schedule) - 1, count)
-    return x, timestep, torch.linspace(0, model.null_label, count).long()
+    return x, timestep, torch.linspace(0, model.denoiser.net.num_classes, count).long()
 
 
 def strip(exported: "ModelProto") -> "ModelProto":
@@ -113,7 +114,7 @@ def describe_model(model: Model, name: str) -> dict:
     """Return the facts about a model that diffusion.js and the page need, for JSON.
 
     ``shape`` is that of one encoded image. ``betas`` is None for a training in continuous time. ``range`` holds the
-    lowest and the highest log-SNR that sampling may visit.
+    lowest and the highest log-SNR that sampling may visit. ``distilled`` is None except for a distilled model.
     """
     schedule = model.denoiser.schedule
     return {
@@ -128,5 +129,7 @@ def describe_model(model: Model, name: str) -> dict:
         "prediction": model.denoiser.prediction,
         "betas": None if isinstance(schedule, ContinuousSchedule) else schedule.betas.tolist(),
         "range": list(sampling_range(model)),
+        "distilled": model.distilled and asdict(model.distilled),
+        "sampling": model.sampling.as_dict(),
         "parameters": sum(weight.numel() for weight in model.denoiser.net.parameters()),
     }

@@ -15,7 +15,7 @@ from ddpm_demo.diffusion.schedule import SCHEDULES
 from ddpm_demo.errors import UserError
 from ddpm_demo.models.checkpoint import load
 from ddpm_demo.ui.components.player import PANELS
-from ddpm_demo.ui.runs import DEFAULTS, MAX_COUNT, PRESETS, unflatten
+from ddpm_demo.ui.runs import DEFAULTS, MAX_COUNT, PRESETS, find_fixed, unflatten
 from ddpm_demo.web.export import check_exportable, describe_model, export_network
 from ddpm_demo.web.runtime import MEMBERS, WASM, compress, fetch_runtime
 
@@ -71,12 +71,16 @@ def name_of(source: str) -> str:
 
 
 def write_model(folder: Path, name: str, source: str) -> None:
-    """Write ``name.onnx.gz`` and ``name.json`` of a checkpoint to the folder."""
+    """Write ``name.onnx.gz`` and ``name.json`` of a checkpoint to the folder.
+
+    ``fixed`` are the settings of a link that have only one value for this model.
+    """
     model = load(source)
     check_exportable(model)
     network = compress(export_network(model))
     (folder / f"{name}.onnx.gz").write_bytes(network)
-    facts = describe_model(model, name) | {"file": f"{name}.onnx.gz", "bytes": len(network)}
+    file = {"file": f"{name}.onnx.gz", "bytes": len(network)}
+    facts = describe_model(model, name) | {"fixed": keep_known(find_fixed(model))} | file
     write_json(folder / f"{name}.json", facts)
 
 

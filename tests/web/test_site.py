@@ -18,7 +18,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from browser import browser, shot  # noqa: F401 a fixture
-from conftest import ROOT, SHIPPED, tiny_model
+from conftest import ROOT, SHIPPED, tiny_model, tiny_student
 from test_parity import assert_close, assert_same_steps, request_of, run_all
 
 from ddpm_demo import UserError, load, sample
@@ -144,6 +144,13 @@ def test_other_networks_are_exported_with_the_same_output(options):
 
     with pytest.raises(UserError, match="differs from the checkpoint by"):
         export.check_same_output(model, onnx.load_from_string(content))
+
+
+@pytest.mark.slow
+def test_a_distilled_network_is_exported_with_all_its_rows():
+    student = tiny_student(tiny_model(classes=2))
+    assert export.example_inputs(student, 2)[2].tolist() == [0, student.distilled.count_rows(2) - 1]
+    assert len(export.export_network(student)) > 0
 
 
 def test_a_weight_is_halved_only_where_that_loses_nothing():

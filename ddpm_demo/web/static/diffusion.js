@@ -143,6 +143,22 @@ export const keepKnown = (denoise, known, keep) => async (x, logSnr, labels) => 
   return { x0: x0.map((value, k) => keep[k % keep.length] ? known[k % known.length] : value), direction };
 };
 
+// Distilled models (diffusion/distillation.py): their label is the row of (class, weight, number of steps) in a table.
+
+function condition(denoise, { distilled, sampling: own }, sampling) {
+  const { lowest, highest, spacing, steps } = distilled, place = (weight) => Math.round((weight - lowest) / spacing);
+  const weight = place(sampling.weight), weights = place(highest) + 1, size = steps.indexOf(sampling.steps);
+  if (size < 0) throw new RangeError(`steps is ${sampling.steps}; this distilled model takes ${steps.join(", ")} steps`);
+  if (!(weight >= 0 && weight < weights) || Math.abs(lowest + weight * spacing - sampling.weight) > 1e-6) {
+    const known = `the weights from ${lowest} to ${highest} in steps of ${spacing}`;
+    throw new RangeError(`weight is ${sampling.weight}; this distilled model knows ${known}`);
+  }
+  for (const name of ["sampler", "schedule"]) oneOf(name, sampling[name], { [own[name]]: true });
+  return (x, logSnr, labels) => {
+    return denoise(x, logSnr, labels.map((label) => (label * weights + weight) * steps.length + size));
+  };
+}
+
 // Samplers (diffusion/samplers.py)
 
 export function impliedNoise(x, x0, logSnr) {
@@ -241,10 +257,19 @@ export function decode(model, x) {
 }
 
 // Where sampling begins (generation/begin.py): {kind, ...} gives the first state and the guided denoiser. An ``image`` is
-// one image or one for each sample. ``keep`` is (H, W), 1 where the pixel of the image is kept and 0 elsewhere.
+// one image or one for each sample. ``keep`` is (H, W), 1 where the pixel of the image is kept and 0 elsewhere. ``seeds``
+// are those of four corners; ``places`` holds one [u, v] for each sample.
 
 const BEGIN = {
   PureNoise: (model, begin, noise, logSnr, guided) => [noise, guided],
+  MixedNoise: (model, { seeds, places }, noise, logSnr, guided) => {
+    const size = noise.length / places.length, corners = seeds.map((seed) => randn(size, new Generator(seed)));
+    const mixed = places.map(([u, v]) => {
+      const roots = [(1 - u) * (1 - v), u * (1 - v), (1 - u) * v, u * v].map(Math.sqrt);
+      return corners[0].map((_, k) => roots.reduce((sum, root, corner) => sum + root * corners[corner][k], 0));
+    });
+    return [noise.map((_, k) => mixed[Math.floor(k / size)][k % size]), guided];
+  },
   NoisedImage: (model, { image }, noise, logSnr, guided) => [addNoise(encode(model, image), logSnr, noise), guided],
   Completion: (model, { image, keep }, noise, logSnr, guided) => {
     const known = encode(model, image), mask = new Uint8Array(model.channels * keep.length).map((_, k) => keep[k % keep.length]);
@@ -268,12 +293,20 @@ export function noiseSource(seeds, size) {
   };
 }
 
+function addGuidance(model, labels, sampling, denoise) {
+  if (!labels && (sampling.weight || model.distilled)) {
+    throw new RangeError("labels are missing; guidance and distilled models need them");
+  }
+  if (model.distilled) return condition(denoise, model, sampling);
+  return labels ? classifierFree(denoise, sampling.weight, model.label_names.length, sampling.interval) : denoise;
+}
+
 // Yield every step as images: {index, total, logSnr, timestep, x, x0, eps, guidance, nfe}, where the last x0 is the sample.
 // ``labels`` are N class numbers; null means ``count`` images without a label. ``sampling`` holds the fields of Sampling.
 export async function* sample(model, network, { labels = null, count = 1, begin = { kind: "PureNoise" }, sampling }) {
   const nullLabel = model.label_names.length, chosen = labels ?? range(count, () => nullLabel);
   const denoise = makeDenoiser(network, trainedSchedule(model), model.prediction);
-  const guided = labels ? classifierFree(denoise, sampling.weight, nullLabel, sampling.interval) : denoise;
+  const guided = addGuidance(model, labels, sampling, denoise);
   const noise = noiseSource(chosen.map((_, k) => sampling.seed + k), model.channels * model.image_size ** 2);
   const grid = logSnrGrid(model, sampling, begin.start), schedule = Schedule.named(sampling.schedule);
   const [x, prepared] = oneOf("begin", begin.kind, BEGIN)(model, begin, noise(), grid[0], guided);

@@ -1,7 +1,8 @@
 // Computes in a worker, so that the page stays responsive.
 //
 // The page sends                                  The worker answers
-// {task: "open", checkpoint}                      {event: "progress", received, total}, then {event: "ready", checkpoint, model}
+// {task: "open", checkpoint}                      {event: "progress", checkpoint, received, total} for each part of the
+//                                                 files, in bytes, then {event: "ready", checkpoint, model}
 // {task: "sample", run, checkpoint, ...request}   {event: "step", run, step, seconds} for each step, then {event: "done", run}
 // {task: "stop"}                                  nothing
 //
@@ -11,7 +12,7 @@ import { sample } from "./diffusion.js";
 import { fetchBytes, fetchJson, openNetwork, startRuntime } from "./network.js";
 import * as ort from "./onnxruntime.js";
 
-const opened = {};  // promises of {model, network} by the name of the checkpoint
+const opened = new Map();  // promises of {model, network} by the name of the checkpoint
 let runtime = null;  // promise that the runtime is ready
 let current = null;  // the run that is being computed
 
@@ -26,19 +27,23 @@ async function open(checkpoint) {
   const [demo, model] = await Promise.all([fetchJson("demo.json"), fetchJson(`models/${checkpoint}.json`)]);
   const total = model.bytes + (runtime ? 0 : demo.runtime.bytes);
   let received = 0;
-  const report = (bytes) => postMessage({ event: "progress", received: received += bytes, total });
-  runtime ??= fetchBytes(demo.runtime.file, report).then((wasm) => startRuntime(ort, wasm));
+  const report = (bytes) => postMessage({ event: "progress", checkpoint, received: received += bytes, total });
+  runtime ??= fetchBytes(demo.runtime.file, report).then((wasm) => startRuntime(ort, wasm)).catch((error) => {
+    runtime = null;  // the next request tries again
+    throw error;
+  });
   const [onnx] = await Promise.all([fetchBytes(`models/${model.file}`, report), runtime]);
   return { model, network: await openNetwork(ort, onnx, model) };
 }
 
 function ready(checkpoint) {
-  opened[checkpoint] ??= open(checkpoint).catch((error) => {
-    delete opened[checkpoint];  // the next request tries again
-    runtime = null;
-    throw error;
-  });
-  return opened[checkpoint];
+  if (!opened.has(checkpoint)) {
+    opened.set(checkpoint, open(checkpoint).catch((error) => {
+      opened.delete(checkpoint);
+      throw error;
+    }));
+  }
+  return opened.get(checkpoint);
 }
 
 const TASKS = {

@@ -230,7 +230,10 @@ class Server:
     def interrupt(self) -> int:
         """End it as Ctrl-C does; return its exit status."""
         self.process.send_signal(signal.SIGINT)
-        return self.process.wait(20)
+        try:
+            return self.process.wait(20)
+        finally:
+            self.process.kill()
 
     def stop(self) -> None:
         self.process.terminate()

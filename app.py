@@ -46,10 +46,9 @@ def main(arguments: list[str] | None = None) -> None:
         model = load(options.checkpoint, "cpu" if LENT else best_device())
         folder = Path(options.checkpoint) if Path(options.checkpoint).is_dir() else None
         name = folder.resolve().name if folder else options.checkpoint
-        catalogue = Catalogue(model, name, folder, SHIPPED)
+        demo = page.build(Catalogue(model, name, folder, SHIPPED))
     except UserError as error:
         sys.exit(f"error: {error}")
-    demo = page.build(catalogue)
     try:
         place = {"server_name": options.host, "server_port": options.port, "share": options.share}
         demo.launch(**place, prevent_thread_lock=True, **page.launch_options())

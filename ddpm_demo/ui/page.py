@@ -43,8 +43,8 @@ def build(catalogue: Catalogue) -> gr.Blocks:
         )
         with gr.Tabs() as tabs:
             with gr.Tab("Generate", id="generate", elem_id="tab-generate"):
-                controls = generate_tab.build(demo, catalogue)
-                checkpoint = controls["checkpoint"]
+                layout = generate_tab.build(demo, catalogue)
+                controls, checkpoint = layout.controls, layout.controls["checkpoint"]
                 stages_section.build(catalogue, checkpoint)
             with gr.Tab("Forward process", id="forward", elem_id="tab-forward"):
                 forward_tab.build(catalogue, checkpoint)
@@ -53,7 +53,7 @@ def build(catalogue: Catalogue) -> gr.Blocks:
             with gr.Tab("Draw", id="draw", elem_id="tab-draw"):
                 draw_tab.build(catalogue, checkpoint)
             with gr.Tab("Noise pad", id="noise", elem_id="tab-noise"):
-                noise_tab.build(catalogue, controls, tabs)
+                noise_tab.build(catalogue, layout, tabs)
             with gr.Tab("Latent space", id="latent", elem_id="tab-latent"):
                 latent_tab.build(catalogue, checkpoint)
             with gr.Tab("Why small steps?", id="small-steps", elem_id="tab-small-steps"):

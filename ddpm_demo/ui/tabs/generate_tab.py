@@ -56,13 +56,13 @@ class Layout:
         return dict(zip(self.controls, values))
 
 
-def build(demo: gr.Blocks, catalogue: Catalogue) -> Controls:
-    """Lay out the tab, attach its handlers, and offer the endpoint ``/generate``. Returns its controls by name."""
+def build(demo: gr.Blocks, catalogue: Catalogue) -> Layout:
+    """Lay out the tab, attach its handlers, and offer the endpoint ``/generate``."""
     layout = lay_out(catalogue)
     wire_runs(demo, catalogue, layout)
     wire_changes(demo, catalogue, layout)
     offer_endpoint(catalogue)
-    return layout.controls
+    return layout
 
 
 def lay_out(catalogue: Catalogue) -> Layout:
@@ -121,8 +121,17 @@ def wire_runs(demo: gr.Blocks, catalogue: Catalogue, layout: Layout) -> None:
 
     changed = checkpoint.input(change_checkpoint, checkpoint, fitted, **QUIET)
     chosen = layout.instant.input(choose_instant, [checkpoint, layout.instant], fitted, **QUIET)
-    for event in (changed, chosen):
-        event.then(run, layout.inputs, layout.outputs, **NETWORK)
+    run_after(changed, catalogue, layout)
+    run_after(chosen, catalogue, layout)
+
+
+def run_after(event, catalogue: Catalogue, layout: Layout) -> None:
+    """Draw a run with the settings of the controls after an event of Gradio has changed them."""
+
+    def run(*values):
+        yield from watch(catalogue, layout.read(values))
+
+    event.then(run, layout.inputs, layout.outputs, **NETWORK)
 
 
 def wire_changes(demo: gr.Blocks, catalogue: Catalogue, layout: Layout) -> None:

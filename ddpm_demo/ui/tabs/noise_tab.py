@@ -9,10 +9,10 @@ from ddpm_demo.generation.begin import MixedNoise
 from ddpm_demo.generation.generate import sample
 from ddpm_demo.ui.catalogue import Catalogue, report_mistakes
 from ddpm_demo.ui.components.player import read_component
-from ddpm_demo.ui.controls import Controls
 from ddpm_demo.ui.data_uri import encode_picture
 from ddpm_demo.ui.events import QUIET
 from ddpm_demo.ui.runs import DEFAULTS, prepare
+from ddpm_demo.ui.tabs import generate_tab
 
 HINT = """Each corner of the pad is the noise of one seed, and each place between them a mixture of the four. **Drag** over
 the pad: a distilled model draws the image of every place in one network call. A click on a corner's picture opens that
@@ -24,8 +24,8 @@ MOST_PLACES = 64
 FIRST_SEEDS = (0, 1, 2, 3)
 
 
-def build(catalogue: Catalogue, controls: Controls, tabs: gr.Tabs) -> None:
-    """Lay out the tab and attach its handlers. ``controls`` are those of Generate, one of the ``tabs``."""
+def build(catalogue: Catalogue, generate: generate_tab.Layout, tabs: gr.Tabs) -> None:
+    """Lay out the tab and attach its handlers. ``generate`` is the layout of Generate, one of the ``tabs``."""
     if not catalogue.teachers:
         gr.Markdown(MISSING)
         return
@@ -42,9 +42,10 @@ def build(catalogue: Catalogue, controls: Controls, tabs: gr.Tabs) -> None:
 
     def open_seed(event: gr.EventData):
         settings = choose_settings(catalogue, event._data)
-        return gr.update(selected="generate"), *(settings[name] for name in controls)
+        return gr.update(selected="generate"), *(settings[name] for name in generate.controls)
 
-    pad.open(open_seed, None, [tabs, *controls.values()], **QUIET)
+    opened = pad.open(open_seed, None, [tabs, *generate.inputs], **QUIET)
+    generate_tab.run_after(opened, catalogue, generate)
 
 
 def describe_pad(catalogue: Catalogue, student: str) -> dict:

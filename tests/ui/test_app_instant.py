@@ -1,0 +1,75 @@
+"""The distilled model of digits in a real browser: few steps, Live, and the noise pad."""
+
+import json
+import time
+
+from browser import browser, canvas_bytes, finished, open_tab, page, player, room, shot, state  # noqa: F401 some are fixtures
+
+
+def settings(page) -> dict:
+    return json.loads(state(page)["settings"])
+
+
+def test_instant_draws_in_one_step_and_back(page):
+    before = finished(page)["run"]
+    instant = room(page, "Generate").get_by_role("group", name="Instant")
+    instant.get_by_label("1", exact=True).check()
+    first = finished(page, after=before)
+    assert (settings(page)["checkpoint"], settings(page)["steps"]) == ("mnist-instant", 1)
+    assert player(page).locator("canvas").evaluate_all("all => all.map(e => e.dataset.panel)") == ["x", "x0", "eps"]
+    assert "1 network calls" in room(page, "Generate").locator(".remark").inner_text()
+    shot(page, "instant")
+    instant.get_by_label("off", exact=True).check()
+    finished(page, after=first["run"])
+    assert settings(page)["checkpoint"] == "mnist" and settings(page)["steps"] > 1
+
+
+def test_live_shows_the_finished_image_of_every_change(page):
+    before = state(page)["run"]
+    room(page, "Generate").get_by_role("group", name="Instant").get_by_label("1", exact=True).check()
+    before = finished(page, after=before)["run"]
+    page.get_by_label("Live").check()
+    before = finished(page, after=before)["run"]
+    shown = canvas_bytes(page)
+    page.get_by_label("range slider for Guidance weight w").press("ArrowRight")
+    finished(page, after=before)
+    assert canvas_bytes(page) != shown and settings(page)["weight"] == 1.1
+    page.get_by_label("Live").uncheck()
+
+
+def test_the_pad_draws_while_the_handle_moves(page):
+    open_tab(page, "Noise pad")
+    pad = room(page, "Noise pad").locator(".noisepad")
+    pad.and_(page.locator("[data-compared]")).wait_for()
+    drawn, picture = int(pad.get_attribute("data-drawn")), pad.locator("canvas.image")
+    before, box = picture.evaluate("e => e.toDataURL()"), pad.locator(".square").bounding_box()
+    page.mouse.move(box["x"] + 20, box["y"] + 20)
+    page.mouse.down()
+    for k in range(40):
+        page.mouse.move(box["x"] + 20 + 5 * k, box["y"] + 20 + 4 * k)
+        time.sleep(0.02)
+    page.mouse.up()
+    assert int(pad.get_attribute("data-drawn")) > drawn + 2
+    assert picture.evaluate("e => e.toDataURL()") != before
+    names = pad.locator(".same .row div").all_inner_texts()
+    assert [name.strip() for name in names] == ["1 call", "2 calls", "4 calls", "8 calls", "16 calls", "40 calls"]
+    shot(page, "noise-pad")
+
+
+def test_the_keyboard_moves_the_handle(page):
+    pad = room(page, "Noise pad").locator(".noisepad")
+    drawn = int(pad.get_attribute("data-drawn"))
+    pad.locator(".square").press("ArrowLeft")
+    page.wait_for_function("([e, n]) => Number(e.dataset.drawn) > n", arg=[pad.element_handle(), drawn])
+
+
+def test_a_corner_opens_its_seed_in_generate(page):
+    before = state(page)["run"]
+    room(page, "Noise pad").get_by_label("Open seed 2 in Generate").click()
+    finished(page, after=before)
+    shown = settings(page)
+    assert (shown["checkpoint"], shown["seed"], shown["class_label"]) == ("mnist", 2, "3")
+
+
+def test_nothing_went_wrong(page):
+    assert page.problems == [] and page.foreign == []

@@ -133,7 +133,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = command_line().parse_args(arguments)
     try:
         data, test = (datasets.load("mnist", options.data_dir, split) for split in ("train", "test"))
-        judge = Judge(load_classifier(Path(options.classifier))[0], data, test)
+        judge = Judge(load_classifier(Path(options.classifier), data.label_names)[0], data, test)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -185,7 +185,8 @@ def load_folder(folder: Path) -> Model:
         image_size=size,
         dataset=about["dataset"],
         training=about["training"],
-        noisy_classifier=load_noisy(folder, shape) if about["codec"] else None,  # it classifies images, not latents
+        # It classifies images, not latents.
+        noisy_classifier=load_noisy(folder, shape, names) if about["codec"] else None,
         distilled=distilled,
         sampling=sampling,
     )

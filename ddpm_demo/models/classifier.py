@@ -1,7 +1,7 @@
 """A small image classifier: it judges whether samples are read as their class, and FID is measured on its features."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -78,8 +78,29 @@ def save_classifier(classifier: Classifier, folder: Path, label_names: tuple[str
     return folder / FILE
 
 
-def load_classifier(folder: Path) -> tuple[Classifier, float]:
-    """The classifier beside a checkpoint and its test accuracy; UserError if there is none, or if it is not valid."""
+def order_outputs(head: nn.Linear, names: Sequence[str], wanted: Sequence[str], path: Path) -> tuple[str, ...]:
+    """Reorder the outputs of a classifier, called ``names``, in place: first the ``wanted`` labels, then its others.
+
+    Returns the new order. UserError for a label that the classifier at ``path`` does not know.
+    """
+    unknown = [name for name in wanted if name not in names]
+    if unknown:
+        raise UserError(
+            f"{path} does not know the labels {', '.join(unknown)}; it knows {', '.join(names)}: train a classifier on "
+            "the same classes, or name the folder of another one"
+        )
+    ordered = (*wanted, *(name for name in names if name not in wanted))
+    order = [names.index(name) for name in ordered]
+    head.weight.data, head.bias.data = head.weight.data[order], head.bias.data[order]
+    return ordered
+
+
+def load_classifier(folder: Path, label_names: Sequence[str] | None = None) -> tuple[Classifier, float]:
+    """The classifier beside a checkpoint and its test accuracy; UserError if there is none, or if it is not valid.
+
+    With ``label_names``, output k is the k-th of these labels, whatever the order in the training of the classifier;
+    its further outputs are its other labels. UserError for a label that it does not know.
+    """
     path = folder / FILE
     if not path.is_file():
         raise UserError(
@@ -91,5 +112,8 @@ def load_classifier(folder: Path) -> tuple[Classifier, float]:
         )
         accuracy = float(about["test_accuracy"])
         check_between(f"the test accuracy in {path}", accuracy, 0, 1)
+        read_weights(classifier, path)
+        if label_names is not None:
+            order_outputs(classifier.head, json.loads(about["label_names"]), label_names, path)
         # channels_last: twice as fast on a CPU
-        return read_weights(classifier, path).to(memory_format=torch.channels_last), accuracy
+        return classifier.to(memory_format=torch.channels_last), accuracy

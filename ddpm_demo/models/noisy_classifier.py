@@ -4,6 +4,7 @@
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from ddpm_demo.diffusion.denoiser import alpha_sigma, per_image
 from ddpm_demo.files import write_atomically
-from ddpm_demo.models.classifier import GRAY, Classifier, build_classifier
+from ddpm_demo.models.classifier import GRAY, Classifier, build_classifier, order_outputs
 from ddpm_demo.models.weights import check_call, explain_damage, read_header, read_weights
 
 FILE = "noisy_classifier.safetensors"  # beside a checkpoint's demo.json
@@ -51,10 +52,14 @@ def save_noisy(classifier: NoisyClassifier, folder: Path, accuracies: dict[int, 
     return folder / FILE
 
 
-def load_noisy(folder: Path, shape: tuple[int, int, int] | None = None) -> NoisyClassifier | None:
+def load_noisy(
+    folder: Path, shape: tuple[int, int, int] | None = None, label_names: Sequence[str] = ()
+) -> NoisyClassifier | None:
     """The noise-aware classifier of a checkpoint, ready to guide; None where there is none.
 
-    ``shape`` (C, H, W) is the shape of the images that it must accept. Raises UserError if it is not valid.
+    ``shape`` (C, H, W) is the shape of the images that it must accept. Its first labels are ``label_names``, those of
+    the model that it guides, whatever the order in its own training. Raises UserError if it is not valid, or for a label
+    that it does not know.
     """
     path = folder / FILE
     if not path.is_file():
@@ -65,7 +70,9 @@ def load_noisy(folder: Path, shape: tuple[int, int, int] | None = None) -> Noisy
         )
         if shape:
             check_call(path, lambda x: classifier(x, 0.0), shape, (len(classifier.label_names),))
-        return read_weights(classifier, path).to(memory_format=torch.channels_last)
+        read_weights(classifier, path)
+        classifier.label_names = order_outputs(classifier.body.head, classifier.label_names, label_names, path)
+        return classifier.to(memory_format=torch.channels_last)
 
 
 def accuracies(folder: Path) -> dict[int, float]:

@@ -10,7 +10,7 @@ from conftest import SHIPPED
 from ddpm_demo.data import datasets as data
 from ddpm_demo.errors import UserError
 from ddpm_demo.generation import generate as generation
-from ddpm_demo.models import noisy_classifier
+from ddpm_demo.models import checkpoint, noisy_classifier
 from ddpm_demo.models.adapters import ClassAdded
 from ddpm_demo.models.classifier import load_classifier
 from ddpm_demo.training import classifiers
@@ -53,6 +53,20 @@ def test_it_is_kept_with_its_labels_and_accuracies(tmp_path, mnist_dir):
     told = noisy_classifier.accuracies(tmp_path)
     assert list(told) == list(noisy_classifier.LOG_SNRS) and all(0 <= share <= 1 for share in told.values())
     assert noisy_classifier.accuracies(Path("nowhere")) == {} and noisy_classifier.load_noisy(Path("nowhere")) is None
+
+
+def test_its_labels_are_those_of_the_model_by_name(tmp_path, model):
+    """A guide that was trained in another order, with one more class, guides to the class of the same name."""
+    torch.manual_seed(0)
+    guide, x = noisy_classifier.NoisyClassifier(1, ("c", "z", "a", "b")).eval(), torch.randn(2, 1, 16, 16)
+    checkpoint.save(model, tmp_path)  # its labels are a, b, c
+    noisy_classifier.save_noisy(guide.half().float(), tmp_path, {0: 0.5})
+    ours = checkpoint.load(tmp_path).noisy_classifier
+    assert ours.label_names == ("a", "b", "c", "z")
+    torch.testing.assert_close(ours(x, 1.0), guide(x, 1.0)[:, [2, 3, 0, 1]])
+    noisy_classifier.save_noisy(noisy_classifier.NoisyClassifier(1, ("a", "b")), tmp_path, {0: 0.5})
+    with pytest.raises(UserError, match="does not know the labels c; it knows a, b"):
+        checkpoint.load(tmp_path)
 
 
 def test_a_log_snr_for_each_image_is_the_same_as_one_for_all(shipped):

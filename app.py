@@ -38,15 +38,11 @@ def main(arguments: list[str] | None = None) -> None:
     add("--share", action="store_true", help="also a public link, through Gradio's servers, for a few days")
     options = parser.parse_args(arguments)
 
-    from ddpm_demo import UserError, load
+    from ddpm_demo import UserError
     from ddpm_demo.ui import page
-    from ddpm_demo.ui.catalogue import LENT, Catalogue, best_device
 
     try:
-        model = load(options.checkpoint, "cpu" if LENT else best_device())
-        folder = Path(options.checkpoint) if Path(options.checkpoint).is_dir() else None
-        name = folder.resolve().name if folder else options.checkpoint
-        demo = page.build(Catalogue(model, name, folder, SHIPPED))
+        demo = page.build(open_catalogue(options.checkpoint))
     except UserError as error:
         sys.exit(f"error: {error}")
     try:
@@ -64,6 +60,18 @@ def main(arguments: list[str] | None = None) -> None:
         page.close(demo)
         print("stopped", flush=True)
         os._exit(0)  # a regular end takes seconds in torch, and torch aborts if a thread is still in a network call
+
+
+def open_catalogue(checkpoint: str):
+    """The shipped checkpoints after the one that is named, a folder or a Hub id; UserError if it cannot be loaded."""
+    from ddpm_demo import load
+    from ddpm_demo.hub.client import pull
+    from ddpm_demo.ui.catalogue import LENT, Catalogue, best_device
+
+    local = Path(checkpoint).is_dir()
+    folder = Path(checkpoint) if local else pull(checkpoint)
+    name = folder.resolve().name if local else checkpoint
+    return Catalogue(load(folder, "cpu" if LENT else best_device()), name, folder, SHIPPED)
 
 
 if __name__ == "__main__":

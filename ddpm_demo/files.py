@@ -1,12 +1,19 @@
-"""Atomic writing of files: a file is replaced as a whole or not at all. The folder of the cache."""
+"""Atomic writing of files, locking, the hash of what decides the samples of a model, and the folder of the cache."""
 
+import hashlib
+import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
+from filelock import FileLock
+
 PARTIAL, COMPLETE, OLD = ".partial", ".complete", ".old"  # temporary folders of ``replace_together``
+REPORTS = ("metrics.json", "speed.json")  # the files of a checkpoint whose figures belong to one model
+MARK = "ddpm_demo_model"  # the entry of a model card's metadata with the hash of its model
+RECORDS = ("training", "sampling")  # the entries of demo.json that decide no sample of a given setting
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -64,3 +71,53 @@ def find_newest(folder: Path, name: str) -> Path:
 def cache_folder() -> Path:
     """Return the folder of files that can be made or downloaded again; it may not exist yet."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ddpm-demo"
+
+
+def lock(path: Path) -> AbstractContextManager:
+    """Return a lock for changing the file at ``path``; only one process holds it, the others wait."""
+    return FileLock(path.with_name(f".{path.name}.lock"))
+
+
+def read_json(path: Path) -> dict:
+    """Read a JSON file. Return an empty object if the file does not exist."""
+    return json.loads(path.read_text()) if path.is_file() else {}
+
+
+def hash_file(path: Path) -> str | None:
+    """Return the sha256 of a file in hexadecimal, None if the file does not exist."""
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
+
+
+def identify_model(folder: Path) -> str:
+    """Return a sha256, in hexadecimal, of all files of a checkpoint that decide its samples.
+
+    These are the network, the schedule, the autoencoder if latents are diffused, and ``demo.json`` without the training
+    settings and the default setting. The version of diffusers and the model card are not part of it, and neither is the
+    noise-aware classifier, because few samples use it.
+    """
+    about = json.loads(find_newest(folder, "demo.json").read_text())
+    training = about.get("training") or {}
+    # An entry that is missing in older checkpoints and one that is null mean the same.
+    used = {name: value for name, value in about.items() if name not in RECORDS and value is not None}
+    used |= {"condition": about.get("condition", "add")}
+    used |= {"time": training.get("time", "discrete"), "classes": training.get("classes", [])}
+    parts = ("unet", "scheduler") if about["codec"] else ("unet", "scheduler", "vae")
+    found = hashlib.sha256(json.dumps(used, sort_keys=True).encode())
+    for path in sorted(path for part in parts for path in find_newest(folder, part).glob("*")):
+        if path.suffix == ".safetensors":
+            content = path.read_bytes()
+        elif path.suffix == ".json":
+            values = json.loads(path.read_text())
+            content = json.dumps(values | {"_diffusers_version": None}, sort_keys=True).encode()
+        else:
+            continue
+        found.update(f"\n{path.parent.name}/{path.name} {len(content)}\n".encode() + content)
+    return found.hexdigest()
+
+
+def list_foreign_reports(folder: Path) -> list[str]:
+    """Return the names of the ``REPORTS`` in a checkpoint folder that were measured on another model than the one in it."""
+    reports = {name: read_json(folder / name) for name in REPORTS}
+    measured = {name: report.get("model") for name, report in reports.items() if report}
+    model = identify_model(folder) if measured else None
+    return [name for name, measured_on in measured.items() if measured_on != model]

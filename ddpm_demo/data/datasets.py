@@ -43,6 +43,12 @@ def mirror_at_random(images: Tensor) -> Tensor:
     return torch.where(torch.rand(len(images), 1, 1, 1, device=images.device) < 0.5, images.flip(-1), images)
 
 
+def add_mirrored(data: Data) -> Data:
+    """The images of a dataset, followed by all of them mirrored left to right: what a training with flips has seen."""
+    images = torch.cat([data.images, data.images.flip(-1)])
+    return Data(images, data.labels.repeat(2), data.label_names)
+
+
 def load(
     name: str,
     data_dir: str | Path = "data",

@@ -120,9 +120,8 @@ def run_samples(options: argparse.Namespace) -> None:
     subject = open_subject(options)
     plan = fit_to_model([(sampling, options.samples) for sampling in read_settings(options)], subject.model)
     ways = Ways(options.again, shows_nearest=True, inception=inception_metric() if options.inception else None)
-    judge, metrics = subject.load_judge()
-    measure_plan(subject.model, judge, metrics, plan, ways)
-    subject.save(metrics)
+    measure_plan(subject.model, subject.load_judge(), subject.metrics, plan, ways)
+    subject.write_card()
 
 
 def run_map(options: argparse.Namespace) -> None:
@@ -133,13 +132,13 @@ def run_map(options: argparse.Namespace) -> None:
     cells = [cell for cell in plan_map(options.samples, options.seed) if guides or not cell[0].classifier_scale]
     plan = fit_to_model(cells, subject.model)
     ways = Ways(options.again, shows_nearest=False, inception=inception_metric() if options.inception else None)
-    judge, metrics = subject.load_judge()
-    measure_plan(subject.model, judge, metrics, plan, ways)
+    measure_plan(subject.model, subject.load_judge(), subject.metrics, plan, ways)
+    cells = subject.metrics.content.get("quality", [])
     for title, *axes in TABLES:
-        say(f"\n{title}\n\n{tabulate_excess(metrics.content['quality'], *axes)}")
+        say(f"\n{title}\n\n{tabulate_excess(cells, *axes)}")
     if guides:
-        say(f"\n{tabulate_guidance(metrics.content['quality'])}")
-    subject.save(metrics)
+        say(f"\n{tabulate_guidance(cells)}")
+    subject.write_card()
 
 
 def run_over_time(options: argparse.Namespace) -> None:
@@ -147,9 +146,8 @@ def run_over_time(options: argparse.Namespace) -> None:
     check_samples(options.samples)
     subject = open_subject(options)
     plan = fit_to_model([(sampling, options.samples) for sampling in read_settings(options)], subject.model)
-    judge, metrics = subject.load_judge()
-    measure_snapshots(judge, metrics, *plan[0], again=options.again)
-    subject.save(metrics)
+    measure_snapshots(subject.load_judge(), subject.metrics, *plan[0], again=options.again)
+    subject.write_card()
 
 
 def run_likelihood(options: argparse.Namespace) -> None:
@@ -162,9 +160,9 @@ def run_restore(options: argparse.Namespace) -> None:
     """Measure how well test images are restored."""
     check_options(options.images, options.seed)
     subject = open_subject(options)
-    judge, metrics = subject.load_judge()
-    measure_restoration(subject.model, judge, metrics, options.images, options.seed)
-    subject.save(metrics)
+    judge = subject.load_judge()
+    subject.add("restored", measure_restoration(subject.model, judge, options.images, options.seed))
+    subject.write_card()
 
 
 def run_compare(options: argparse.Namespace) -> None:

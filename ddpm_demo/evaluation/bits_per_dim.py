@@ -19,7 +19,6 @@ from ddpm_demo.errors import UserError
 from ddpm_demo.evaluation.progress import progress_bar, say
 from ddpm_demo.evaluation.subject import Subject
 from ddpm_demo.models.checkpoint import Model, refuse_distilled
-from ddpm_demo.reports.results import Metrics
 from ddpm_demo.reports.tables import tabulate_likelihood
 
 ODE_EVALUATIONS = 300  # network evaluations per image, approximately, including those for gradients
@@ -66,10 +65,10 @@ def measure_likelihood(subject: Subject, options: LikelihoodOptions) -> None:
         )
         for evaluations, report in steps:
             bar.update(evaluations)
-    metrics = Metrics(subject.folder)  # read only now, because another measurement may have changed the file
-    metrics.content["bits_per_dim"] = report | {"seconds": time.perf_counter() - began}
-    subject.save(metrics)
-    say(tabulate_likelihood(metrics.content["bits_per_dim"]))
+    report |= {"seconds": time.perf_counter() - began}
+    subject.add("bits_per_dim", report)
+    subject.write_card()
+    say(tabulate_likelihood(report))
 
 
 def measure(

@@ -87,6 +87,11 @@ class Judge:
         return self.references[n]
 
     @property
+    def accuracy(self) -> float:
+        """Fraction of the test images that are classified correctly."""
+        return (self.test.predicted == self.test_data.labels).double().mean().item()
+
+    @property
     def floor(self) -> float:
         """FID of all test images to all training images."""
         return frechet_distance(self.to_train, self.test.features)
@@ -100,13 +105,14 @@ class Judge:
         accuracy = (classified.predicted == self.test_data.labels).double().mean().item()
         return {"fid_train": frechet_distance(self.to_train, classified.features), "accuracy": accuracy}
 
-    def measure_memorisation(self, samples: Tensor) -> dict[str, float]:
-        """Return the distances of samples (N, C, H, W) to their nearest training images, and those of real test images.
+    def measure_memorisation(self, samples: Tensor, seen: Data) -> dict[str, float]:
+        """Return the distances of samples (N, C, H, W) to the nearest image that the model has ``seen`` in its training.
 
-        The samples of a model that has memorised its training set are much closer than the test images.
+        The distances of real test images are given for comparison. The samples of a model that has memorised its
+        training set are much closer than the test images.
         """
         test = self.test.images[choose(len(self.test.images), len(samples))]
-        of_samples, of_test = (find_nearest(images, self.train_data)[0] for images in (samples, test))
+        of_samples, of_test = (find_nearest(images, seen)[0] for images in (samples, test))
         closest = of_test.quantile(0.01)
         return {
             "samples": len(samples),

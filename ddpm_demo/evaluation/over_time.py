@@ -23,8 +23,7 @@ def load_snapshots(metrics: Metrics) -> list[Model]:
 def measure_snapshots(judge: Judge, metrics: Metrics, sampling: Sampling, count: int, again: bool = False) -> None:
     """Measure each snapshot that is not in ``metrics.json``, or all with ``again``, and write the file after each."""
     models = load_snapshots(metrics)
-    rows = [] if again else rows_of(metrics, sampling, count)
-    done = [row["training"]["steps"] for row in rows]
+    done = [] if again else [row["training"]["steps"] for row in rows_of(metrics.content, sampling, count)]
     missing = [model for model in models if model.training["steps"] not in done]
     with plan_bar(models[0], [(sampling, count)] * len(missing)) as bar:
         for model in missing:
@@ -33,13 +32,16 @@ def measure_snapshots(judge: Judge, metrics: Metrics, sampling: Sampling, count:
                 continue
             training = {name: model.training[name] for name in ("steps", "seconds", "batch_size")}
             cell = judge.measure(samples, labels)
-            rows.append({"training": training, "setting": sampling.as_dict() | {"samples": count}} | cell)
-            metrics.content["over_time"] = sorted(rows, key=lambda row: row["training"]["steps"])
-            metrics.write()
+            row = {"training": training} | metrics.describe(sampling, count) | cell
+            with metrics.change() as content:  # another process may have measured other snapshots meanwhile
+                others = [
+                    one for one in rows_of(content, sampling, count) if one["training"]["steps"] != training["steps"]
+                ]
+                content["over_time"] = sorted([*others, row], key=lambda one: one["training"]["steps"])
             bar.write(f"after {training['seconds'] / 60:.1f} minutes: {describe_figures(sampling, count, cell)}")
 
 
-def rows_of(metrics: Metrics, sampling: Sampling, count: int) -> list[dict]:
-    """Return the snapshots that were measured at a setting, on so many samples."""
-    rows = metrics.content.get("over_time", [])
+def rows_of(content: dict, sampling: Sampling, count: int) -> list[dict]:
+    """Return the snapshots in the content of ``metrics.json`` that were measured at a setting, on so many samples."""
+    rows = content.get("over_time", [])
     return [row for row in rows if row["setting"]["samples"] == count and agree(sampling_of(row), sampling)]

@@ -19,7 +19,6 @@ from ddpm_demo.generation.generate import generate
 from ddpm_demo.models.checkpoint import Model
 from ddpm_demo.models.partial_image import enlarge, remove_detail, shrink
 from ddpm_demo.reports.markdown import write_table
-from ddpm_demo.reports.results import Metrics
 from ddpm_demo.training.autoencoder import psnr
 
 BATCH, STEPS = 64, 20
@@ -27,14 +26,14 @@ TASKS = ("complete", "enlarge")
 RATIOS = ("psnr", "psnr_of_another", "psnr_plain")
 
 
-def measure_restoration(model: Model, judge: Judge, metrics: Metrics, count: int, seed: int) -> None:
-    """Measure ``count`` test images, put the report into ``metrics``, and print it."""
+def measure_restoration(model: Model, judge: Judge, count: int, seed: int) -> dict:
+    """Measure ``count`` test images, print the report, and return it."""
     count = min(count, len(judge.test_data))
     with progress_bar(2 * STEPS * count * len(tasks_of(model))) as bar:
         for evaluations, report in measure(model.trace(), judge, count, seed):
             bar.update(evaluations)
-    metrics.content["restored"] = report
     say(tabulate_restoration(report))
+    return report
 
 
 def check_options(count: int, seed: int) -> None:

@@ -2,15 +2,16 @@
 
 import time
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import torch
 from accelerate import PartialState
 from accelerate.utils import gather_object
+from PIL import Image
 from torch import Tensor
 from torchmetrics.image.fid import FrechetInceptionDistance
 from tqdm import tqdm
 
+from ddpm_demo.data.datasets import Data, add_mirrored
 from ddpm_demo.data.images import render_grid
 from ddpm_demo.diffusion.sampling import ALWAYS, Sampling
 from ddpm_demo.errors import UserError
@@ -61,13 +62,14 @@ def takes_labels(model: Model, sampling: Sampling) -> bool:
 
 
 def draw(model: Model, judge: Judge, sampling: Sampling, count: int, bar: tqdm) -> tuple[Classified, Tensor | None]:
-    """``count`` classified samples, the classes in turn, and their labels (N,), None if unconditional.
+    """``count`` classified samples, the classes in turn, and their labels (N,) in the dataset, None if unconditional.
 
     Image k has the noise of ``seed + k`` in any process: the processes of a launch share the batches, and each of them
     returns all samples. ``bar`` counts network evaluations.
     """
     state = PartialState()
-    labels = torch.arange(count) % len(model.class_names) if takes_labels(model, sampling) else None
+    numbers = number_classes(model, judge.test_data) if takes_labels(model, sampling) else None
+    labels = None if numbers is None else torch.arange(count) % len(numbers)
     batches = torch.arange(count).split(CPU_BATCH if model.device.type == "cpu" else GPU_BATCH)
     parts = []
     for place in range(state.process_index, len(batches), state.num_processes):
@@ -77,7 +79,18 @@ def draw(model: Model, judge: Judge, sampling: Sampling, count: int, bar: tqdm) 
         parts.append((place, classify(judge.classifier, draw_batch(model, first, drawn, len(indices), bar))))
     if state.num_processes > 1:
         parts = sorted(gather_object(parts), key=lambda part: part[0])
-    return concatenate([part for _, part in parts]), labels
+    return concatenate([part for _, part in parts]), None if numbers is None else numbers[labels]
+
+
+def number_classes(model: Model, data: Data) -> Tensor:
+    """The label (K,) in a dataset of each class of a model, by name. UserError for a class that the dataset lacks."""
+    unknown = [name for name in model.class_names if name not in data.label_names]
+    if unknown:
+        raise UserError(
+            f"the model draws the classes {', '.join(unknown)}, but the dataset has {', '.join(data.label_names)}: pass "
+            "the --data-dir of its training"
+        )
+    return torch.tensor([data.label_names.index(name) for name in model.class_names])
 
 
 def draw_batch(model: Model, sampling: Sampling, labels: list[int] | None, count: int, bar: tqdm) -> Tensor:
@@ -113,16 +126,18 @@ def measure_plan(model: Model, judge: Judge, metrics: Metrics, plan: Plan, ways:
                 cell["inception_fid"] = inception_fid(ways.inception, judge.train_data, samples.images)
             metrics.add(sampling, count, cell)
             if ways.shows_nearest and (agree(sampling, BASE, "seed") or "memorised" not in metrics.content):
-                memorised = judge.measure_memorisation(samples.images[:1024])
-                metrics.content["memorised"] = memorised | {"setting": sampling.as_dict()}
-                draw_nearest(metrics.path.parent, judge, samples.images)
-            metrics.write()
+                mirrored = model.training["flip"]
+                seen = add_mirrored(judge.train_data) if mirrored else judge.train_data
+                memorised = judge.measure_memorisation(samples.images[:1024], seen)
+                sheet = draw_nearest(samples.images[:SHEET], seen)
+                with metrics.change() as content:
+                    content["memorised"] = metrics.describe(sampling, count) | {"mirrored": mirrored} | memorised
+                    sheet.save(metrics.path.with_name("nearest.png"))
             bar.write(describe_figures(sampling, count, cell))
 
 
-def draw_nearest(folder: Path, judge: Judge, images: Tensor) -> None:
-    """Write ``nearest.png``: rows of ten samples, and below each row the training images nearest to them."""
-    samples = images[:SHEET]
-    found = judge.train_data.batch(find_nearest(samples, judge.train_data)[1])[0]
+def draw_nearest(samples: Tensor, seen: Data) -> Image.Image:
+    """Draw rows of ten samples (N, C, H, W), and below each row the images of ``seen`` nearest to them."""
+    found = seen.batch(find_nearest(samples, seen)[1])[0]
     rows = [row for pair in zip(samples.split(10), found.split(10)) for row in pair]
-    render_grid(torch.cat(rows), columns=10, gap=0).save(folder / "nearest.png")
+    return render_grid(torch.cat(rows), columns=10, gap=0)

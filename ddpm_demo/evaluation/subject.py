@@ -8,8 +8,10 @@ from accelerate import PartialState
 
 from ddpm_demo.data import datasets
 from ddpm_demo.data.datasets import Data
+from ddpm_demo.errors import UserError
 from ddpm_demo.evaluation.judge import Judge
 from ddpm_demo.evaluation.progress import say
+from ddpm_demo.files import hash_file, lock
 from ddpm_demo.models.checkpoint import Model, load
 from ddpm_demo.models.classifier import FILE, load_classifier
 from ddpm_demo.reports.card import write_card
@@ -23,6 +25,7 @@ class Subject:
 
     folder: Path
     model: Model
+    metrics: Metrics
     data_dir: str
     classifier: str | None = None
 
@@ -31,36 +34,52 @@ class Subject:
         size = {"classes": tuple(self.model.training["classes"]), "image_size": self.model.image_size}
         return datasets.load(self.model.dataset, self.data_dir, split, **size)
 
-    def load_judge(self) -> tuple[Judge, Metrics]:
-        """Load the judge of the model's dataset, and ``metrics.json`` with the judge's own figures.
+    def load_judge(self) -> Judge:
+        """Load the judge of the model's dataset, and put its own figures into the metrics.
 
         The judge is read from the folder ``classifier``, else from the checkpoint, else from the dataset's shipped one.
         """
         shipped = Path("checkpoints") / self.model.dataset
         beside = self.folder if (self.folder / FILE).exists() or not (shipped / FILE).exists() else shipped
-        network, accuracy = load_classifier(Path(self.classifier or beside))
-        judge = Judge(network, self.load_data("train"), self.load_data("test"))
-        metrics = Metrics(self.folder)
-        metrics.content |= {"classifier_test_accuracy": accuracy, "floor": judge.floor}
+        place = Path(self.classifier or beside)
+        train, test = self.load_data("train"), self.load_data("test")
+        network, channels = load_classifier(place, train.label_names)[0], train.images.shape[1]
+        if network.convolutions[0].in_channels != channels:
+            raise UserError(
+                f"{place / FILE} is for images of {network.convolutions[0].in_channels} channels, and those of "
+                f"{self.model.dataset} have {channels}: name the folder of another judge with --classifier"
+            )
+        judge = Judge(network, train, test)
+        self.metrics.set_judge(hash_file(place / FILE), judge.accuracy, judge.floor)
         say(
-            f"the judge reads {accuracy:.2%} of the real test images; the FID of test to train images is {judge.floor:.4f}"
+            f"the judge reads {judge.accuracy:.2%} of the real test images; the FID of test to train images is "
+            f"{judge.floor:.4f}"
         )
-        if not self.model.codec.bounded and "autoencoder" not in metrics.content:
-            metrics.content["autoencoder"] = measure_autoencoder(self.model, judge)
-        return judge, metrics
+        if not self.model.codec.bounded and "autoencoder" not in self.metrics.content:
+            self.add("autoencoder", measure_autoencoder(self.model, judge))
+        return judge
 
-    def save(self, metrics: Metrics) -> None:
-        """Write ``metrics.json`` and the model card."""
+    def add(self, name: str, figures: dict) -> None:
+        """Write an entry of ``metrics.json``."""
         if PartialState().is_main_process:
-            metrics.write()
-            write_card(self.folder)
-            say(f"written to {metrics.path}")
+            with self.metrics.change() as content:
+                content[name] = figures
+
+    def write_card(self) -> None:
+        """Write the model card from the figures that ``metrics.json`` holds now."""
+        if PartialState().is_main_process:
+            with lock(self.metrics.path):
+                write_card(self.folder)
+            say(f"written to {self.metrics.path}")
 
 
 def open_checkpoint(folder: str, data_dir: str, classifier: str | None = None) -> Subject:
-    """Load a checkpoint onto the device of this process."""
+    """Load a checkpoint onto the device of this process. Raises UserError if ``folder`` is no folder on this disk."""
+    if not (Path(folder) / "demo.json").is_file():
+        raise UserError(f"{folder} is not a folder with a checkpoint: download it first, e.g. with  hf download")
     device = PartialState(cpu=not torch.accelerator.is_available()).device
-    return Subject(Path(folder), load(Path(folder), device), data_dir, classifier)
+    metrics = Metrics(Path(folder))  # before the model is loaded
+    return Subject(Path(folder), load(Path(folder), device), metrics, data_dir, classifier)
 
 
 def measure_autoencoder(model: Model, judge: Judge) -> dict[str, float]:

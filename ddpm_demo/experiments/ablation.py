@@ -21,7 +21,7 @@ from ddpm_demo.experiments.runner import (
 from ddpm_demo.models.checkpoint import load
 from ddpm_demo.models.networks import count_parameters
 from ddpm_demo.reports.markdown import write_table
-from ddpm_demo.reports.results import Metrics, find, read_metrics
+from ddpm_demo.reports.results import find, read_metrics
 from ddpm_demo.reports.tables import format_mean
 
 COMMON = (
@@ -81,7 +81,7 @@ def commands(name: str, options: argparse.Namespace) -> list[list[str]]:
 
 def collect_row(name: str, folder: Path) -> dict:
     """Return a finished row: the settings of its training, and its measured figures."""
-    model, metrics = load(folder), Metrics(folder).content
+    model, metrics = load(folder), read_metrics(folder)
     sampling = Sampling(weight=WEIGHT, schedule=model.training["schedule"])
     log = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     bits = metrics.get("bits_per_dim", {})

@@ -35,7 +35,7 @@ from ddpm_demo.diffusion.denoiser import loss
 from ddpm_demo.errors import UserError
 from ddpm_demo.experiments.peer import DDIM_STEPS, SCHEDULE, CourseUNet
 from ddpm_demo.experiments.peer import sample as course_sample
-from ddpm_demo.files import write_atomically
+from ddpm_demo.files import identify_model, write_atomically
 from ddpm_demo.generation.generate import generate
 from ddpm_demo.models.adapters import adapt, condition_of
 from ddpm_demo.models.checkpoint import Model, load
@@ -289,8 +289,10 @@ def main(arguments: list[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    folder = Path(options.checkpoint)
+    identity = {"model": identify_model(folder)} if folder.is_dir() else {}
     machine = measure_machine()
-    report = {
+    report = identity | {
         "machine": machine,
         "calls": measure_calls(model, machine["convolution_gflops"], options.compile),
         "training": measure_training(model),
@@ -298,9 +300,9 @@ def main(arguments: list[str] | None = None) -> int:
         "startup": measure_startup(options.checkpoint),
     }
     print(tabulate(report))
-    if Path(options.checkpoint).is_dir():
-        write_atomically(Path(options.checkpoint) / FILE, (json.dumps(report, indent=1) + "\n").encode())
-        print(f"\nwritten to {Path(options.checkpoint) / FILE}")
+    if folder.is_dir():
+        write_atomically(folder / FILE, (json.dumps(report, indent=1) + "\n").encode())
+        print(f"\nwritten to {folder / FILE}")
     return 0
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from ddpm_demo.errors import UserError
+from ddpm_demo.files import MARK, identify_model, list_foreign_reports
 
 T = TypeVar("T")
 NEEDED = (
@@ -27,6 +28,8 @@ PARTS = ["unet/*.json", "unet/*.safetensors", "vae/*.json", "vae/*.safetensors",
          "pipeline.py", "classifier.safetensors", "noisy_classifier.safetensors", "metrics.json",
          "metrics.jsonl", "speed.json", "peer.json", "README.md", "samples.png", "examples.png", "nearest.png",
          "denoising.webp", "samples/step-*.png"]  # fmt: skip
+# The parts that hold measured figures. A push deletes those from the repository that it does not upload.
+FIGURES = ("metrics.json", "nearest.png", "speed.json")
 WAITS = (1, 2, 4)  # seconds before each new attempt after a server error
 PATIENCE = 60  # longest accepted wait for a rate limit, in seconds
 LOGIN = "log in with  hf auth login  (a token with write access: https://huggingface.co/settings/tokens)"
@@ -52,7 +55,8 @@ def pull(source: str) -> Path:
 def push(folder: Path, name: str, private: bool = False) -> str:
     """Publish a checkpoint as Hub repository ``user/name``, which is created if necessary; return its address.
 
-    Raises UserError if the folder is not a checkpoint, or if the Hub rejects the upload.
+    Figures that were measured on other weights are not published, and old ones are deleted from the repository. Raises
+    UserError if the folder is not a checkpoint, if its card is about other weights, or if the Hub rejects the upload.
     """
     for part in NEEDED:
         if not (folder / part).is_file():
@@ -66,16 +70,22 @@ def push(folder: Path, name: str, private: bool = False) -> str:
         retry(lambda: api.create_repo(name, private=private, exist_ok=True))
         message = f"Upload {folder.resolve().name}"
         retry(lambda: api.upload_folder(
-            repo_id=name, folder_path=staged, commit_message=message
+            repo_id=name, folder_path=staged, commit_message=message, delete_patterns=list(FIGURES)
         ))  # fmt: skip
     return f"{api.endpoint}/{name}"
 
 
 def stage_checkpoint(folder: Path, place: Path) -> Path:
-    """Copy the public files of a checkpoint to ``place`` and add a diffusers pipeline to them; return ``place``."""
+    """Copy the public files of a checkpoint to ``place`` and add a diffusers pipeline to them; return ``place``.
+
+    Figures of other weights are left out. Raises UserError if the model card is about other weights.
+    """
     about = json.loads((folder / "demo.json").read_text())
     latent = not about["codec"]
-    parts = PARTS if latent else [part for part in PARTS if not part.startswith("vae/")]
+    foreign = list_foreign_figures(folder)
+    if foreign:
+        print(f"not published, because other weights were measured: {', '.join(foreign)}")
+    parts = [part for part in PARTS if part not in foreign and (latent or not part.startswith("vae/"))]
     for part in sorted(path for pattern in parts for path in folder.glob(pattern)):
         (place / part.relative_to(folder)).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(part, place / part.relative_to(folder))
@@ -90,6 +100,21 @@ def stage_checkpoint(folder: Path, place: Path) -> Path:
     (place / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
     shutil.copyfile(Path(__file__).with_name("pipeline.py"), place / "pipeline.py")
     return place
+
+
+def list_foreign_figures(folder: Path) -> list[str]:
+    """Return the files of a checkpoint with figures of other weights; UserError if its model card is about others."""
+    from huggingface_hub import ModelCard
+
+    card = folder / "README.md"
+    model = ModelCard.load(card).data.to_dict().get(MARK) if card.is_file() else None
+    if model is not None and model != identify_model(folder):
+        raise UserError(
+            f"{card} is about other weights than those in {folder}: measure these, which writes the card, with  "
+            f"python -m ddpm_demo.evaluation samples --checkpoint {folder}"
+        )
+    foreign = list_foreign_reports(folder)
+    return [name for name in FIGURES if name in foreign or (name == "nearest.png" and "metrics.json" in foreign)]
 
 
 def check_publishable(name: str) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ddpm_demo.diffusion.distillation import Distilled
 from ddpm_demo.diffusion.sampling import Sampling
+from ddpm_demo.files import MARK, identify_model
 from ddpm_demo.reports.results import most_sampled, read_metrics, sampling_of
 from ddpm_demo.reports.tables import tabulate_likelihood, tabulate_quality
 from ddpm_demo.training.configuration import command_of
@@ -32,16 +33,20 @@ def write_card(folder: Path) -> None:
     about = json.loads((folder / "demo.json").read_text())
     autoencoder = None if about["codec"] else json.loads((folder / "autoencoder.json").read_text())
     animated = (folder / "denoising.webp").exists()
-    (folder / "README.md").write_text(render_card(about, read_metrics(folder), animated, autoencoder))
+    metrics = {"model": identify_model(folder)} | read_metrics(folder)
+    (folder / "README.md").write_text(render_card(about, metrics, animated, autoencoder))
 
 
 def render_card(about: dict, metrics: dict, animated: bool = False, autoencoder: dict | None = None) -> str:
-    """The text of the card. ``about`` is ``demo.json``; ``autoencoder`` is None where no latents are diffused."""
+    """The text of the card. ``about`` is ``demo.json``; ``autoencoder`` is None where no latents are diffused.
+
+    ``metrics`` is ``metrics.json``, with at least the hash of the model.
+    """
     from huggingface_hub import ModelCard
 
     cells = most_sampled(metrics)
     card = ModelCard.from_template(
-        describe_for_hub(about, cells),
+        describe_for_hub(about, cells, metrics["model"]),
         template_path=str(TEMPLATE),
         about=about,
         training=about["training"],
@@ -62,8 +67,11 @@ def render_card(about: dict, metrics: dict, animated: bool = False, autoencoder:
     return f"{card.content}\n"
 
 
-def describe_for_hub(about: dict, cells: list[dict]):
-    """The metadata of the card, as huggingface_hub's ``ModelCardData``, with the figures of ``cells``."""
+def describe_for_hub(about: dict, cells: list[dict], model: str):
+    """The metadata of the card, as huggingface_hub's ``ModelCardData``, with the figures of ``cells``.
+
+    It contains the hash of the ``model`` that the card is about, which is compared before the card is published.
+    """
     from huggingface_hub import EvalResult, ModelCardData
 
     dataset = HUB_DATASETS.get(about["dataset"])
@@ -90,6 +98,7 @@ def describe_for_hub(about: dict, cells: list[dict]):
         datasets=[dataset] if dataset else None,
         model_name=f"ddpm-{about['dataset']}",
         eval_results=results or None,
+        **{MARK: model},
     )
 
 

@@ -1,7 +1,9 @@
 """``metrics.json`` of a checkpoint: the measured figures, and how the figures of a setting are found.
 
 {
-  "weights": "9f86d08...",              sha256 of the weights that were measured; other weights start a new file
+  "model": "9f86d08...",                hash of the model that was measured (``files.identify_model``); the figures of
+                                        another model are never shown, and are replaced by the next measurement
+  "judge": "2c26b46...",                sha256 of the classifier that judged; another judge starts anew
   "classifier_test_accuracy": 0.9968,   of the judge
   "floor": 0.0047,                      FID of all real test images to all training images
   "quality": [{                         one cell for each measured setting
@@ -12,9 +14,11 @@
     "spread": {"fid_test", "accuracy"}, their standard deviations
     "reference": {"fid_test", "precision", "recall"},      the same figures of as many real images
     "inception_fid",                    only where it was asked for
+    "guide",                            sha256 of the noise-aware classifier, only where it guided the samples
     "seconds"
   }],
-  "memorised": {"samples", "median", "median_of_test_images", "closer_than_99_percent_of_test_images", "setting"},
+  "memorised": {"samples", "median", "median_of_test_images", "closer_than_99_percent_of_test_images", "setting",
+                "mirrored"},            whether mirrored training images count as well, as they do in the training
   "autoencoder": {"psnr", "fid_train", "accuracy"},     of all test images after encoding and decoding (latents only)
   "restored": {"images", "seed", "steps", "complete", "enlarge": {"psnr", "psnr_of_another", "psnr_plain", "accuracy"}},
   "over_time": [{"training": {"steps", "seconds", "batch_size"}, "setting", and figures as above}],
@@ -23,48 +27,105 @@
 }
 """
 
-import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import fields, replace
 from pathlib import Path
 
 from ddpm_demo.diffusion.sampling import Sampling
-from ddpm_demo.files import write_atomically
+from ddpm_demo.errors import UserError
+from ddpm_demo.files import hash_file, identify_model, lock, read_json, write_atomically
+from ddpm_demo.models.noisy_classifier import FILE as GUIDE
+
+FILE = "metrics.json"
+NOT_JUDGED = ("model", "bits_per_dim")  # the entries that do not depend on the judge
 
 
 class Metrics:
-    """``metrics.json`` of one checkpoint folder. Figures of other weights than those in the folder are dropped."""
+    """``metrics.json`` of a checkpoint folder, for measuring. Several processes may change the file at the same time.
+
+    Create it before the model is loaded: figures are written only if the model in the folder is still the same.
+    ``content`` holds the figures of this model and this judge that the file held when it was last read.
+    """
 
     def __init__(self, folder: Path):
-        self.path = folder / "metrics.json"
-        weights = hashlib.sha256((folder / "unet" / "diffusion_pytorch_model.safetensors").read_bytes()).hexdigest()
-        self.content = read_metrics(folder)
-        if self.content.get("weights", weights) != weights:
+        self.path, self.model = folder / FILE, identify_model(folder)
+        self.judge: dict = {}
+        self.content = self.read()
+        if self.path.is_file() and self.content.keys() == {"model"}:
             print(f"{self.path} belongs to other weights: starting anew")
-            self.content = {}
-        self.content["weights"] = weights
+
+    def set_judge(self, digest: str, test_accuracy: float, floor: float) -> None:
+        """Set the judge whose figures are added: the sha256 of its file, its accuracy, and the FID of real images."""
+        if self.content.get("judge", digest) != digest:
+            print(f"{self.path} belongs to another judge: starting anew")
+        self.judge = {"judge": digest, "classifier_test_accuracy": test_accuracy, "floor": floor}
+        self.content = self.read()
+
+    def read(self) -> dict:
+        """Read the figures of this model and this judge from the file."""
+        content = {"model": self.model} | read_metrics(self.path.parent)
+        if self.judge and content.get("judge") != self.judge["judge"]:
+            content = {name: value for name, value in content.items() if name in NOT_JUDGED}
+        return content | self.judge
+
+    @contextmanager
+    def change(self) -> Iterator[dict]:
+        """Lock the file, read it again, and yield its content; what the caller changes in it is written.
+
+        Raises UserError if the folder contains another model than the one that was measured.
+        """
+        with lock(self.path):
+            if identify_model(self.path.parent) != self.model:
+                raise UserError(
+                    f"the model in {self.path.parent} was replaced while it was measured: run the same command again"
+                )
+            self.content = self.read()
+            yield self.content
+            write_atomically(self.path, (json.dumps(self.content, indent=1) + "\n").encode())
 
     def has(self, sampling: Sampling, samples: int) -> bool:
         """Whether a setting was measured on at least so many samples."""
         cell = find(self.content.get("quality", []), sampling)
         return cell is not None and cell["setting"]["samples"] >= samples
 
-    def add(self, sampling: Sampling, samples: int, figures: dict) -> None:
-        """Add the figures of a setting, in place of older figures of the same setting."""
-        cells = self.content.setdefault("quality", [])
-        old = find(cells, sampling)
-        cells[:] = [cell for cell in cells if cell is not old]
-        cells.append({"setting": sampling.as_dict() | {"samples": samples}, **figures})
+    def describe(self, sampling: Sampling, samples: int) -> dict:
+        """Return the entries that say how samples were drawn: their setting, their number, and what guided them."""
+        guide = {"guide": hash_file(self.path.with_name(GUIDE))} if sampling.classifier_scale else {}
+        return {"setting": sampling.as_dict() | {"samples": samples}} | guide
 
-    def write(self) -> None:
-        """Replace the file as a whole."""
-        write_atomically(self.path, (json.dumps(self.content, indent=1) + "\n").encode())
+    def add(self, sampling: Sampling, samples: int, figures: dict) -> None:
+        """Add the figures of a setting to the file, in place of older figures of the same setting."""
+        with self.change() as content:
+            cells = content.setdefault("quality", [])
+            old = find(cells, sampling)
+            cells[:] = [cell for cell in cells if cell is not old]
+            cells.append(self.describe(sampling, samples) | figures)
+
+
+def read_report(folder: Path, name: str) -> dict:
+    """The measured figures in a file of a checkpoint; empty if there are none, or if they are those of another model."""
+    report = read_json(folder / name)
+    return report if report and report.get("model") == identify_model(folder) else {}
 
 
 def read_metrics(folder: Path) -> dict:
-    """The measured figures of a checkpoint, empty if there are none."""
-    path = folder / "metrics.json"
-    return json.loads(path.read_text()) if path.is_file() else {}
+    """``metrics.json`` of the model in a checkpoint folder, empty if this model was not measured.
+
+    The figures of samples that another noise-aware classifier guided are left out.
+    """
+    content = read_report(folder, FILE)
+    guide = hash_file(folder / GUIDE)
+
+    def was_drawn(entry: dict) -> bool:
+        return not entry["setting"].get("classifier_scale") or entry.get("guide") == guide
+
+    if "quality" in content:
+        content["quality"] = [cell for cell in content["quality"] if was_drawn(cell)]
+    if "memorised" in content and not was_drawn(content["memorised"]):
+        del content["memorised"]
+    return content
 
 
 def sampling_of(cell: dict) -> Sampling:
@@ -111,5 +172,5 @@ def excess(cell: dict) -> float:
 
 def encoder_seconds(folder: Path) -> float:
     """The training time of a checkpoint's autoencoder, 0 where there is none."""
-    path = folder / "autoencoder.json"
-    return json.loads(path.read_text())["seconds"] if path.is_file() else 0.0
+    report = read_json(folder / "autoencoder.json")
+    return report["seconds"] if report else 0.0

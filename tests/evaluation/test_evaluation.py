@@ -1,5 +1,6 @@
 """The judge, on images whose answer is known, and the command as a user runs it."""
 
+import copy
 import json
 import shutil
 from dataclasses import replace
@@ -18,6 +19,7 @@ from ddpm_demo.evaluation import __main__ as evaluation
 from ddpm_demo.evaluation import judge as judging
 from ddpm_demo.evaluation import maps, samples
 from ddpm_demo.evaluation.maps import BASE
+from ddpm_demo.files import identify_model
 from ddpm_demo.generation.generate import generate
 from ddpm_demo.models import checkpoint, classifier
 from ddpm_demo.models.adapters import adapt
@@ -36,7 +38,7 @@ def images(mnist_dir):
 def judge(images):
     for _, trained in classifiers.fit(classifiers.JUDGE, images[0], epochs=6, batch_size=32):
         pass
-    return trained
+    return trained.eval()
 
 
 @pytest.fixture
@@ -44,7 +46,7 @@ def folder(judge, images, tmp_path):
     """A tiny checkpoint of the tiny MNIST, its judge beside it."""
     names = images[0].label_names
     training = {"classes": [], "prediction": "v_prediction", "schedule": "cosine", "steps": 0, "seconds": 0.0,
-                "dataset": "mnist", "device": "cpu"}  # fmt: skip
+                "dataset": "mnist", "device": "cpu", "flip": False}  # fmt: skip
     model = replace(tiny_model(classes=10, size=28), dataset="mnist", label_names=names, training=training)
     checkpoint.save(model, tmp_path)
     classifier.save_classifier(judge, tmp_path, names, 0.99)
@@ -81,6 +83,51 @@ def test_real_images_are_judged_well_and_noise_badly(judge, images):
     assert good["fid_train"] == pytest.approx(0, abs=1e-4) and bad["fid_train"] > 10 * good["fid_test"]
     assert good["fid_test"] == pytest.approx(good["reference"]["fid_test"], rel=0.05)
     assert good["precision"] > 0.5 > bad["precision"] and good["spread"]["accuracy"] < 0.02
+
+
+def test_the_judges_labels_are_matched_by_name(judge, mnist_dir, tmp_path):
+    """A judge of ("1", "7"), for the real images of ("7", "1")."""
+    trained, kept = copy.deepcopy(judge), [1, 7]
+    trained.head.weight.data, trained.head.bias.data = judge.head.weight.data[kept], judge.head.bias.data[kept]
+    classifier.save_classifier(trained, tmp_path, ("1", "7"), 0.99)
+    train, test = (data.load("mnist", mnist_dir, split, classes=("7", "1")) for split in ("train", "test"))
+    matched = judging.Judge(classifier.load_classifier(tmp_path, train.label_names)[0], train, test)
+    assert matched.accuracy > 0.9
+    real = judging.classify(matched.classifier, train.batch(torch.arange(len(train)))[0])
+    assert (real.predicted == train.labels).double().mean() > 0.95
+    with pytest.raises(UserError, match="does not know the labels 3, 4; it knows 1, 7"):
+        classifier.load_classifier(tmp_path, ("3", "1", "4"))
+
+
+def test_a_judge_of_more_classes_judges_a_part_of_them(judge, images, mnist_dir, tmp_path):
+    classifier.save_classifier(judge, tmp_path, images[0].label_names, 0.99)
+    train, test = (data.load("mnist", mnist_dir, split, classes=("8", "3")) for split in ("train", "test"))
+    part = judging.Judge(classifier.load_classifier(tmp_path, train.label_names)[0], train, test)
+    assert part.accuracy > 0.8
+    others = judging.classify(part.classifier, images[0].batch(torch.arange(320))[0])
+    assert (others.predicted < 2).double().mean() < 0.3  # the other eight classes are none of the two
+
+
+def test_the_models_classes_are_matched_by_name(judge, images):
+    """The model numbers its classes in the opposite order: image k is asked for by the model's own number."""
+    names = images[0].label_names[::-1]
+    model, setting = replace(tiny_model(classes=10, size=28), label_names=names), Sampling(steps=1)
+    measured = judging.Judge(judge, *images)
+    with samples.plan_bar([(setting, 12)]) as bar:
+        _, labels = samples.draw(model, measured, setting, 12, bar)
+    assert labels.tolist() == [9, 8, 7, 6, 5, 4, 3, 2, 1, 0, 9, 8]
+    with pytest.raises(UserError, match="the model draws the classes ten, but the dataset has 0, 1"):
+        samples.number_classes(replace(model, label_names=("ten", *names[1:])), images[1])
+
+
+def test_a_judge_of_other_images_is_refused(folder, judge, mnist_dir, tmp_path, capsys):
+    colour = classifier.Classifier(3, 10)
+    place = tmp_path / "colour"
+    classifier.save_classifier(colour, place, tuple("0123456789"), 0.5)
+    assert evaluate(folder, mnist_dir, "samples", "--classifier", str(place)) == 2
+    assert "is for images of 3 channels" in capsys.readouterr().err
+    assert evaluate(tmp_path / "none", mnist_dir, "samples") == 2
+    assert "is not a folder with a checkpoint" in capsys.readouterr().err
 
 
 def test_the_command_measures_and_writes(folder, mnist_dir):
@@ -158,7 +205,7 @@ def test_the_map_is_as_promised():
 @pytest.mark.parametrize("sampler, weight, steps", [("heun", 1.0, 3), ("ddim", 0.0, 3), ("ddpm", -1.0, 2)])
 def test_progress_counts_the_evaluations_that_are_made(model, judge, images, sampler, weight, steps):
     setting = Sampling(sampler=sampler, weight=weight, steps=steps, seed=3)
-    model = replace(tiny_model(classes=10, size=28))
+    model = replace(tiny_model(classes=10, size=28), label_names=images[0].label_names)
     measured = judging.Judge(judge, *images)
     with samples.plan_bar([(setting, 70)]) as bar:
         drawn, labels = samples.draw(model, measured, setting, 70, bar)
@@ -185,7 +232,6 @@ def test_a_cell_is_found_by_its_setting(folder):
     metrics.add(BASE, 500, {"fid_test": 1})
     metrics.add(narrow, 500, {"fid_test": 2})
     metrics.add(BASE, 900, {"fid_test": 3})
-    metrics.write()
     again = Metrics(folder)
     assert len(again.content["quality"]) == 2 and find(again.content["quality"], BASE)["fid_test"] == 3
     assert again.has(BASE, 900) and not again.has(BASE, 901)
@@ -305,11 +351,12 @@ def test_checkpoints_at_equal_training_time(folder, tmp_path, capsys):
     """The latent one's autoencoder counts; the longer training is taken where the shorter ends."""
     both = [tmp_path / name for name in ("pixels", "latents")]
     for place in both:
-        shutil.copytree(folder / "unet", place / "unet")
+        shutil.copytree(folder, place, ignore=shutil.ignore_patterns("pixels", "latents"))
 
     def measured(*rows):
         setting = BASE.as_dict() | {"samples": 256}
         return {
+            "model": identify_model(folder),
             "quality": [{
                 "setting": setting, "seconds": 25.6, "fid_test": 2.0, "accuracy": 0.25, "precision": 0.5, "recall": 0.4,
                 "spread": {"fid_test": 0.1}, "reference": {"fid_test": 0.1, "precision": 0.9, "recall": 0.8},

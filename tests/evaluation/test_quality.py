@@ -1,11 +1,12 @@
 """The figures of quality, on cases whose answer is known."""
 
+import numpy as np
 import pytest
 import torch
 
-from ddpm_demo.data.datasets import Data
+from ddpm_demo.data.datasets import Data, add_mirrored
 from ddpm_demo.errors import UserError
-from ddpm_demo.evaluation import distances
+from ddpm_demo.evaluation import distances, samples
 from ddpm_demo.evaluation import judge as judging
 
 
@@ -77,12 +78,26 @@ def test_the_nearest_image_is_found():
 def test_a_model_that_recites_is_found_out():
     judge = judging.Judge.__new__(judging.Judge)
     train, test = images(1000, 0), images(500, 1)
-    judge.train_data, judge.test = train, judging.Classified(test.batch(torch.arange(500))[0], None, None)
-    recited = judge.measure_memorisation(train.batch(torch.arange(300))[0])
-    honest = judge.measure_memorisation(images(300, 2).batch(torch.arange(300))[0])
+    judge.test = judging.Classified(test.batch(torch.arange(500))[0], None, None)
+    recited = judge.measure_memorisation(train.batch(torch.arange(300))[0], train)
+    honest = judge.measure_memorisation(images(300, 2).batch(torch.arange(300))[0], train)
     assert recited["median"] < 1e-3 and recited["closer_than_99_percent_of_test_images"] == 1
     assert honest["closer_than_99_percent_of_test_images"] < 0.05
     assert honest["median"] == pytest.approx(honest["median_of_test_images"], rel=0.02)
+
+
+def test_mirrored_training_images_count_as_seen_where_the_training_mirrors():
+    """Samples that are mirrored training images, made and compared pixel by pixel in NumPy."""
+    judge = judging.Judge.__new__(judging.Judge)
+    train, test = images(200, 0), images(100, 1)
+    judge.test = judging.Classified(test.batch(torch.arange(100))[0], None, None)
+    mirrored = torch.from_numpy(train.images.numpy()[:50, :, :, ::-1].copy()).float() / 127.5 - 1
+    plain = judge.measure_memorisation(mirrored, train)
+    flipped = judge.measure_memorisation(mirrored, add_mirrored(train))
+    assert plain["closer_than_99_percent_of_test_images"] < 0.1 and plain["median"] > 0.5
+    assert flipped["closer_than_99_percent_of_test_images"] == 1 and flipped["median"] < 1e-3
+    sheet = np.asarray(samples.draw_nearest(mirrored[:10], add_mirrored(train)))
+    assert (sheet[:28] == sheet[28:]).all()  # the mirrored training image is shown below its sample
 
 
 def test_the_reference_has_the_classes_in_turn_as_samples_have():

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import json
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,15 +15,23 @@ from conftest import run, tiny_model
 from diffusers import DiffusionPipeline
 from huggingface_hub import constants
 from huggingface_hub.utils import close_session
+from safetensors.torch import load_file, save_file
 from standin import TOKEN, StandIn
 
+import app
 from ddpm_demo import generate, load
 from ddpm_demo.errors import UserError
+from ddpm_demo.evaluation.maps import BASE
 from ddpm_demo.hub import client as hub
 from ddpm_demo.models import checkpoint
 from ddpm_demo.reports.card import write_card
+from ddpm_demo.reports.results import Metrics
+from ddpm_demo.ui.runs import DEFAULTS
+from ddpm_demo.ui.tabs import evidence_tab as evidence
 
 NAME = "user/ddpm-tiny"
+CELL = {"fid_test": 2.345, "fid_train": 2.0, "precision": 0.5, "recall": 0.4, "spread": {"fid_test": 0.1}, "accuracy": 0.25,
+        "reference": {"fid_test": 0.1, "precision": 0.9, "recall": 0.8}}  # fmt: skip
 
 
 @pytest.fixture
@@ -70,6 +79,38 @@ def test_a_round_trip_gives_the_same_images(there, folder):
     settings = {"labels": [3, 7], "weight": 1.0, "steps": 4, "seed": 5}
     assert torch.equal(generate(model, **settings), generate(again, **settings))
     assert again.training == model.training
+
+
+def test_the_app_shows_the_figures_of_a_checkpoint_of_the_hub(there, folder, tmp_path):
+    made = shutil.copytree(folder, tmp_path / "made")
+    metrics = Metrics(made)
+    metrics.set_judge("digest", 0.4321, 0.1)
+    metrics.add(BASE, 256, CELL)
+    write_card(made)
+    hub.push(made, NAME)
+    catalogue = app.open_catalogue(NAME)
+    assert catalogue.names[0] == NAME
+    summary, *_, quality, rest = evidence.show(catalogue, DEFAULTS)
+    assert "43.21% of real test images" in summary and "2.345" in quality and f"--checkpoint {NAME}" in quality + rest
+
+
+def test_a_push_of_other_weights_deletes_the_published_figures(there, folder, tmp_path):
+    made = shutil.copytree(folder, tmp_path / "made")
+    metrics = Metrics(made)
+    metrics.set_judge("digest", 0.4321, 0.1)
+    metrics.add(BASE, 256, CELL)
+    (made / "nearest.png").write_bytes(b"a picture")
+    write_card(made)
+    hub.push(made, NAME)
+    assert {"metrics.json", "nearest.png"} <= there.files(NAME).keys() and b"2.345" in there.files(NAME)["README.md"]
+    weights = made / "unet/diffusion_pytorch_model.safetensors"
+    save_file({name: value + 1 for name, value in load_file(weights).items()}, weights)
+    with pytest.raises(UserError, match="README.md is about other weights"):
+        hub.push(made, NAME)
+    write_card(made)
+    hub.push(made, NAME)
+    assert not {"metrics.json", "nearest.png"} & there.files(NAME).keys()
+    assert b"2.345" not in there.files(NAME)["README.md"]
 
 
 def test_it_is_a_diffusers_pipeline_on_the_hub(there, folder, tmp_path, monkeypatch):

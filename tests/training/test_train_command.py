@@ -1,6 +1,7 @@
 """``train.py`` as a user runs it, in processes of their own."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +14,10 @@ from PIL import Image
 
 import ddpm_demo
 import train as command
+from ddpm_demo.evaluation.maps import BASE
 from ddpm_demo.models.networks import build_unet, count_parameters
+from ddpm_demo.reports.card import write_card
+from ddpm_demo.reports.results import Metrics
 from ddpm_demo.training.recipes import RECIPES
 from ddpm_demo.training.state import list_states, read_progress
 
@@ -77,6 +81,22 @@ def test_a_model_is_not_overwritten_unasked(trained, mnist_dir):
     refused = train(mnist_dir, folder, "--cfg", "--epochs", "1", *TINY)
     assert refused.returncode == 2 and "already holds a model" in refused.stderr and "Traceback" not in refused.stderr
     assert (folder / "demo.json").read_bytes() == before
+
+
+@pytest.mark.slow
+def test_the_card_of_a_resumed_training_shows_no_older_figures(trained, mnist_dir, tmp_path):
+    folder = shutil.copytree(trained[0], tmp_path / "run")
+    metrics = Metrics(folder)
+    metrics.set_judge("digest", 0.99, 0.1)
+    metrics.add(BASE, 256, {"fid_test": 2.345, "fid_train": 2.0, "precision": 0.5, "recall": 0.4, "accuracy": 0.25,
+                            "spread": {"fid_test": 0.1},
+                            "reference": {"fid_test": 0.1, "precision": 0.9, "recall": 0.8}})  # fmt: skip
+    write_card(folder)
+    assert "2.345" in (folder / "README.md").read_text()
+    resumed = train(mnist_dir, folder, "--resume", "--epochs", "4")
+    assert resumed.returncode == 0, resumed.stderr
+    card = (folder / "README.md").read_text()
+    assert "2.345" not in card and "Not measured for these weights." in card and "--epochs 4" in card
 
 
 def test_resuming_with_another_setting_is_refused(trained, mnist_dir, capsys):

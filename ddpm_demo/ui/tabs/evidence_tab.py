@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import gradio as gr
@@ -9,9 +10,10 @@ import gradio as gr
 from ddpm_demo.data.decoding import decode_picture, flatten
 from ddpm_demo.diffusion.sampling import Sampling
 from ddpm_demo.errors import check_one_of
+from ddpm_demo.files import list_foreign_reports, read_json
 from ddpm_demo.models.checkpoint import Model
 from ddpm_demo.models.networks import count_parameters
-from ddpm_demo.reports.results import encoder_seconds, read_metrics, select
+from ddpm_demo.reports.results import encoder_seconds, read_metrics, read_report, select
 from ddpm_demo.ui.catalogue import Catalogue, report_mistakes
 from ddpm_demo.ui.components.charts import draw_lines, fit_axis
 from ddpm_demo.ui.components.player import build_player, film_pictures
@@ -58,11 +60,13 @@ def show(catalogue: Catalogue, settings: dict, figure: str = "FID") -> tuple:
     here = unflatten(settings)
     files = folder or NOWHERE
     metrics, rows = read_metrics(files), read_log(files / "metrics.jsonl")
-    where = os.path.relpath(folder) if folder else settings["checkpoint"]
+    name = settings["checkpoint"] or catalogue.names[0]
+    # A checkpoint of the Hub is named by its id instead of its folder in the cache.
+    where = os.path.relpath(folder) if folder and "/" not in name else name
     peer = read_json(files / "peer.json") or []
     time = charts.draw_training_time(metrics, peer, encoder_seconds(files))
     return (
-        summarise(model, metrics, where),
+        summarise(model, metrics, where, list_foreign_reports(files)),
         render("charts.html", charts=[draw_losses(rows, where), time]),
         film_samples(folder, rows),
         sections.show_nearest(folder, metrics),
@@ -83,15 +87,10 @@ def list_sections(model: Model, folder: Path, metrics: dict, where: str) -> list
         bits,
         sections.show_restoration(metrics.get("restored"), where),
         sections.show_noisy_classifier(folder),
-        sections.show_speed(read_json(folder / "speed.json")),
+        sections.show_speed(read_report(folder, "speed.json")),
         sections.show_ablation(ablation),
         sections.show_conditions(conditions),
     ]
-
-
-def read_json(path: Path) -> dict:
-    """Read a JSON file. Return an empty object if the file does not exist."""
-    return json.loads(path.read_text()) if path.is_file() else {}
 
 
 def read_log(path: Path) -> list[dict]:
@@ -101,8 +100,8 @@ def read_log(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text().splitlines() if line.endswith("}")]
 
 
-def summarise(model: Model, metrics: dict, where: str) -> str:
-    """Render the description of a checkpoint, and its most important figures."""
+def summarise(model: Model, metrics: dict, where: str, foreign: Sequence[str] = ()) -> str:
+    """Render the description of a checkpoint, its most important figures, and the names of ``foreign`` reports."""
     training = model.training or {}
     facts = [("parameters", f"{count_parameters(model.denoiser.net) / 1e6:.2f} M"), ("dataset", model.dataset or "?")]
     if training.get("seconds"):
@@ -112,7 +111,7 @@ def summarise(model: Model, metrics: dict, where: str) -> str:
         facts.append(("the judge reads", f"{metrics['classifier_test_accuracy']:.2%} of real test images"))
     if "floor" in metrics:
         facts.append(("FID floor", f"{metrics['floor']:.4f}, real test against real training images"))
-    return render("facts.html", facts=facts, where=where)
+    return render("facts.html", facts=facts, where=where, foreign=foreign)
 
 
 def draw_losses(rows: list[dict], where: str) -> str:

@@ -71,7 +71,7 @@ def tabulate_excess(cells: list[dict], down: str, across: str, same: Sampling) -
 
 
 def tabulate_guidance(cells: list[dict]) -> str:
-    """What classifier-free and classifier guidance gain and lose as they grow, as Markdown."""
+    """What classifier-free and classifier guidance gain and lose as they grow, with standard deviations, as Markdown."""
     rows = []
     for title, axis, letter, same in GUIDANCE:
         for cell in sorted(select(cells, same, axis), key=lambda cell: cell["setting"][axis]):
@@ -79,10 +79,11 @@ def tabulate_guidance(cells: list[dict]) -> str:
                 [
                     title,
                     f"{letter} = {cell['setting'][axis]:g}",
-                    f"{cell['accuracy']:.1%}",
-                    f"{excess(cell):.2f}",
+                    f"{cell['setting']['samples']:,}",
+                    f"{cell['accuracy']:.1%}" + (f" ± {spread:.1%}" if (spread := cell["spread"]["accuracy"]) else ""),
+                    f"{excess(cell):.3f} ± {cell['spread']['fid_test']:.3f}",
                     f"{cell['precision']:.2f}",
                     f"{cell['recall']:.2f}",
                 ]
             )
-    return write_table(["guidance", "strength", "read as asked", "FID", "precision", "recall"], rows)
+    return write_table(["guidance", "strength", "samples", "read as asked", "FID", "precision", "recall"], rows)

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from ddpm_demo.data.datasets import Data, mirror_at_random
 from ddpm_demo.data.images import render_grid
 from ddpm_demo.errors import UserError
-from ddpm_demo.files import write_atomically
+from ddpm_demo.files import read_json, write_atomically
 from ddpm_demo.models.codec import CHUNK, VAE, LatentCodec, load_vae, save_vae
 from ddpm_demo.models.networks import count_parameters
 from ddpm_demo.training.configuration import TrainingConfiguration
@@ -135,6 +135,7 @@ def learn(
     ``stop()`` ends the training early, and what was learned is written.
     """
     vae = load_vae(folder) if resume else build_autoencoder(data.images.shape[1], data.images.shape[-1])
+    earlier = read_earlier_seconds(folder) if resume else 0.0
     device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu"
     vae = vae.train().requires_grad_(True).to(device, memory_format=torch.channels_last)
     began = time.perf_counter()
@@ -147,10 +148,21 @@ def learn(
         low_precision=configuration.mixed_precision == "bf16",
     )
     follow(steps, stop)
-    seconds = time.perf_counter() - began
+    seconds = earlier + time.perf_counter() - began
     standardise_latents(vae.eval(), data)
     report = write_results(vae, held_out, folder, seconds)
     return f"{report['psnr']:.2f} dB on {len(held_out)} test images; written to {folder / VAE}, see reconstructions.png"
+
+
+def read_earlier_seconds(folder: Path) -> float:
+    """Read how long the autoencoder of a folder was trained; UserError if its report is missing."""
+    report = read_json(folder / REPORT)
+    if not report:
+        raise UserError(
+            f"{folder / REPORT} is missing, so it is not known how long this autoencoder was trained: start anew with "
+            "--overwrite"
+        )
+    return report["seconds"]
 
 
 def follow(steps: Iterator[tuple[float, float]], stop: Callable[[], bool]) -> None:

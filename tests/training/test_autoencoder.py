@@ -16,6 +16,7 @@ from ddpm_demo.models import checkpoint
 from ddpm_demo.models.adapters import condition_of
 from ddpm_demo.models.codec import LatentCodec, load_vae, save_vae
 from ddpm_demo.training import autoencoder
+from ddpm_demo.training.configuration import configure
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +81,20 @@ def test_stock_diffusers_loads_it(tmp_path, trained, colours):
     torch.testing.assert_close(again, latents, atol=1e-3, rtol=0)
     with pytest.raises(UserError, match="vae is missing: train it with  python train.py --autoencoder"):
         load_vae(tmp_path / "none")
+
+
+def test_a_resumed_training_adds_its_time_to_the_earlier(colours, tmp_path):
+    """The report says how long it took in all. The first report is made longer, to tell it from a slow machine."""
+    few = data.Data(colours.images[:16], colours.labels[:16], colours.label_names)
+    short = configure({"dataset": "cifar10", "minutes": 0.0005}, "cpu")
+    autoencoder.learn(few, few, tmp_path, short)
+    path = tmp_path / "autoencoder.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"seconds": 1000.0}))
+    autoencoder.learn(few, few, tmp_path, short, resume=True)
+    assert 1000 < json.loads(path.read_text())["seconds"] < 1500
+    (tmp_path / "autoencoder.json").unlink()
+    with pytest.raises(UserError, match="it is not known how long this autoencoder was trained"):
+        autoencoder.learn(colours, colours, tmp_path, short, resume=True)
 
 
 def test_known_latents_are_those_all_of_whose_pixels_are(trained):

@@ -56,7 +56,7 @@ MIXTURE = Mixture((0.3, 0.5, 0.2), (-0.8, 0.1, 0.7), (0.1, 0.15, 0.1))
 def part_of_the_mixture(x, log_snr):
     """The exact log p(part | x_t) of every x (N, 1, 1, 1), up to a constant: (N, 3)."""
     shares, centres, widths = MIXTURE.parts()
-    alpha, sigma = alpha_sigma(log_snr)
+    alpha, sigma = (c.reshape(-1, 1) for c in alpha_sigma(log_snr))
     variance = (alpha * widths) ** 2 + sigma**2
     return shares.log() - variance.log() / 2 - (x.flatten()[:, None] - alpha * centres) ** 2 / (2 * variance)
 
@@ -112,3 +112,22 @@ def test_the_known_part_is_kept_and_the_guidance_passed_on():
     inner, outer = denoise(X, 0.0, LABEL), KeepKnown(denoise, known, keep)(X, 0.0, LABEL)
     assert (outer.x0[..., :2] == 0.7).all() and torch.equal(outer.x0[..., 2:], inner.x0[..., 2:])
     assert torch.equal(outer.direction, inner.direction)
+
+
+def test_each_image_has_its_own_log_snr_and_place_in_the_interval():
+    """A batch of log-SNRs, of which the interval contains one, is guided as its images are one at a time."""
+    x, label = torch.tensor([-0.3, 0.4, 0.1], dtype=torch.float64).reshape(-1, 1, 1, 1), torch.tensor([0, 2, 1])
+    log_snrs = torch.tensor([-5.0, 0.5, 5.0], dtype=torch.float64)
+
+    def conditional(x, log_snr, label):
+        return MIXTURE.denoise(x, log_snr) * (1 + label.reshape(-1, 1, 1, 1))
+
+    guides = [ClassifierFree(conditional, weight, 10, (-2.0, 2.0)) for weight in (-1.0, 0.0, 2.0)]
+    for guide in (*guides, ByClassifier(MIXTURE.denoise, part_of_the_mixture, 2.0, (-2.0, 2.0))):
+        together = guide(x, log_snrs, label)
+        for k in range(3):
+            alone = guide(x[k : k + 1], log_snrs[k].item(), label[k : k + 1])
+            torch.testing.assert_close(together.x0[k : k + 1], alone.x0)
+            if together.direction is not None:
+                direction = torch.zeros_like(alone.x0) if alone.direction is None else alone.direction
+                torch.testing.assert_close(together.direction[k : k + 1], direction)

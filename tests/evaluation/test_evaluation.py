@@ -113,7 +113,7 @@ def test_the_models_classes_are_matched_by_name(judge, images):
     names = images[0].label_names[::-1]
     model, setting = replace(tiny_model(classes=10, size=28), label_names=names), Sampling(steps=1)
     measured = judging.Judge(judge, *images)
-    with samples.plan_bar([(setting, 12)]) as bar:
+    with samples.plan_bar(model, [(setting, 12)]) as bar:
         _, labels = samples.draw(model, measured, setting, 12, bar)
     assert labels.tolist() == [9, 8, 7, 6, 5, 4, 3, 2, 1, 0, 9, 8]
     with pytest.raises(UserError, match="the model draws the classes ten, but the dataset has 0, 1"):
@@ -207,7 +207,7 @@ def test_progress_counts_the_evaluations_that_are_made(model, judge, images, sam
     setting = Sampling(sampler=sampler, weight=weight, steps=steps, seed=3)
     model = replace(tiny_model(classes=10, size=28), label_names=images[0].label_names)
     measured = judging.Judge(judge, *images)
-    with samples.plan_bar([(setting, 70)]) as bar:
+    with samples.plan_bar(model, [(setting, 70)]) as bar:
         drawn, labels = samples.draw(model, measured, setting, 70, bar)
         assert bar.n == bar.total
     options = {"sampler": sampler, "weight": weight, "steps": steps}

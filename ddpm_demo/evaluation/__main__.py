@@ -11,6 +11,7 @@ python -m ddpm_demo.evaluation over-time --samples 1024               the snapsh
 python -m ddpm_demo.evaluation likelihood --images 10000              bits per dimension of test images, by three routes
 python -m ddpm_demo.evaluation restore --images 512                   images that are completed and enlarged
 python -m ddpm_demo.evaluation compare FOLDER FOLDER                  a comparison of checkpoints
+python -m ddpm_demo.evaluation calls TEACHER DISTILLED                a distilled checkpoint and its teacher
 accelerate launch --multi_gpu --num_processes 2 -m ddpm_demo.evaluation samples ...    on several GPUs or processes
 """
 
@@ -29,6 +30,8 @@ from ddpm_demo.evaluation.progress import say
 from ddpm_demo.evaluation.restoration import check_options, measure_restoration
 from ddpm_demo.evaluation.samples import Ways, check_samples, fit_to_model, measure_plan
 from ddpm_demo.evaluation.subject import Subject, open_checkpoint
+from ddpm_demo.reports.results import read_metrics
+from ddpm_demo.reports.tables import tabulate_calls
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -81,6 +84,8 @@ def command_line() -> argparse.ArgumentParser:
     restore.add_argument("--seed", type=int, default=0, help="seed of the noise and the choice (default: %(default)s)")
     compare = add_command("compare", run_compare, "compare checkpoints at their best and at equal training time")
     compare.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="checkpoints, measured over time")
+    calls = add_command("calls", run_calls, "compare a distilled checkpoint with its teacher by network calls")
+    calls.add_argument("folders", nargs=2, type=Path, metavar=("TEACHER", "DISTILLED"), help="measured checkpoints")
     return parser
 
 
@@ -169,6 +174,20 @@ def run_compare(options: argparse.Namespace) -> None:
     """Print the comparison of checkpoints."""
     at_equal_time = compare_at_equal_time(options.folders)
     print(f"{compare_best(options.folders)}\n\n{at_equal_time}")
+
+
+def run_calls(options: argparse.Namespace) -> None:
+    """Print the figures of a distilled checkpoint and of its teacher by network calls."""
+    teacher, student = (read_metrics(folder).get("quality", []) for folder in options.folders)
+    if not teacher or not student:
+        raise UserError("both checkpoints must be measured first:  python -m ddpm_demo.evaluation samples")
+    print(tabulate_calls(choose_rivals(teacher), student))
+
+
+def choose_rivals(teacher: list[dict]) -> list[dict]:
+    """Return the cells of a teacher that were measured on the most samples, without classifier guidance."""
+    most = max(cell["setting"]["samples"] for cell in teacher)
+    return [cell for cell in teacher if cell["setting"]["samples"] == most and not cell["setting"]["classifier_scale"]]
 
 
 def open_subject(options: argparse.Namespace) -> Subject:

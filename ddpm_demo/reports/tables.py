@@ -56,6 +56,37 @@ def tabulate_quality(cells: list[dict]) -> str:
     return write_table(heads, [*rows, ["as many real training images", None, fid, None, precision, recall, None]])
 
 
+def tabulate_calls(teacher: list[dict], student: list[dict]) -> str:
+    """The figures of a distilled model and of its teacher by network calls for an image, for each weight of the first.
+
+    The distilled model makes one call per step. Its teacher makes two per guided step.
+    """
+    heads = ["model", "w", "network calls", "FID to test", "precision", "recall", "read as asked", "samples"]
+    rows = []
+    for weight in sorted({cell["setting"]["weight"] for cell in student}):
+        for title, cells in (("teacher", teacher), ("distilled", student)):
+            mine = [(sampling_of(cell), cell) for cell in cells if cell["setting"]["weight"] == weight]
+            counted = [(s.calls if cells is student else s.evaluations, s, cell) for s, cell in mine]
+            for calls, sampling, cell in sorted(counted, key=lambda row: row[0]):
+                rows.append(
+                    [
+                        title if cells is student else f"{title}, {sampling.sampler}, {sampling.steps} steps",
+                        f"{weight:g}",
+                        f"{calls}",
+                        f"{cell['fid_test']:.3f} ± {cell['spread']['fid_test']:.3f}",
+                        f"{cell['precision']:.3f}",
+                        f"{cell['recall']:.3f}",
+                        f"{cell['accuracy']:.2%}",
+                        f"{cell['setting']['samples']:,}",
+                    ]
+                )
+    reference = student[0]["reference"]
+    real = [f"{reference[name]:.3f}" for name in ("fid_test", "precision", "recall")]
+    return write_table(
+        heads, [*rows, ["real training images", None, None, *real, None, f"{student[0]['setting']['samples']:,}"]]
+    )
+
+
 def tabulate_likelihood(bits: dict) -> str:
     """``bits_per_dim`` of ``metrics.json``: the cost of the test images in bits per dimension, by three routes."""
     return write_table(LIKELIHOOD_HEADS, list_likelihood_rows(bits))

@@ -187,6 +187,26 @@ def draw_steps(cells: list[dict], here: Sampling) -> str:
     return draw_lines("FID by steps, w = 0", series, x, y, here.steps, Style(dots=True))
 
 
+def draw_calls(teacher: list[dict], student: list[dict]) -> str:
+    """FID by network calls for an image at w = 0, of a distilled model and of the samplers of its teacher."""
+    series = {}
+    own = [cell for cell in student if cell["setting"]["weight"] == 0]
+    if len(own) > 1:
+        points = sorted((sampling_of(cell).calls, max(excess(cell), LEAST)) for cell in own)
+        series["distilled"] = tuple(zip(*points))
+    found = select(teacher, Sampling(), "sampler", "steps", "seed")
+    for sampler in ("dpm++2m", "sde-dpm++2m", "ddim", "heun"):
+        mine = [cell for cell in found if cell["setting"]["sampler"] == sampler]
+        points = sorted((sampling_of(cell).evaluations, max(excess(cell), LEAST)) for cell in mine)
+        if len(points) > 1:
+            series[sampler] = tuple(zip(*points))
+    if "distilled" not in series or len(series) < 2:
+        return ""
+    xs, ys = ([v for pair in series.values() for v in pair[k]] for k in (0, 1))
+    x, y = fit_axis(xs, "network calls for an image", log=True), fit_axis(ys, log=True, legend_rows=2)
+    return draw_lines("FID by network calls, w = 0", series, x, y, style=Style(dots=True))
+
+
 def draw_training_time(metrics: dict, peer: list[dict], encoder: float = 0.0) -> str:
     """FID against minutes of training, ``encoder`` seconds of an autoencoder before it included.
 

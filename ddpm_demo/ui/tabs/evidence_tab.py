@@ -70,7 +70,7 @@ def show(catalogue: Catalogue, settings: dict, figure: str = "FID") -> tuple:
         render("charts.html", charts=[draw_losses(rows, where), time]),
         film_samples(folder, rows),
         sections.show_nearest(folder, metrics),
-        show_quality(metrics, here, where, figure),
+        show_quality(metrics, here, where, figure, charts.draw_calls(*read_pair(catalogue, name))),
         "".join(list_sections(model, files, metrics, where)),
     )
 
@@ -144,8 +144,19 @@ def film_samples(folder: Path | None, rows: list[dict]) -> dict:
     return gr.update(value=film, visible=True)
 
 
-def show_quality(metrics: dict, here: Sampling, where: str, figure: str = "FID") -> str:
-    """Render the figures of the chosen settings, then maps, curves and a table of all measured settings."""
+def read_pair(catalogue: Catalogue, name: str) -> tuple[list[dict], list[dict]]:
+    """Return the measured settings of a teacher and of the model distilled from it, of which ``name`` is one."""
+    pair = catalogue.find_pair(name) or ()
+    folders = [catalogue.folders[one] for one in pair]
+    found = [read_metrics(folder).get("quality", []) if folder else [] for folder in folders]
+    return (found[0], found[1]) if found else ([], [])
+
+
+def show_quality(metrics: dict, here: Sampling, where: str, figure: str = "FID", calls: str = "") -> str:
+    """Render the figures of the chosen settings, then maps, curves and a table of all measured settings.
+
+    ``calls`` is the chart of quality by network calls, "" where there is no distilled model.
+    """
     command = f"{sections.EVALUATION} {{}} --checkpoint {where}"
     cells = metrics.get("quality", [])
     if not cells:
@@ -158,6 +169,7 @@ def show_quality(metrics: dict, here: Sampling, where: str, figure: str = "FID")
         measure = f"{command.format('samples')} {charts.write_flags(here)}"
         place = sections.show_missing(f"What you chose in Generate ({words})", measure)
     drawn = [
+        calls,
         charts.draw_tradeoff(cells, here),
         charts.draw_guidance(cells, here),
         charts.draw_steps(cells, here),

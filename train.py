@@ -6,6 +6,7 @@ python train.py --dataset folder --data-dir DIR --cfg  your own images, DIR/<cla
 python train.py --dataset cifar10 --autoencoder        the autoencoder of latent diffusion, into runs/cifar10/vae
 python train.py --dataset cifar10 --cfg --latent       diffusion of its latents; --condition cross-attention, image
 python train.py --prediction epsilon --schedule linear --lr 1e-4   as Ho et al. 2020: hours, not minutes
+python train.py --distill checkpoints/mnist            a model that draws in one network call, or in 2, 4, 8, 16
 python train.py --resume --output-dir runs/mnist       go on after Ctrl-C, a crash or a power cut
 python train.py --cfg --push-to-hub --hub-model-id user/ddpm-mnist     publish it when it is done
 accelerate launch --multi_gpu --num_processes 2 train.py ...   several GPUs; where there is none, several CPU processes

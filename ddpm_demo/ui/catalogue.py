@@ -52,6 +52,7 @@ class Catalogue:
         self.loaded = {name: first}
         self.record_network(name)
         self.default_films: dict[str, list] = {}  # settings as JSON -> [film], once a visitor has seen the run
+        self.examples: dict[str, tuple] = {}  # see ui/examples.py
         self.on_gpu: dict[str, Model] = {}
         self.borrow = lend_gpu(self.compute_on_gpu, estimate_gpu_seconds)
         for path in sorted(others.iterdir()) if others and others.is_dir() else []:

@@ -48,14 +48,14 @@ def build(catalogue: Catalogue) -> gr.Blocks:
                 stages_section.build(catalogue, checkpoint)
             with gr.Tab("Forward process", id="forward", elem_id="tab-forward"):
                 forward_tab.build(catalogue, checkpoint)
-            with gr.Tab("Compare", id="compare", elem_id="tab-compare"):
-                compare_tab.build(catalogue, controls)
-            with gr.Tab("Draw", id="draw", elem_id="tab-draw"):
-                draw_tab.build(catalogue, checkpoint)
+            with gr.Tab("Compare", id="compare", elem_id="tab-compare") as tab:
+                compare_tab.build(tab, catalogue, controls)
+            with gr.Tab("Draw", id="draw", elem_id="tab-draw") as tab:
+                draw_tab.build(tab, catalogue, checkpoint)
             with gr.Tab("Noise pad", id="noise", elem_id="tab-noise"):
                 noise_tab.build(catalogue, layout, tabs)
-            with gr.Tab("Latent space", id="latent", elem_id="tab-latent"):
-                latent_tab.build(catalogue, checkpoint)
+            with gr.Tab("Latent space", id="latent", elem_id="tab-latent") as tab:
+                latent_tab.build(tab, catalogue, checkpoint)
             with gr.Tab("Why small steps?", id="small-steps", elem_id="tab-small-steps"):
                 small_steps_tab.build()
             with gr.Tab("Evidence", id="evidence", elem_id="tab-evidence") as tab:

@@ -18,6 +18,7 @@ from ddpm_demo.ui.components.player import build_player, film, new_name, read_co
 from ddpm_demo.ui.controls import Controls
 from ddpm_demo.ui.data_uri import encode_picture
 from ddpm_demo.ui.events import NETWORK, QUIET, add_endpoint, stop_with
+from ddpm_demo.ui.examples import show_example
 from ddpm_demo.ui.runs import ALL, DEFAULTS, prepare
 from ddpm_demo.ui.turns import Job, check_budget
 
@@ -102,7 +103,7 @@ OWN = ("class", "checkpoint")  # axes whose values depend on the checkpoint
 SETTING = {"class": "class_label"}  # axes whose name differs from that of their setting
 
 
-def build(catalogue: Catalogue, controls: Controls) -> None:
+def build(tab: gr.Tab, catalogue: Catalogue, controls: Controls) -> None:
     """Lay out the tab, attach its handlers, and offer the endpoint ``/compare``. ``controls`` are those of Generate."""
     gr.Markdown(HINT, elem_classes="hint")
     with gr.Row():
@@ -126,8 +127,10 @@ def build(catalogue: Catalogue, controls: Controls) -> None:
     def play(asked, event: gr.EventData):
         yield from open_cell(catalogue, asked, event.row, event.column)
 
-    started = go.click(run, [*pickers, *controls.values()], [grid, asked], **NETWORK)
-    stop_with(stop, started, grid.open(play, asked, player, **NETWORK))
+    inputs, outputs = [*pickers, *controls.values()], [grid, asked]
+    started = go.click(run, inputs, outputs, **NETWORK)
+    example = show_example(tab, catalogue, run, inputs, outputs)
+    stop_with(stop, started, example, grid.open(play, asked, player, **NETWORK))
     offer_endpoint(catalogue)
 
 

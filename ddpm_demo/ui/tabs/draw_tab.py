@@ -19,6 +19,7 @@ from ddpm_demo.ui.components.player import build_player, film
 from ddpm_demo.ui.components.upload import build_upload
 from ddpm_demo.ui.controls import list_classes
 from ddpm_demo.ui.events import NETWORK, QUIET, add_endpoint, stop_with
+from ddpm_demo.ui.examples import show_example
 from ddpm_demo.ui.rendering import render
 from ddpm_demo.ui.runs import ALL, DEFAULTS, Run, as_int, as_seed, as_timestep, prepare
 
@@ -61,7 +62,7 @@ class Layout:
     chart: gr.HTML
 
 
-def build(catalogue: Catalogue, checkpoint: gr.components.Component) -> None:
+def build(tab: gr.Tab, catalogue: Catalogue, checkpoint: gr.components.Component) -> None:
     """Lay out the tab, attach its handlers, and offer the endpoints ``/complete`` and ``/classify``."""
     gr.Markdown(HINT, elem_classes="hint")
     layout = lay_out(catalogue)
@@ -77,8 +78,9 @@ def build(catalogue: Catalogue, checkpoint: gr.components.Component) -> None:
 
     shown = [inputs[name] for name in ("label", "weight", "t", "keep", "draws")]
     inputs["task"].change(show_controls, inputs["task"], [*shown, layout.player, layout.chart], **QUIET)
-    started = layout.go.click(run, [*inputs.values(), checkpoint], [layout.player, layout.chart], **NETWORK)
-    stop_with(layout.stop, started)
+    values, outputs = [*inputs.values(), checkpoint], [layout.player, layout.chart]
+    started = layout.go.click(run, values, outputs, **NETWORK)
+    stop_with(layout.stop, started, show_example(tab, catalogue, run, values, outputs))
     checkpoint.change(refill, checkpoint, [inputs["drawing"], inputs["label"], inputs["task"]], **QUIET)
     offer_completion(catalogue)
     offer_classification(catalogue)

@@ -15,6 +15,7 @@ from ddpm_demo.ui.components.player import build_player, film_pictures
 from ddpm_demo.ui.components.upload import build_upload
 from ddpm_demo.ui.data_uri import encode_picture
 from ddpm_demo.ui.events import NETWORK, QUIET, add_endpoint, stop_with
+from ddpm_demo.ui.examples import show_example
 from ddpm_demo.ui.rendering import render
 from ddpm_demo.ui.runs import as_int, as_number
 
@@ -24,7 +25,7 @@ FRAMES, MOST_FRAMES = 18, 60
 TOLERANCE = 1e-4  # with a larger one, the noise is decoded to another digit
 
 
-def build(catalogue: Catalogue, checkpoint: gr.components.Component) -> None:
+def build(tab: gr.Tab, catalogue: Catalogue, checkpoint: gr.components.Component) -> None:
     """Lay out the tab, attach its handlers, and offer the endpoint ``/interpolate``."""
     gr.Markdown(HINT, elem_classes="hint")
     with gr.Row():
@@ -59,7 +60,9 @@ def build(catalogue: Catalogue, checkpoint: gr.components.Component) -> None:
     def refill(name):
         return fill_pad(catalogue, name, example=0), fill_pad(catalogue, name, example=-1)
 
-    stop_with(stop, go.click(run, [first, second, frames, tolerance, checkpoint], [player, report], **NETWORK))
+    inputs, outputs = [first, second, frames, tolerance, checkpoint], [player, report]
+    started = go.click(run, inputs, outputs, **NETWORK)
+    stop_with(stop, started, show_example(tab, catalogue, run, inputs, outputs))
     checkpoint.change(refill, checkpoint, [first, second], **QUIET)
     offer_endpoint(catalogue)
 

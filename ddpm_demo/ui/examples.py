@@ -1,0 +1,48 @@
+"""Examples, so that no tab opens empty: a tab draws one with its first settings, once for all visitors."""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+
+import gradio as gr
+
+from ddpm_demo.ui.catalogue import Catalogue
+from ddpm_demo.ui.events import NETWORK
+
+MOST_EXAMPLES = 32  # kept; one is a film or a grid of about 0.5 MB
+
+
+def show_example(tab: gr.Tab, catalogue: Catalogue, run: Callable[..., Iterator[tuple]], inputs: list, outputs: list):
+    """Fill the outputs when a visitor opens a tab for the first time, as the tab's own button would do.
+
+    ``run`` is the handler of that button. Its last answer is kept for the next visitor with the same inputs. Returns the
+    event of Gradio, which a button can stop.
+    """
+    opened = gr.State(False)
+
+    def open_tab(was_opened, *values):
+        if was_opened:
+            yield gr.skip(), *[gr.skip()] * len(outputs)
+            return
+        for answer in draw_example(catalogue, f"{tab.elem_id} {describe(values)}", lambda: run(*values)):
+            yield True, *answer
+
+    return tab.select(open_tab, [opened, *inputs], [opened, *outputs], **NETWORK)
+
+
+def describe(values: tuple) -> str:
+    """Return a short text that differs for different values."""
+    return hashlib.sha256(json.dumps(values, default=str).encode()).hexdigest()
+
+
+def draw_example(catalogue: Catalogue, name: str, run: Callable[[], Iterator[tuple]]) -> Iterator[tuple]:
+    """Yield the answers of ``run``, or only the last one if the example called name was drawn before."""
+    if name in catalogue.examples:
+        yield catalogue.examples[name]
+        return
+    last: tuple = ()
+    for answer in run():
+        yield answer
+        last = tuple(new if new != gr.skip() else old for old, new in zip(last or answer, answer))
+    if last and len(catalogue.examples) < MOST_EXAMPLES:
+        catalogue.examples[name] = last

@@ -29,6 +29,14 @@ class Step:
     latents: Tensor | None = None  # x0 before decoding, if latents are diffused; x, eps and guidance then are latents
 
 
+def check_finite(numbers: Tensor, source: str) -> None:
+    """Raise FloatingPointError unless all numbers are finite. ``source`` says what computed them."""
+    if not bool(numbers.isfinite().all()):
+        raise FloatingPointError(
+            f"{source} gave numbers that are not finite: the weights are damaged, or the settings are too extreme for them"
+        )
+
+
 @torch.no_grad()
 def walk(
     denoise: Callable[[Tensor, float, Tensor | None], Tensor],
@@ -53,6 +61,7 @@ def walk(
         nonlocal nfe
         nfe += 1
         x0, direction = split_estimate(denoise(x, log_snr, label))
+        check_finite(x0, f"network call {nfe}")  # before clamping, which would turn an infinity into a plausible pixel
         return (x0.clamp(-1, 1) if clip else x0), direction
 
     context = SamplerContext(
@@ -61,11 +70,6 @@ def walk(
     advance = SAMPLERS[sampling.sampler].advance(context)
     for index, (s, t) in enumerate(pairwise(grid)):
         x0, direction = estimate(x, s)
-        if not bool(x0.isfinite().all()):
-            raise FloatingPointError(
-                f"step {index + 1} of {len(grid) - 1} gave numbers that are not finite: the weights are damaged, or the "
-                "settings are too extreme for them"
-            )
         yield Step(index, len(grid) - 1, s, nan, x, x0, implied_noise(x, x0, s), direction, nfe)
         if t == inf:
             return  # the last step leads to the clean image, which is x0

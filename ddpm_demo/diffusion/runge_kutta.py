@@ -45,7 +45,7 @@ def integrate(
 
     The stops are increasing or decreasing, and x (N, ...) is the state at the first one. ``slope`` receives one t per
     image, (N,) float64. The error of a step, a root mean square over one image, stays below ``tolerance``, absolute plus
-    relative. Raises RuntimeError if the required step becomes too small.
+    relative. Raises FloatingPointError if the required step becomes too small.
     """
     first, *others = (float(stop) for stop in stops)
     yield x, 0
@@ -82,7 +82,7 @@ def walk_steps(derive: Derive, t: Tensor, y: Tensor, end: Tensor, tolerance: flo
     while bool((left := (end - t).abs()).any()):
         if not bool(((size > smallest) | (left == 0)).all()):
             stuck = t[left > 0][0].item()
-            raise RuntimeError(f"the ODE cannot be solved at {stuck:.2f}: the required step is too small")
+            raise FloatingPointError(f"the ODE cannot be solved at {stuck:.2f}: the required step is too small")
         size = size.clamp(max=LARGEST)
         t_after = torch.where(size < left, t + (end - t).sign() * size, end)
         attempt = attempt_step(derive, t, y, slope, t_after, tolerance)

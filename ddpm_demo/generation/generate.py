@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ddpm_demo.diffusion.guidance import ByClassifier, ClassifierFree, Denoise
-from ddpm_demo.diffusion.reverse_process import Step, walk
+from ddpm_demo.diffusion.reverse_process import Step, check_finite, walk
 from ddpm_demo.diffusion.sampling import ALWAYS, Sampling
 from ddpm_demo.diffusion.schedule import Schedule
 from ddpm_demo.generation.begin import Begin, PureNoise
@@ -102,7 +102,9 @@ def decode_step(step: Step, model: Model) -> Step:
     """Decode a step: all tensors if patches are diffused, only the clean estimate if latents are diffused."""
     decode = model.codec.decode
     if not model.codec.bounded:
-        return replace(step, x0=decode(step.x0), latents=step.x0)
+        images = decode(step.x0)
+        check_finite(images, "the autoencoder")
+        return replace(step, x0=images, latents=step.x0)
     guidance = None if step.guidance is None else decode(step.guidance)
     return replace(step, x=decode(step.x), x0=decode(step.x0), eps=decode(step.eps), guidance=guidance)
 

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ddpm_demo.diffusion.denoiser import add_noise
 from ddpm_demo.diffusion.ode import slerp, solve_ode
+from ddpm_demo.diffusion.reverse_process import check_finite
 from ddpm_demo.diffusion.sampling import TOLERANCES
 from ddpm_demo.errors import check_between, check_whole
 from ddpm_demo.generation.begin import check_image
@@ -57,7 +58,9 @@ def yield_frames(model: Model, images: Tensor, total: int, tolerance: float) -> 
         calls += new_calls + 1
         with torch.no_grad():
             decoded = model.denoiser(decoded, cleanest)
-        frames = torch.cat([frames, model.codec.decode(decoded).cpu()])
+        pictures = model.codec.decode(decoded).cpu()
+        check_finite(pictures, "the network")
+        frames = torch.cat([frames, pictures])
         yield Interpolation(total, noises, frames, calls)
 
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ddpm_demo.diffusion.denoiser import add_noise, alpha_sigma
+from ddpm_demo.diffusion.reverse_process import check_finite
 from ddpm_demo.errors import UserError
 from ddpm_demo.generation.begin import check_image
 from ddpm_demo.models.checkpoint import Model, refuse_distilled
@@ -52,6 +53,7 @@ def classify(model: Model, image: Tensor, draws: int = 32, seed: int = 0, batch:
         estimate = model.denoiser(
             x.repeat_interleave(classes, 0), log_snr.repeat_interleave(classes), labels.repeat(len(log_snr))
         )
+        check_finite(estimate, "the network")
         x0_error = (estimate.cpu() - x0).square().flatten(1).mean(1).reshape(len(log_snr), classes)
         # eps - eps_hat = -alpha/sigma (x0 - x0_hat): this gives the error of the noise estimate
         errors_by_draw = torch.cat(

@@ -6,7 +6,7 @@ import gradio as gr
 
 # Handlers that compute with a network share one queue. So many run at the same time: they only take turns, but a request
 # must be among them to get a turn.
-RUNNING = 16
+RUNNING = 40
 QUIET = {"show_progress": "hidden", "api_visibility": "private"}
 NETWORK = QUIET | {"concurrency_id": "network", "concurrency_limit": RUNNING}
 AT_ONCE = QUIET | {"queue": False}

@@ -10,26 +10,35 @@ from ddpm_demo.ui.catalogue import Catalogue
 from ddpm_demo.ui.components.player import film
 from ddpm_demo.ui.remarks import remark_on
 from ddpm_demo.ui.runs import Run, prepare
+from ddpm_demo.ui.turns import Job
 
 LIVE_SECONDS, FEWEST_STEPS = 0.09, 3  # time to compute a draft, and its smallest number of steps
 PACE: dict[tuple, float] = {}  # kind of run -> seconds per step on this machine
-NEWEST: dict[str, list] = {}  # session of a page -> [its newest settings, the number of steps drawn with them]
+# Number of a page -> [its newest settings, the number of steps drawn with them], while Live is on there.
+NEWEST: dict[int, list] = {}
+MOST_PAGES = 50  # with Live on; a page beyond them takes the place of the one that was not used for the longest time
+DRAFT_BUDGET = (
+    2000  # network evaluations of a draft, which bypasses the queue: the fewest steps of 80 guided images fit
+)
 
 
 def sketch(catalogue: Catalogue, live: bool, settings: dict, session: str) -> tuple:
     """Return (film or nothing, remark) after a change. If Live is on, the film is the run, or a draft of a slow run.
 
     A draft has as many steps as fit into LIVE_SECONDS at the pace of the last run of this kind. ``finish_sketch`` then
-    draws the whole run.
+    draws the whole run. An adaptive sampler has no draft, because its cost does not depend on the number of steps.
     """
-    NEWEST[session] = newest = [settings, 0]
+    NEWEST.pop(hash(session), None)
     if live is not True:
         return gr.skip(), remark_on(catalogue, settings)
-    run = prepare(catalogue, settings)
+    run, newest = prepare(catalogue, settings), [settings, 0]
+    remember(session, newest)
+    if SAMPLERS[run.sampling.sampler].adaptive:
+        return gr.skip(), remark_on(catalogue, settings)
     steps, asked = count_affordable_steps(run), run.sampling.steps
     began = time.perf_counter()
     draft = prepare(catalogue, run.settings | {"steps": steps}) if steps < asked else run
-    *_, whole = film(draft, still=True)
+    *_, whole = film(draft, still=True, job=Job(lambda: NEWEST.get(hash(session)) is newest, DRAFT_BUDGET))
     PACE[find_kind(run)] = (time.perf_counter() - began) / steps
     newest[1] = steps
     if steps < asked:
@@ -40,18 +49,25 @@ def sketch(catalogue: Catalogue, live: bool, settings: dict, session: str) -> tu
 def finish_sketch(catalogue: Catalogue, live: bool, settings: dict, session: str) -> Iterator:
     """Yield the whole run after a draft, until the user changes a setting. If the sketch was the whole run, yield no film."""
     yield gr.skip()
-    newest = NEWEST.get(session)
+    newest = NEWEST.get(hash(session))
     if live is not True or newest is None or newest[0] != settings or newest[1] >= settings["steps"]:
         return
     for growing in film(prepare(catalogue, settings), still=True):
-        if NEWEST.get(session) is not newest:
+        if NEWEST.get(hash(session)) is not newest:
             return
         yield growing
 
 
+def remember(session: str, newest: list) -> None:
+    """Keep the newest settings of a page. Its session is text of any length that the client chose, so its hash is used."""
+    NEWEST[hash(session)] = newest
+    while len(NEWEST) > MOST_PAGES:
+        NEWEST.pop(next(iter(NEWEST)), None)
+
+
 def forget_user(request: gr.Request) -> None:
     """Delete the state of a user who left."""
-    NEWEST.pop(request.session_hash, None)
+    NEWEST.pop(hash(request.session_hash), None)
 
 
 def find_kind(run: Run) -> tuple:

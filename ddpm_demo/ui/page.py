@@ -60,7 +60,8 @@ def build(catalogue: Catalogue) -> gr.Blocks:
                 small_steps_tab.build()
             with gr.Tab("Evidence", id="evidence", elem_id="tab-evidence") as tab:
                 evidence_tab.build(tab, catalogue, controls)
-    return demo.queue(max_size=32, default_concurrency_limit=4)
+    # api_open: a request that does not join the queue could not be stopped.
+    return demo.queue(max_size=32, default_concurrency_limit=4, api_open=False)
 
 
 def launch_options() -> dict:

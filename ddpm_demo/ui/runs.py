@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from math import inf
 
 from ddpm_demo.diffusion.reverse_process import Step
+from ddpm_demo.diffusion.samplers import SAMPLERS
 from ddpm_demo.diffusion.sampling import LAST_SEED, Sampling
 from ddpm_demo.errors import UserError, check_one_of, check_whole
 from ddpm_demo.generation.begin import LAST_TIMESTEP, Begin, PureNoise
 from ddpm_demo.generation.generate import log_snr_grid, sample
 from ddpm_demo.models.checkpoint import Model
 from ddpm_demo.ui.catalogue import Catalogue, report_mistakes
-from ddpm_demo.ui.turns import check_budget
+from ddpm_demo.ui.turns import Job, check_budget
 
 ALL = "all"
 MAX_COUNT = 8
@@ -83,8 +84,13 @@ class Run:
 
     @property
     def evaluations(self) -> int:
-        """Network evaluations of all its images, at least."""
-        return self.images * (self.sampling.calls if self.model.distilled else self.sampling.evaluations)
+        """Network evaluations of all its images, at least: an adaptive sampler may need more."""
+        low, high = self.sampling.interval
+        mixes = self.sampling.mixes and not self.model.distilled
+        grid = log_snr_grid(self.model, self.sampling, self.begin.start).tolist()
+        costs = [1 + (mixes and low <= log_snr <= high) for log_snr in grid]  # of a call at each log-SNR
+        second = costs[1:] if SAMPLERS[self.sampling.sampler].calls == 2 else []  # its second call is at the next one
+        return self.images * (sum(costs) + sum(second))
 
     @property
     def guided(self) -> bool:
@@ -101,11 +107,11 @@ class Run:
         """The log-SNR of every step."""
         return log_snr_grid(self.model, self.sampling, self.begin.start).tolist()
 
-    def walk(self) -> Iterator[Step]:
-        """The steps, each computed while no other user's step is computed."""
+    def walk(self, job: Job | None = None) -> Iterator[Step]:
+        """The steps, computed in turns with other requests and charged to a job."""
         count = None if self.labels else self.images
         return self.catalogue.compute(
-            sample, self.checkpoint, self.labels, count=count, begin=self.begin, sampling=self.sampling
+            sample, self.checkpoint, self.labels, job=job, count=count, begin=self.begin, sampling=self.sampling
         )
 
 

@@ -77,6 +77,7 @@ class Job:
     """What one request computes: the network evaluations so far, and whether its answer is still awaited."""
 
     awaited: Callable[[], bool] = field(default_factory=watch_client)
+    budget: int | None = None  # of network evaluations; None for BUDGET
     evaluations: int = 0
     turn_is_used: bool = False  # by a network call
 
@@ -91,14 +92,15 @@ class Job:
         if CLOSING.is_set() or not self.awaited():
             raise gr.Error("the computation was stopped", print_exception=False)
         self.evaluations += images
-        check_budget(self.evaluations)
+        check_budget(self.evaluations, self.budget)
 
 
-def check_budget(evaluations: int) -> None:
+def check_budget(evaluations: int, budget: int | None = None) -> None:
     """Raise UserError if a request that needs so many network evaluations is too large for a shared demo."""
-    if evaluations > BUDGET:
+    budget = BUDGET if budget is None else budget
+    if evaluations > budget:
         raise UserError(
-            f"this needs {evaluations:,} or more network evaluations (images x calls); at most {BUDGET:,} are allowed "
+            f"this needs {evaluations:,} or more network evaluations (images x calls); at most {budget:,} are allowed "
             f"in one request: {ADVICE}"
         )
 

@@ -44,5 +44,5 @@ def test_a_single_number_that_is_not_finite_ends_the_process():
         estimate[1, 0, 1, 1] = float("inf") if log_snr > 1 else 0
         return estimate
 
-    with pytest.raises(FloatingPointError, match="step 3 of 3 gave numbers that are not finite"):
+    with pytest.raises(FloatingPointError, match="network call 3 gave numbers that are not finite"):
         list(walk(denoise, X, GRID))

@@ -13,6 +13,8 @@ from ddpm_demo.diffusion.denoiser import Denoiser, alpha_sigma
 from ddpm_demo.diffusion.sampling import Sampling
 from ddpm_demo.diffusion.schedule import Schedule
 from ddpm_demo.generation.generate import decode_step, log_snr_grid
+from ddpm_demo.generation.interpolation import interpolate
+from ddpm_demo.generation.zero_shot import classify
 from ddpm_demo.models.classifier import load_classifier
 
 
@@ -211,7 +213,7 @@ def test_more_steps_than_timesteps_are_no_division_by_zero(model, sampler, start
 def test_damaged_weights_end_in_a_sentence_and_never_in_an_image(sampler):
     damaged = tiny_model()
     next(damaged.denoiser.net.parameters()).fill_(float("nan"))
-    with pytest.raises(FloatingPointError, match="step 1 of 4 gave numbers that are not finite"):
+    with pytest.raises(FloatingPointError, match="network call 1 gave numbers that are not finite"):
         generate(damaged, [0], sampler=sampler, steps=4)
 
 
@@ -284,3 +286,23 @@ def test_only_the_estimate_of_latents_is_decoded(model):
     found = decode_step(step, latents)
     assert torch.equal(found.latents, step.x0) and torch.equal(found.x0, step.x0 + 100)
     assert found.x is step.x and found.eps is step.eps and found.guidance is step.guidance
+
+
+@pytest.mark.parametrize("sampler", ["dpm++2m", "ode"])
+def test_an_infinite_estimate_is_not_clamped_to_a_picture(model, sampler):
+    """Clamped to [-1, 1], it would look like an image in two colours."""
+    broken = replace(
+        model, denoiser=replace(model.denoiser, net=KnownNetwork(lambda x, *_: torch.full_like(x, torch.inf)))
+    )
+    with pytest.raises(FloatingPointError, match="numbers that are not finite"):
+        generate(broken, [0], sampler=sampler, steps=3)
+
+
+def test_no_reading_and_no_frame_of_numbers_that_are_not_finite(model):
+    broken = replace(
+        model, denoiser=replace(model.denoiser, net=KnownNetwork(lambda x, *_: torch.full_like(x, torch.nan)))
+    )
+    with pytest.raises(FloatingPointError, match="not finite"):
+        list(classify(broken, torch.zeros(1, 16, 16)))
+    with pytest.raises(FloatingPointError):
+        list(interpolate(broken, torch.zeros(2, 1, 16, 16), total=2, tolerance=0.1))

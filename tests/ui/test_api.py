@@ -41,6 +41,14 @@ def test_generate_draws_and_says_how(client):
     assert pixels(again) == image.tobytes()
 
 
+@pytest.mark.parametrize("name", ["generate", "interpolate", "compare"])
+def test_no_computation_bypasses_the_queue(server, name):
+    """A request that is not in the queue could not be stopped when its client leaves."""
+    for path in (f"run/{name}", f"api/{name}"):
+        answer = httpx.post(f"{server.url}/gradio_api/{path}", json={"data": []})
+        assert answer.status_code in (401, 403, 404, 405), answer.text
+
+
 def test_the_endpoints_are_named_and_typed(client):
     endpoints = client.view_api(return_format="dict")["named_endpoints"]
     assert sorted(endpoints) == ["/classify", "/compare", "/complete", "/forward", "/generate", "/interpolate"]

@@ -15,7 +15,7 @@ from gradio_client import Client
 
 from ddpm_demo.generation.generate import sample
 from ddpm_demo.generation.interpolation import interpolate
-from ddpm_demo.ui import page, turns
+from ddpm_demo.ui import live, page, turns
 from ddpm_demo.ui.catalogue import Catalogue
 from ddpm_demo.ui.runs import DEFAULTS, prepare
 from ddpm_demo.ui.tabs.compare_tab import fill_grid
@@ -170,3 +170,35 @@ def test_a_short_request_is_answered_beside_eight_long_ones(app, calls):
     for stream in streams:
         stream.close()
     until(lambda: rests(calls), 5)
+
+
+def test_a_run_counts_what_its_interval_guides(catalogue):
+    """Outside the interval there is no second half of a guided call."""
+    everywhere = prepare(catalogue, LIGHT | {"steps": 20, "weight": 2.0})
+    nowhere = prepare(catalogue, LIGHT | {"steps": 20, "weight": 2.0, "interval_from": 19.0, "interval_to": 20.0})
+    assert (everywhere.evaluations, nowhere.evaluations) == (40, 20)
+    heun = prepare(catalogue, LIGHT | {"steps": 20, "weight": 2.0, "sampler": "heun"})
+    assert heun.evaluations == 2 * (1 + 2 * 19) == heun.sampling.evaluations
+
+
+def test_a_draft_ends_with_the_next_one_and_never_costs_much(catalogue, calls):
+    settings = DEFAULTS | {"class_label": "a", "sampler": "heun", "steps": 3, "count": 8}
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        first = pool.submit(live.sketch, catalogue, True, settings, "me")
+        until(lambda: len(calls) > 1)
+        live.sketch(catalogue, True, settings | {"sampler": "ode", "class_label": "all"}, "me")
+        assert len(calls) < 8  # an adaptive sampler has no draft
+        with pytest.raises(gr.Error, match="stopped"):
+            first.result()
+
+
+def test_live_keeps_little_of_few_pages(catalogue):
+    live.NEWEST.clear()
+    for number in range(3 * live.MOST_PAGES):
+        live.sketch(catalogue, False, DEFAULTS, f"page {number}")
+    assert not live.NEWEST
+    settings = DEFAULTS | {"class_label": "a", "sampler": "ode"}
+    for number in range(live.MOST_PAGES + 5):
+        live.sketch(catalogue, True, settings, "x" * 1000 + str(number))
+    assert len(live.NEWEST) == live.MOST_PAGES and all(isinstance(name, int) for name in live.NEWEST)
+    live.NEWEST.clear()

@@ -25,6 +25,7 @@ from ddpm_demo.errors import UserError, check_one_of, check_whole
 from ddpm_demo.generation.animation import render_noisy_state
 from ddpm_demo.ui.data_uri import decode_uri, encode_picture
 from ddpm_demo.ui.runs import Run
+from ddpm_demo.ui.turns import Job
 
 HERE = Path(__file__).parent
 MAX_FRAMES = 60
@@ -67,14 +68,14 @@ def read_component(name: str) -> dict:
     return {"html_template": html, "css_template": css, "js_on_load": js, "apply_default_css": False}
 
 
-def film(run: Run, still: bool = False) -> Iterator[dict]:
+def film(run: Run, still: bool = False, job: Job | None = None) -> Iterator[dict]:
     """Compute a run and yield the growing film whenever a chunk is complete. The last film is ``done``.
 
-    With ``still``, the player opens on the last frame and does not play.
+    With ``still``, the player opens on the last frame and does not play. The network calls are charged to ``job``.
     """
     growing, panels, kept = begin_film(run) | {"still": still}, [], set()
     waiting, sent = [], time.perf_counter()
-    for timed in time_steps(run.walk()):
+    for timed in time_steps(run.walk(job)):
         step = timed.step
         last = step.index + 1 == step.total
         if not panels:

@@ -18,6 +18,7 @@ from ddpm_demo.ui.tabs import (
     generate_tab,
     latent_tab,
     noise_tab,
+    playground_tab,
     small_steps_tab,
     stages_section,
 )
@@ -48,6 +49,8 @@ def build(catalogue: Catalogue) -> gr.Blocks:
                 stages_section.build(catalogue, checkpoint)
             with gr.Tab("Forward process", id="forward", elem_id="tab-forward"):
                 forward_tab.build(catalogue, checkpoint)
+            with gr.Tab("Playground", id="playground", elem_id="tab-playground"):
+                playground_tab.build()
             with gr.Tab("Compare", id="compare", elem_id="tab-compare") as tab:
                 compare_tab.build(tab, catalogue, controls)
             with gr.Tab("Draw", id="draw", elem_id="tab-draw") as tab:

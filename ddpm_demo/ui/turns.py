@@ -89,10 +89,14 @@ class Job:
         if self.turn_is_used:
             TURNS.pass_on()
         self.turn_is_used = True
-        if CLOSING.is_set() or not self.awaited():
-            raise gr.Error("the computation was stopped", print_exception=False)
+        self.check_awaited()
         self.evaluations += images
         check_budget(self.evaluations, self.budget)
+
+    def check_awaited(self) -> None:
+        """Raise gr.Error if nobody waits for the answer any more, or the app ends."""
+        if CLOSING.is_set() or not self.awaited():
+            raise gr.Error("the computation was stopped", print_exception=False)
 
 
 def check_budget(evaluations: int, budget: int | None = None) -> None:
@@ -122,10 +126,15 @@ def compute_in_turns(work: Callable[..., Iterator[T]], model: Model, job: Job, *
     """Yield the parts of ``work(model, ...)``, computed in turns with other requests and charged to the job."""
     net = model.denoiser.net
     charged = replace(model.denoiser, net=net.with_net(ChargedNetwork(net.net, job)))
-    parts = work(replace(model, denoiser=charged), *arguments, **options)
+    return take_turns(work(replace(model, denoiser=charged), *arguments, **options), job)
+
+
+def take_turns(parts: Iterator[T], job: Job) -> Iterator[T]:
+    """Yield the parts of a computation, each computed in a turn. gr.Error if nobody waits for the answer any more."""
     while True:
         with TURNS:
             job.turn_is_used = False
+            job.check_awaited()
             part = next(parts, None)
         if part is None:
             return

@@ -40,9 +40,8 @@ def shot(page, name):
 
 
 ROOMS = {
-    "Generate": "generate", "Forward process": "forward", "Compare": "compare", "Draw": "draw", "Noise pad": "noise",
-    "Latent space": "latent",
-    "Why small steps?": "small-steps", "Evidence": "evidence",
+    "Generate": "generate", "Forward process": "forward", "Playground": "playground", "Compare": "compare", "Draw": "draw",
+    "Noise pad": "noise", "Latent space": "latent", "Why small steps?": "small-steps", "Evidence": "evidence",
 }  # fmt: skip
 
 

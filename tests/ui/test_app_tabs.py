@@ -100,6 +100,39 @@ def test_latent_space_between_two_digits(page):
     shot(page, "latent")
 
 
+def test_playground(page):
+    open_tab(page, "Playground")
+    panel = room(page, "Playground")
+    panel.locator(".plane[data-run]").wait_for()  # it opens with a shape, which both sides then show
+    panel.locator(".plane[data-sides='ideal learned']").wait_for(timeout=3 * PATIENCE)
+    verdicts = panel.locator(".verdict")
+    assert "memorises" in verdicts.first.inner_text() and "fills the lines" in verdicts.last.inner_text()
+    plane = panel.locator(".plane")
+    plane.focus()
+    page.keyboard.press("End")
+    before = panel.locator(".stage canvas").first.evaluate("e => e.toDataURL()")
+    page.keyboard.press("Home")
+    assert plane.get_attribute("data-at") == "0"
+    assert panel.locator(".stage canvas").first.evaluate("e => e.toDataURL()") != before
+    shot(page, "playground")
+
+    run = plane.get_attribute("data-run")
+    panel.get_by_role("button", name="Clear").click()
+    sheet = panel.locator("canvas.sheet").bounding_box()
+    for pen, side in (("Class A", 0.25), ("Class B", 0.75)):
+        panel.get_by_role("button", name=pen).click()
+        page.mouse.move(sheet["x"] + side * sheet["width"], sheet["y"] + 0.2 * sheet["height"])
+        page.mouse.down()
+        page.mouse.move(sheet["x"] + side * sheet["width"], sheet["y"] + 0.8 * sheet["height"], steps=3)
+        page.mouse.up()
+    panel.get_by_text("20 of 400 points").wait_for()  # two lines of 1.8, a point every 0.2
+    page.wait_for_function("(old) => document.querySelector('.plane').dataset.run !== old", arg=run)
+    panel.locator(".plane[data-sides='ideal']").wait_for()
+    panel.get_by_label("guidance", exact=True).check()
+    assert page.get_by_label("number input for Guidance weight w").last.is_enabled()
+    shot(page, "playground-drawn")
+
+
 def test_why_small_steps(page):
     open_tab(page, "Why small steps?")
     panel = room(page, "Why small steps?")

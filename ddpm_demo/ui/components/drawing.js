@@ -87,10 +87,11 @@ function begin() {
   }));
   note.textContent = START;
   press(); draw();
-  new ResizeObserver(draw).observe(sheet);
-  // The first film is computed when the tab is opened, not when the page is.
-  new IntersectionObserver((entries, observer) => {
-    if (entries.some((entry) => entry.isIntersecting)) { observer.disconnect(); send(); }
+  // The sheet has no width until the tab is opened; only then the first film is computed, wherever the page is scrolled.
+  let opened = false;
+  new ResizeObserver(() => {
+    draw();
+    if (!opened && sheet.clientWidth) { opened = true; send(); }
   }).observe(sheet);
 }
 watch("value", begin);

@@ -87,16 +87,16 @@ function drawStage(name, stage) {
   if (progress) { progress.hidden = !report; if (report) progress.value = report.step / report.total; }
   if (name === "learned") plane.dataset.training = report ? report.step : "";
   if (!ready) return;
-  const { context, width } = ready, half = film.half;
+  const { context, width } = ready, half = film.half, small = Math.max(0.9, width / 250);
   const to = (value, sign) => (sign * value / half + 1) / 2 * width;
   const spot = (from, k) => [to(from[k], 1), to(from[k + 1], -1)];
   if (side && !report) drawArrows(context, side, spot, width);
-  drawPoints(context, film.points, 0, film.points.length / 2, 3.2, (k) => "--dot", spot, true);
-  if (report) drawPoints(context, report.x, 0, report.x.length / 2, 1.5, sampleColour, spot);
+  drawPoints(context, film.points, 0, film.points.length / 2, Math.max(1.8, width / 120), (k) => "--dot", spot, true);
+  if (report) drawPoints(context, report.x, 0, report.x.length / 2, small, sampleColour, spot);
   else if (side) {
     const now = between(side.x);
     if ($("[data-layer=paths]").checked) drawPaths(context, side.x, now, spot);
-    drawPoints(context, now, 0, film.samples, 1.6, sampleColour, spot);
+    drawPoints(context, now, 0, film.samples, small, sampleColour, spot);
   }
 }
 
@@ -160,7 +160,7 @@ function drawArrows(context, side, spot, width) {
       context.lineTo(endX - head * (ux - 0.6 * uy), endY - head * (uy + 0.6 * ux));
     }
     context.strokeStyle = colour(film.names.length > 1 ? sampleColour(label) : "--dot");
-    context.lineWidth = 1; context.globalAlpha = film.names.length > 1 ? 0.5 : 0.32;
+    context.lineWidth = Math.min(1, width / 350); context.globalAlpha = film.names.length > 1 ? 0.5 : 0.32;
     context.stroke();
   }
   context.globalAlpha = 1;

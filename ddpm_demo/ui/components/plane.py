@@ -8,6 +8,7 @@ points and fifty steps is a third of a megabyte, and sharp at every size.
 import base64
 import time
 from collections.abc import Callable, Iterator
+from math import ceil
 
 import gradio as gr
 import torch
@@ -90,7 +91,8 @@ def judge_samples(cloud: PointCloud, samples: Tensor) -> str:
     spacing = cloud.measure_spacing()
     near_lines = "between" if to_lines < to_points / 2 else "off"
     kind = "memorised" if to_points < spacing / 10 else near_lines
-    return render("plane_verdict.html", kind=kind, points=to_points, lines=to_lines, spacing=spacing)
+    near = {"points": ceil(1000 * to_points) / 1000, "lines": ceil(1000 * to_lines) / 1000}  # "within" stays true
+    return render("plane_verdict.html", kind=kind, spacing=spacing, **near)
 
 
 def report_training(cloud: PointCloud, progress: Progress, count: int) -> dict:

@@ -93,7 +93,7 @@ def draw(drawing: dict, steps, weight, sampler, schedule, samples, seed) -> dict
     check_whole("the number of points", samples := as_int("the number of points", samples), 1, MOST_SAMPLES)
     settings = {"sampler": sampler, "schedule": schedule, "steps": steps, "seed": as_seed(seed)}
     sampling = Sampling(**settings, weight=as_number("weight", weight))
-    return film_points(cloud, NETWORKS.get(cloud), sampling, samples, partial(take_turns, job=Job()))
+    return film_points(cloud, NETWORKS.get(cloud), sampling, samples, partial(take_turns, job=Job(), threads=1))
 
 
 def open_drawing(drawing: dict, *settings) -> tuple[dict, dict]:
@@ -109,7 +109,7 @@ def learn(drawing: dict, samples) -> Iterator[tuple]:
     with report_mistakes():
         cloud = read_drawing(drawing)
         check_whole("the number of points", samples := as_int("the number of points", samples), 1, MOST_SAMPLES)
-        for progress in take_turns(train_on_points(cloud), Job()):
+        for progress in take_turns(train_on_points(cloud), Job(), threads=1):
             if progress.step % SNAPSHOT_EVERY == 0:
                 yield report_training(cloud, progress, samples), gr.skip()
         if len(NETWORKS) >= KEPT:

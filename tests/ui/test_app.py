@@ -16,8 +16,8 @@ def test_the_page_opens_on_a_run(page):
     assert json.loads(shown["settings"])["class_label"] == "all" and shown["arrived"] == "20"
     player(page).get_by_role("button", name="Play", exact=True).wait_for()  # it has played to its end
     shot(page, "opened")
-    assert player(page).locator("canvas").count() == 4
-    assert player(page).locator("canvas").first.evaluate("e => getComputedStyle(e).imageRendering") == "pixelated"
+    assert player(page).locator("canvas[data-panel]").count() == 4
+    assert player(page).locator("canvas[data-panel]").first.evaluate("e => getComputedStyle(e).imageRendering") == "pixelated"
 
 
 def test_a_seven_is_drawn_before_the_eyes(page):
@@ -135,6 +135,7 @@ def settled(page, name, value):
 def test_a_classifier_guides_where_the_network_ignores_the_class(page):
     page.get_by_label("7", exact=True).first.check()
     number(page, "Guidance weight w", -1)
+    page.get_by_role("button", name="More settings and presets").click()
     number(page, "Classifier guidance s", 6)
     page.get_by_text("the network ignores the class").wait_for()
     before = state(page)["run"]

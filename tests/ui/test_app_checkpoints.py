@@ -24,7 +24,7 @@ def switch(page, name: str) -> dict:
 
 
 def panels(page) -> list[str]:
-    return player(page).locator("canvas").evaluate_all("all => all.map(e => e.dataset.panel)")
+    return player(page).locator("canvas[data-panel]").evaluate_all("all => all.map(e => e.dataset.panel)")
 
 
 def colours(page) -> int:

@@ -1,11 +1,15 @@
 // Plays a film: frames arrive in chunks, each with one sprite (frames stacked downwards) per panel.
 // Everything after their arrival happens here, without the server. See player.py for the format of a film.
 const $ = (selector) => element.querySelector(selector);
-const player = $(".player"), panels = $(".panels"), scrub = $(".scrub"), play = $(".play"), numbers = $(".numbers");
+const player = $(".player"), panels = $(".panels"), track = $(".track"), strip = $(".strip"), curve = $(".curve");
+const scrub = $(".scrub"), play = $(".play"), numbers = $(".numbers");
+const MAIN = ["x", "x0", "only"];  // the panels that are shown large
 let film = null;      // the film being shown
-let frames = [];      // what is known of each frame: {step, t, log_snr, seconds, nfe, chunk, row}
+let before = [];      // the curve of the film before it, for comparison
+let frames = [];      // what is known of each frame: {step, log_snr, numbers, guidance, chunk, row}
 let sprites = [];     // per chunk: {panel key: ImageBitmap}
-let at = 0, playing = false, clock = null, shown = -1;
+let at = 0, playing = false, clock = null, shown = "";
+let alone = -1;       // the image of a grid that is shown alone, or -1 for all
 
 function data() {
   const value = Array.isArray(props.value) ? props.value[0] : props.value;
@@ -25,12 +29,13 @@ async function take() {
   if (!next || !next.chunks) return;
   if (!film || next.run !== film.run) {
     const old = film;
+    before = old?.curve || [];
     film = next; frames = []; sprites = [];
-    if (!old || JSON.stringify(old.panels) !== JSON.stringify(film.panels) || old.width !== film.width
-        || old.height !== film.height) layOut();
+    if (!old || JSON.stringify(old.panels) !== JSON.stringify(film.panels)) layOut();
+    if (JSON.stringify(old?.names) !== JSON.stringify(film.names)) offerImages();
     if (clock !== null) { clearTimeout(clock); clock = null; }
-    at = 0; shown = -1; playing = !film.still;
-    drawCurve();
+    at = 0; shown = ""; playing = !film.still;
+    fit();
     $(".source").textContent = film.source || "";
     scrub.max = Math.max(0, film.count - 1);
   }
@@ -41,7 +46,10 @@ async function take() {
     sprites.push(decoded);
     chunk.frames.forEach((frame, row) => frames.push({ ...frame, chunk: k, row }));
     if (film.still || matchMedia("(prefers-reduced-motion: reduce)").matches) at = frames.length - 1;
+    const first = player.dataset.arrived === undefined;
     player.dataset.arrived = frames.length;
+    if (first) fit();  // the player was hidden until now
+    drawStrip();
     draw();
     tick();
   }
@@ -50,6 +58,7 @@ async function take() {
   player.dataset.settings = JSON.stringify(film.settings);
   if (film.done && film.link && element.closest(".viewer")) history.replaceState(null, "", address());
   symbol();
+  draw();
 }
 
 // The address of this run: its settings, and all other parts of the query (such as a theme).
@@ -59,36 +68,130 @@ function address() {
   return location.pathname + "?" + query;
 }
 
-function layOut() {
-  panels.replaceChildren(...film.panels.map((panel) => {
-    const figure = document.createElement("figure"), canvas = document.createElement("canvas");
-    const caption = document.createElement("figcaption"), name = document.createElement("b");
-    figure.className = "panel";
-    canvas.width = film.width; canvas.height = film.height;
-    canvas.style.maxWidth = film.width * Math.max(2, Math.floor(250 / film.height)) + "px";  // whole, large pixels
-    canvas.setAttribute("role", "img"); canvas.setAttribute("aria-label", panel.name + ": " + panel.meaning);
-    canvas.dataset.panel = panel.key;
-    name.textContent = panel.name;
-    caption.append(name, " " + panel.meaning);
-    figure.append(canvas, caption);
-    return figure;
-  }));
-  panels.classList.toggle("wide", film.width > 1.5 * film.height);
-  panels.classList.toggle("one", film.panels.length < 2);
+function make(tag, kind, ...content) {
+  const node = document.createElement(tag);
+  node.className = kind;
+  node.append(...content);
+  return node;
 }
 
-function draw() {
-  if (!frames.length || at === shown && shown >= 0 && player.dataset.drawn === film.run + ":" + at) return;
-  at = Math.min(Math.max(at, 0), frames.length - 1);
-  const frame = frames[at];
-  for (const canvas of panels.querySelectorAll("canvas")) {
-    const sprite = sprites[frame.chunk][canvas.dataset.panel], context = canvas.getContext("2d");
-    if (sprite) context.drawImage(sprite, 0, frame.row * film.height, film.width, film.height, 0, 0, film.width, film.height);
-    else { context.fillStyle = "#808080"; context.fillRect(0, 0, film.width, film.height); }  // nothing here: grey
+function layOut() {
+  panels.replaceChildren(...film.panels.map((panel) => {
+    const canvas = document.createElement("canvas"), name = make("b", "", panel.name);
+    const caption = make("figcaption", "", name, make("span", "meaning", " " + panel.meaning), make("span", "when"));
+    canvas.setAttribute("role", "img"); canvas.setAttribute("aria-label", panel.name + ": " + panel.meaning);
+    canvas.dataset.panel = panel.key;
+    canvas.addEventListener("click", (event) => isolate(alone < 0 ? pointed(event, canvas) : -1));
+    return make("figure", MAIN.includes(panel.key) ? "panel main" : "panel minor", canvas, caption);
+  }));
+}
+
+// The part of a frame that is shown: all of it, or one image of its grid.
+function part() { return alone < 0 ? [0, 0, film.width, film.height] : tile(alone); }
+
+// The place of an image in the grid of a frame. Images are film.gap pixels apart.
+function tile(image) {
+  const gap = film.gap, width = (film.width - gap) / film.columns, rows = Math.ceil(film.names.length / film.columns);
+  const height = (film.height - gap) / rows;
+  return [gap + image % film.columns * width, gap + Math.floor(image / film.columns) * height, width - gap, height - gap];
+}
+
+function pointed(event, canvas) {
+  const images = film.names || [], box = canvas.getBoundingClientRect(), rows = Math.ceil(images.length / film.columns);
+  const column = Math.floor((event.clientX - box.left) / box.width * film.columns);
+  const image = Math.floor((event.clientY - box.top) / box.height * rows) * film.columns + column;
+  return images.length > 1 && image < images.length ? image : -1;
+}
+
+function offerImages() {
+  const images = film.names || [], options = ["all " + images.length, ...images];
+  alone = -1;
+  player.classList.toggle("grid", images.length > 1);
+  $(".alone").replaceChildren(...options.map((text, k) => new Option(text, k - 1)));
+  isolate(-1);
+}
+
+function isolate(image) {
+  alone = image;
+  $(".alone").value = image;
+  player.classList.toggle("single", image >= 0);
+  player.dataset.alone = image;
+  shown = "";
+  fit();
+}
+
+// Chooses the arrangement with the largest pixels: both main panels beside each other or one below the other, all others
+// smaller beside them. Each pixel of an image is a whole number of pixels of the screen, so that its edges are sharp.
+function arrange(mains, minors, width, height, [w, h], [gap, caption]) {
+  const ratio = devicePixelRatio || 1, choices = [];
+  for (const stacked of mains > 1 ? [false, true] : [false]) {
+    const across = stacked ? 1 : mains, down = stacked ? mains : 1;
+    for (let k = 40 * Math.ceil(ratio); k; k--) {
+      const small = Math.max(1, Math.floor(stacked || h > w ? k / 2 : (k - caption * ratio / h) / 2));
+      const wide = across * w * k / ratio + (across - 1) * gap + (minors ? gap + w * small / ratio : 0);
+      const high = down * (h * k / ratio + caption);
+      if (wide <= width && high <= height) { choices.push({ stacked, big: k / ratio, small: small / ratio }); break; }
+    }
   }
-  shown = at;
+  return choices.sort((a, b) => b.big - a.big)[0];
+}
+
+function fit() {
+  const width = panels.clientWidth, narrow = width < 544, mains = panels.querySelectorAll(".main").length;
+  if (!film || !width || !mains) return;
+  const [, , w, h] = part(), minors = film.panels.length - mains, space = narrow ? [8, 17] : [18, 28];
+  const top = player.getBoundingClientRect().top + scrollY, below = player.offsetHeight - panels.offsetHeight;
+  const height = narrow ? innerHeight * 0.3 : Math.max(innerHeight * 0.45, innerHeight - top - below - 16);
+  const least = width / (w * (minors ? 1.6 : 1));  // for a grid that is too wide for whole pixels
+  const sizes = arrange(mains, minors, width, height, [w, h], space) || arrange(mains, minors, width, Infinity, [w, h], space)
+    || { stacked: true, big: least, small: least / 2 };
+  let main = 0, minor = 0;
+  for (const panel of panels.children) {
+    const large = panel.classList.contains("main"), canvas = panel.querySelector("canvas"), scale = large ? sizes.big : sizes.small;
+    const place = large ? main++ : minor++;
+    if (canvas.width !== w || canvas.height !== h) { canvas.width = w; canvas.height = h; shown = ""; }
+    canvas.style.width = w * scale + "px"; canvas.style.height = h * scale + "px";
+    panel.style.gridArea = !large ? `${place + 1} / 3` : sizes.stacked ? `${place + 1} / 1` : `1 / ${place + 1} / span ${Math.max(1, minors)}`;
+  }
+  panels.style.gridTemplateRows = sizes.stacked ? "" : `repeat(${Math.max(1, minors - 1)}, auto) 1fr`;
+  drawStrip(); drawCurve(); draw();
+}
+
+// The step with the strongest guidance is shown when the film rests at its end, where there is none to see.
+function strongest() {
+  let best = 0;
+  frames.forEach((frame, k) => { if ((frame.guidance || 0) > (frames[best].guidance || 0)) best = k; });
+  return best;
+}
+
+function paint(context, key, frame, width, height) {
+  const sprite = sprites[frame.chunk][key], [left, top, w, h] = part(), [across, down] = [width / w, height / h];
+  const grid = alone < 0 && (film.names || []).length > 1, parts = grid ? film.names.map((_, k) => tile(k)) : [part()];
+  if (grid) context.clearRect(0, 0, width, height);  // the page is seen between the images
+  if (sprite) for (const [x, y, wide, high] of parts) {
+    context.drawImage(sprite, x, frame.row * film.height + y, wide, high,
+                      (x - left) * across, (y - top) * down, wide * across, high * down);
+  }
+  else { context.fillStyle = "#808080"; context.fillRect(0, 0, width, height); }  // nothing here: grey
+}
+
+// Whether all frames are here: the last answer says that the film is done before its pictures are decoded.
+function complete() { return film.done && sprites.length === film.chunks.length; }
+
+function draw() {
+  if (!frames.length) return;
+  at = Math.min(Math.max(at, 0), frames.length - 1);
+  const resting = !playing && complete() && at === frames.length - 1;
+  if (shown === `${film.run}:${at}:${resting}`) return;
+  shown = `${film.run}:${at}:${resting}`;
+  for (const panel of panels.children) {
+    const canvas = panel.querySelector("canvas"), peak = resting && canvas.dataset.panel === "guidance";
+    const frame = frames[peak ? strongest() : at];
+    paint(canvas.getContext("2d"), canvas.dataset.panel, frame, canvas.width, canvas.height);
+    panel.querySelector(".when").textContent = peak ? `shown at step ${frame.step + 1}, where it is strongest` : "";
+  }
+  const frame = frames[at], words = Object.entries(frame.numbers);
   scrub.value = at;
-  const words = Object.entries(frame.numbers);
   scrub.setAttribute("aria-valuetext", words.length ? words[0].join(" ") : "frame " + (at + 1));
   if (numbers.children.length !== words.length) {
     numbers.replaceChildren(...words.map(() => {
@@ -102,24 +205,62 @@ function draw() {
     if (term.textContent !== name) term.textContent = name;
     meaning.textContent = value;
   });
-  const dot = $(".curve circle"), [x, y] = place(frame.step, frame.log_snr);
-  dot.setAttribute("cx", x); dot.setAttribute("cy", y);
+  $(".needle").style.left = 100 * across(frame.step) + "%";
+  const here = $(".here");
+  if (here && frame.log_snr !== undefined) {
+    here.setAttribute("cx", across(frame.step) * curve.clientWidth); here.setAttribute("cy", rise(frame.log_snr));
+  }
   player.dataset.drawn = film.run + ":" + at;
   player.dataset.at = at;
 }
 
-// The curve of log-SNR against step, noise at the lower left, image at the upper right.
-function place(step, value) {
-  const curve = film.curve || [];
-  if (curve.length < 2 || value === undefined) return [-9, -9];
-  const low = curve[0][1], high = curve[curve.length - 1][1], last = curve[curve.length - 1][0];
-  return [4 + 112 * step / Math.max(1, last), 43 - 30 * (value - low) / Math.max(1e-9, high - low)];
+// Strip and curve share one axis: every step taken has the same share of the width.
+function steps() { return film.curve?.length ? film.curve[film.curve.length - 1][0] + 1 : film.count || 1; }
+function across(step) { return (step + 0.5) / steps(); }
+function nearest(step) {
+  let best = 0;
+  frames.forEach((frame, k) => { if (Math.abs(frame.step - step) < Math.abs(frames[best].step - step)) best = k; });
+  return best;
 }
 
+function drawStrip() {
+  const width = track.clientWidth, ratio = devicePixelRatio || 1;
+  if (!film?.width || !width) return;
+  const [, , w, h] = part(), key = film.panels[film.panels.length - 1].key === "only" ? "only" : "x0";
+  const scale = Math.max(1, Math.round((width < 544 ? 48 : 84) * ratio / h)) / ratio;
+  const size = Math.min(scale, width / w), count = Math.max(1, Math.min(film.count, Math.floor(width / (w * size + 4))));
+  const context = strip.getContext("2d"), tile = [Math.round(w * size * ratio), Math.round(h * size * ratio)];
+  strip.width = Math.round(width * ratio); strip.height = tile[1];
+  context.imageSmoothingEnabled = false;
+  for (let k = 0; k < count; k++) {
+    const step = (k + 0.5) / count * steps() - 0.5, frame = frames[nearest(step)];
+    const left = Math.round((k + 0.5) / count * strip.width - tile[0] / 2);
+    context.setTransform(1, 0, 0, 1, left, 0);
+    if (frame && Math.abs(frame.step - step) <= steps() / film.count) paint(context, key, frame, ...tile);
+    else { context.fillStyle = "#80808030"; context.fillRect(0, 0, ...tile); }  // not yet computed
+  }
+  strip.style.height = tile[1] / ratio + "px";
+}
+
+// The axis of log-SNR is sigmoid(log-SNR / 3): some schedules begin at -20, and these steps must not flatten the others.
+let high = 84;  // of the chart, in pixels
+function rise(log_snr) { return 4 + (high - 8) * (1 - 1 / (1 + Math.exp(-log_snr / 3))); }
+
 function drawCurve() {
-  const known = (film.curve || []).length > 1;
-  $(".curve").style.display = known ? "" : "none";
-  if (known) $(".curve polyline").setAttribute("points", film.curve.map((p) => place(...p).join(",")).join(" "));
+  const points = film?.curve || [], width = track.clientWidth, known = points.length > 1;
+  curve.style.display = known ? "" : "none";
+  if (!known || !width) return;
+  high = width < 544 ? 48 : 84;
+  const line = (points, total) => points.map(([k, value]) => `${(k + 0.5) / total * width},${rise(value)}`).join(" ");
+  const rules = [-5, 0, 5].map((value) => `<line class="rule" x1="0" x2="${width}" y1="${rise(value)}" y2="${rise(value)}"/>`
+    + `<text x="2" y="${rise(value) - 3}">${{ "-5": "−5", 0: "0", 5: "log-SNR +5" }[value]}</text>`).join("");
+  const old = before.length > 1 ? `<polyline class="before" points="${line(before, before[before.length - 1][0] + 1)}"/>` : "";
+  const dots = points.length > 100 ? "" : points.map(([k, value]) =>
+    `<circle class="dot" r="2.4" cx="${across(k) * width}" cy="${rise(value)}"/>`).join("");
+  curve.setAttribute("viewBox", `0 0 ${width} ${high}`); curve.style.height = high + "px";
+  curve.innerHTML = `${rules}${old}<polyline points="${line(points, steps())}"/>${dots}`
+    + '<circle class="here" r="5" cx="-9" cy="-9"/>';
+  shown = "";
 }
 
 // A film of n frames lasts about three seconds at speed 1; while frames arrive, the player waits for the newest.
@@ -130,9 +271,9 @@ function tick() {
     clock = null;
     if (!playing) return;
     if (at < frames.length - 1) { at += 1; draw(); tick(); }
-    else if (film.done) {
+    else if (complete()) {
       if ($(".loop").checked) { clock = setTimeout(() => { clock = null; at = 0; draw(); tick(); }, 700); }
-      else { playing = false; symbol(); }
+      else { playing = false; symbol(); draw(); }
     }
   }, pause);
 }
@@ -144,9 +285,9 @@ function symbol() {
 
 function toggle() {
   playing = !playing;
-  if (playing && film?.done && at >= frames.length - 1) { at = 0; draw(); }
+  if (playing && film && complete() && at >= frames.length - 1) { at = 0; draw(); }
   if (!playing && clock !== null) { clearTimeout(clock); clock = null; }
-  symbol(); tick();
+  symbol(); draw(); tick();
 }
 
 function go(to) {
@@ -159,16 +300,40 @@ play.addEventListener("click", toggle);
 $(".back").addEventListener("click", () => go(at - 1));
 $(".forth").addEventListener("click", () => go(at + 1));
 scrub.addEventListener("input", () => go(Number(scrub.value)));
+$(".alone").addEventListener("change", () => isolate(Number($(".alone").value)));
+$(".more").addEventListener("click", () => {
+  const open = $(".bar").classList.toggle("open");
+  $(".more").setAttribute("aria-expanded", open);
+});
+
+// A press anywhere in the strip or the curve goes to the step there; a drag follows the pointer.
+function point(event) {
+  if (!frames.length) return;
+  const box = track.getBoundingClientRect();
+  go(nearest((event.clientX - box.left) / box.width * steps() - 0.5));
+}
+track.addEventListener("pointerdown", (event) => {
+  if (event.button) return;
+  track.setPointerCapture(event.pointerId);
+  scrub.focus({ preventScroll: true });
+  event.preventDefault();
+  point(event);
+});
+track.addEventListener("pointermove", (event) => { if (track.hasPointerCapture(event.pointerId)) point(event); });
 $(".loop").addEventListener("change", () => { if ($(".loop").checked && !playing) toggle(); });
 player.addEventListener("keydown", (event) => {
   if (event.target.tagName === "SELECT") return;
   const keys = { ArrowLeft: () => go(at - 1), ArrowRight: () => go(at + 1), Home: () => go(0), End: () => go(frames.length - 1) };
-  if (event.target === player) keys[" "] = toggle;
+  if (event.target === player) {
+    const images = player.classList.contains("grid") ? film.names.length : 0;
+    Object.assign(keys, { " ": toggle, Escape: () => isolate(-1) });
+    if (images) Object.assign(keys, { ArrowUp: () => isolate(Math.max(-1, alone - 1)), ArrowDown: () => isolate(Math.min(images - 1, alone + 1)) });
+  }
   if (keys[event.key]) { keys[event.key](); event.preventDefault(); }
 });
 
 // Saving: all frames side by side, all panels of a frame above each other.
-function strip() {
+function sheet() {
   const whole = document.createElement("canvas"), context = whole.getContext("2d");
   whole.width = frames.length * film.width; whole.height = film.panels.length * film.height;
   frames.forEach((frame, column) => film.panels.forEach((panel, row) => {
@@ -195,11 +360,11 @@ async function exported(kind) {
     const link = location.origin + address();
     try { await navigator.clipboard.writeText(link); say("Copied: " + link); } catch { say(link); }
   } else if (kind === "png") {
-    save(strip().toDataURL("image/png"), name + ".png");
+    save(sheet().toDataURL("image/png"), name + ".png");
   } else {
     say("Writing the animation …");
     try {
-      const answer = await server.export({ strip: strip().toDataURL("image/png"), frames: frames.length,
+      const answer = await server.export({ strip: sheet().toDataURL("image/png"), frames: frames.length,
                                            panels: film.panels.length, kind });
       if (answer.error) throw new Error(answer.error);
       save(answer.uri, name + "." + kind);
@@ -213,6 +378,9 @@ element.querySelectorAll("[data-kind]").forEach((button) => button.addEventListe
   exported(button.dataset.kind);
 }));
 
+let fitted = 0;  // the width for which the panels were arranged: their arrangement changes only the height
+new ResizeObserver(([entry]) => { if (entry.contentRect.width !== fitted) { fitted = entry.contentRect.width; fit(); } }).observe(player);
+addEventListener("resize", fit);
 symbol();
 watch("value", arrived);
 arrived();

@@ -34,6 +34,7 @@ MAX_PIXELS = 2**24  # of a strip, and of all frames of an animation together
 MAX_SIDE = 16383  # of a frame in pixels; a WebP cannot be larger
 WRITING = threading.Lock()  # held while an animation is written: Gradio queues no calls of server functions
 RUNS = itertools.count(1)
+GAP = 1  # pixels between the images of a grid
 
 PANELS = {
     "x": ("xₜ", "the sampler's state: the image so far, with noise"),
@@ -95,16 +96,25 @@ def film(run: Run, still: bool = False, job: Job | None = None) -> Iterator[dict
 
 def begin_film(run: Run) -> dict:
     """Return the parts of a film that are known before its first step."""
-    settings, curve = run.settings, run.curve
+    settings = run.settings
     return {
         "run": new_name(),
         "settings": settings,
         "source": describe_sampler(run.sampling),
         "link": "?" + urlencode({k: f"{v:g}" if isinstance(v, float) else v for k, v in settings.items()}),
-        "curve": [[k, round(curve[k], 3)] for k in sorted(spread_evenly(len(curve), 60))],
+        "curve": [[step, round(log_snr, 3)] for step, log_snr in enumerate(run.curve)],
+        "names": name_images(run),
+        "columns": run.columns,
+        "gap": GAP,
         "chunks": [],
         "done": False,
     }
+
+
+def name_images(run: Run) -> list[str]:
+    """Return a name for each image of a run: its class, with a number if there are several of the class."""
+    classes = [run.model.class_names[label] for label in run.labels or []] or ["image"] * run.images
+    return [f"{name} ({k % run.count + 1})" if run.count > 1 else name for k, name in enumerate(classes)]
 
 
 def time_steps(steps: Iterator[Step]) -> Iterator[TimedStep]:
@@ -147,7 +157,7 @@ def make_chunk(steps: list[TimedStep], panels: list[str], run: Run) -> tuple[dic
     sprites, size = {}, (0, 0)
     for key in panels:
         images = [choose_images(timed.step, key) for timed in steps]
-        drawn = [None if image is None else render_grid(image, run.columns, gap=1) for image in images]
+        drawn = [None if image is None else render_grid(image, run.columns, gap=GAP) for image in images]
         known = next((image for image in drawn if image), None)
         if known:
             size = known.size
@@ -157,11 +167,12 @@ def make_chunk(steps: list[TimedStep], panels: list[str], run: Run) -> tuple[dic
 
 
 def describe_frame(timed: TimedStep, sampling: Sampling) -> dict:
-    """Return the position of a frame, and the numbers that are shown below it."""
+    """Return the position of a frame, its strength of guidance (RMS), and the numbers that are shown below it."""
     step = timed.step
     return {
         "step": step.index,
         "log_snr": round(step.log_snr, 3),
+        "guidance": 0.0 if step.guidance is None else round(step.guidance.square().mean().sqrt().item(), 5),
         "numbers": {
             "step": f"{step.index + 1} of {step.total}",
             "t": f"{step.timestep:.0f}",

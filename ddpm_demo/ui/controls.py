@@ -11,6 +11,18 @@ from ddpm_demo.ui.runs import ALL, DEFAULTS, MAX_COUNT, flatten
 
 Controls = dict[str, gr.components.Component]
 OFF = 0  # the choice of the model that was not distilled
+LAST_ROLLED = 9999  # the highest seed of the dice: short numbers are easy to remember
+ROLL = f"() => Math.floor(Math.random() * {LAST_ROLLED + 1})"
+INFO = {  # a few words beside the label of a control
+    "classifier_scale": "gradient of a noise-aware classifier; for it alone, w = -1",
+    "interval_from": "no guidance at more noise",
+    "interval_to": "no guidance at less noise",
+    "variance": "both choices of Ho et al. 2020, section 3.2",
+    "corrector_snr": "of predictor-corrector",
+    "ode_tolerance": "largest error of a step",
+    "sampler": "how a step is computed",
+    "schedule": "noise level of each step",
+}
 TOLERANCES = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5)
 
 
@@ -20,23 +32,19 @@ def list_classes(model: Model) -> list:
     return [*names, (f"all {len(names)}", ALL)] if names else [("any", ALL)]
 
 
+def build_checkpoint(catalogue: Catalogue) -> gr.Dropdown:
+    """Create the choice of the checkpoint for all tabs, at this place of the layout."""
+    names = catalogue.names
+    return gr.Dropdown(names, value=names[0], label="Checkpoint", visible=len(names) > 1, elem_id="checkpoint")
+
+
 def build_choices(catalogue: Catalogue) -> Controls:
     """Create the controls that differ between checkpoints, by name of their setting, at this place of the layout."""
-    model, names = catalogue.model(), catalogue.names
+    model = catalogue.model()
     return {
-        "checkpoint": gr.Dropdown(names, value=names[0], label="Checkpoint", visible=len(names) > 1),
         "class_label": gr.Radio(list_classes(model), value=ALL, label="Class", elem_classes="classes"),
         "weight": gr.Slider(
             -1, 8, DEFAULTS["weight"], step=0.1, label="Guidance weight w", visible=bool(model.label_names)
-        ),
-        "classifier_scale": gr.Slider(
-            0,
-            16,
-            DEFAULTS["classifier_scale"],
-            step=0.5,
-            label="Classifier guidance s",
-            visible=bool(model.noisy_classifier),
-            info="gradient of a noise-aware classifier; for it alone, w = -1",
         ),
     }
 
@@ -76,49 +84,59 @@ def describe_instant(catalogue: Catalogue, name: str, steps: int) -> dict:
 
 
 def build_controls() -> Controls:
-    """Create all other controls, by the name of their setting, at this place of the layout."""
-    controls: Controls = {
-        "steps": gr.Slider(1, 1000, DEFAULTS["steps"], step=1, label="Steps", info="from noise to image"),
+    """Create the other controls of the first screen, by the name of their setting, at this place of the layout."""
+    return {
+        "steps": gr.Slider(1, 1000, DEFAULTS["steps"], step=1, label="Steps"),
         "sampler": gr.Dropdown(
             [(row.title, name) for name, row in SAMPLERS.items()],
             value=DEFAULTS["sampler"],
             label="Sampler",
-            info="how a step is computed",
+            info=INFO["sampler"],
         ),
         "schedule": gr.Radio(
-            list(SCHEDULES), value=DEFAULTS["schedule"], label="Noise schedule", info="noise level of each step"
+            list(SCHEDULES),
+            value=DEFAULTS["schedule"],
+            label="Noise schedule",
+            info=INFO["schedule"],
+            elem_classes="segments",
         ),
     }
-    with gr.Row():
-        controls["seed"] = gr.Number(
-            DEFAULTS["seed"], precision=0, minimum=0, maximum=2**31, label="Seed", info="of the noise", min_width=110
-        )
-        controls["count"] = gr.Slider(
-            1, MAX_COUNT, DEFAULTS["count"], step=1, label="Images", info="of each class", min_width=150
-        )
-    with gr.Accordion("More: guidance interval, reverse variance, corrector, tolerance", open=False):
-        controls |= build_rare_controls()
-    return controls
 
 
-def build_rare_controls() -> Controls:
+def build_seed() -> tuple[Controls, gr.Button]:
+    """Create the seed with a dice, and the number of images, at this place of the layout."""
+    with gr.Row(elem_classes="seed"):
+        seed = gr.Number(DEFAULTS["seed"], precision=0, minimum=0, maximum=2**31, label="Seed", min_width=70)
+        dice = gr.Button("New seed", min_width=44, scale=0, elem_classes="dice")
+        count = gr.Number(
+            DEFAULTS["count"], precision=0, minimum=1, maximum=MAX_COUNT, label="Images of each class", min_width=110
+        )
+    return {"seed": seed, "count": count}, dice
+
+
+def build_rare_controls(catalogue: Catalogue) -> Controls:
     """Create the controls of settings that are seldom changed, by the name of their setting."""
     return {
-        "interval_from": gr.Slider(
-            *ALWAYS,
-            DEFAULTS["interval_from"],
+        "classifier_scale": gr.Slider(
+            0,
+            16,
+            DEFAULTS["classifier_scale"],
             step=0.5,
-            label="Guide from log-SNR",
-            info="no guidance at more noise",
+            label="Classifier guidance s",
+            visible=bool(catalogue.model().noisy_classifier),
+            info=INFO["classifier_scale"],
+        ),
+        "interval_from": gr.Slider(
+            *ALWAYS, DEFAULTS["interval_from"], step=0.5, label="Guide from log-SNR", info=INFO["interval_from"]
         ),
         "interval_to": gr.Slider(
-            *ALWAYS, DEFAULTS["interval_to"], step=0.5, label="... to log-SNR", info="no guidance at less noise"
+            *ALWAYS, DEFAULTS["interval_to"], step=0.5, label="... to log-SNR", info=INFO["interval_to"]
         ),
         "variance": gr.Radio(
             [("posterior β̃ₜ", VARIANCES[0]), ("forward βₜ", VARIANCES[1])],
             value=DEFAULTS["variance"],
             label="Reverse variance of DDPM",
-            info="both choices of Ho et al. 2020, section 3.2",
+            info=INFO["variance"],
         ),
         "corrector_snr": gr.Slider(
             0,
@@ -126,12 +144,12 @@ def build_rare_controls() -> Controls:
             DEFAULTS["corrector_snr"],
             step=0.02,
             label="Corrector's signal-to-noise ratio",
-            info="of predictor-corrector",
+            info=INFO["corrector_snr"],
         ),
         "ode_tolerance": gr.Radio(
             [(f"{value:g}", value) for value in TOLERANCES],
             value=DEFAULTS["ode_tolerance"],
             label="Tolerance of Runge-Kutta",
-            info="largest error of a step",
+            info=INFO["ode_tolerance"],
         ),
     }

@@ -8,7 +8,9 @@ import gradio as gr
 from starlette.middleware import Middleware
 
 from ddpm_demo.ui.catalogue import Catalogue
+from ddpm_demo.ui.controls import build_checkpoint
 from ddpm_demo.ui.events import RUNNING
+from ddpm_demo.ui.preview import TITLE, add_preview
 from ddpm_demo.ui.requests import Page, limit_body
 from ddpm_demo.ui.tabs import (
     compare_tab,
@@ -22,6 +24,7 @@ from ddpm_demo.ui.tabs import (
     small_steps_tab,
     stages_section,
 )
+from ddpm_demo.ui.theme import build_theme
 from ddpm_demo.ui.turns import CLOSING
 
 HERE = Path(__file__).parent
@@ -30,22 +33,18 @@ SESSIONS = 50  # Gradio keeps the state of so many open pages and API clients, 0
 KEPT_SECONDS = 3600  # a picture that Gradio wrote for a client is deleted after this time
 # For answers that are being sent, and for the whole end of the server. Open pages keep streams, for which it would wait.
 SECONDS_TO_SEND, SECONDS_TO_CLOSE = 0.3, 1.5
-# The fonts are those of the system, because the page must work offline.
-FONTS = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}
 
 
 def build(catalogue: Catalogue) -> gr.Blocks:
     """Build the whole app for the checkpoints of the catalogue."""
-    title = "ddpm-demo: watch noise become an image"
-    with Page(title=title, analytics_enabled=False, delete_cache=(KEPT_SECONDS, KEPT_SECONDS)) as demo:
-        gr.Markdown(
-            "# Watch noise become an image\nA small diffusion model starts from pure noise and removes it step by "
-            "step. Everything below is computed live, on this machine."
-        )
-        with gr.Tabs() as tabs:
+    with Page(title=TITLE, analytics_enabled=False, fill_width=True, delete_cache=(KEPT_SECONDS, KEPT_SECONDS)) as demo:
+        with gr.Row(elem_id="masthead"):
+            gr.Markdown("# See through a diffusion model")
+            checkpoint = build_checkpoint(catalogue)
+        with gr.Tabs(elem_id="tabs", overflow_behavior="wrap") as tabs:  # app.css makes this bar scroll
             with gr.Tab("Generate", id="generate", elem_id="tab-generate"):
-                layout = generate_tab.build(demo, catalogue)
-                controls, checkpoint = layout.controls, layout.controls["checkpoint"]
+                layout = generate_tab.build(demo, catalogue, checkpoint)
+                controls = layout.controls
                 stages_section.build(catalogue, checkpoint)
             with gr.Tab("Forward process", id="forward", elem_id="tab-forward"):
                 forward_tab.build(catalogue, checkpoint)
@@ -71,10 +70,11 @@ def launch_options() -> dict:
     """Return the styles, theme and limits, which Gradio takes at launch."""
     return {
         "css": "".join(path.read_text() for path in STYLES),
-        "theme": gr.themes.Soft(primary_hue="indigo", **FONTS),
+        "theme": build_theme(),
+        "favicon_path": HERE / "favicon.png",
         "max_threads": RUNNING + 8,  # the handlers without a network need threads as well
         "max_file_size": "1mb",
-        "app_kwargs": {"middleware": [Middleware(limit_body)]},
+        "app_kwargs": {"middleware": [Middleware(limit_body), Middleware(add_preview)]},
         "state_session_capacity": SESSIONS,
         "show_error": True,
         "footer_links": [],

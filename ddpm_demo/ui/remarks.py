@@ -7,6 +7,7 @@ from ddpm_demo.diffusion.samplers import SAMPLERS
 from ddpm_demo.diffusion.sampling import Sampling
 from ddpm_demo.errors import UserError
 from ddpm_demo.ui.catalogue import Catalogue
+from ddpm_demo.ui.controls import INFO
 from ddpm_demo.ui.runs import as_number, unflatten
 
 DISTILLED = (
@@ -36,6 +37,22 @@ def remark_on(catalogue: Catalogue, settings: dict) -> str:
     elif not sampling.always_guided:
         sentences.append(f"Guided only where the log-SNR is between {low:g} and {high:g}.")
     return " ".join([*sentences, *list_unused(sampling), *describe_cost(sampling)])
+
+
+def note_effects(catalogue: Catalogue, settings: dict) -> dict[str, str]:
+    """Return the words beside each control of INFO: what it means, or why it has no effect with the present choice."""
+    try:
+        model = catalogue.model(settings["checkpoint"])
+        low, high = sorted(as_number(name, settings[name]) for name in ENDS)
+        idle = unflatten(settings | {"interval_from": low, "interval_to": high}).idle
+    except UserError:
+        return INFO  # the remark says what is wrong
+    if model.distilled:
+        return dict.fromkeys(INFO, "no effect: this distilled model contains its own")
+    notes = {name: "no effect with this sampler" for name in INFO if name in idle}
+    if "interval" in idle:
+        notes |= dict.fromkeys(ENDS, "no effect: nothing is guided at w = 0")
+    return INFO | notes
 
 
 def describe_weight(sampling: Sampling) -> str:

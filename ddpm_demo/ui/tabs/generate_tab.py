@@ -12,20 +12,21 @@ from ddpm_demo.data.images import render_grid
 from ddpm_demo.ui.catalogue import Catalogue
 from ddpm_demo.ui.components.player import build_player, film
 from ddpm_demo.ui.controls import (
+    INFO,
+    ROLL,
     Controls,
     build_choices,
     build_controls,
     build_instant,
+    build_rare_controls,
+    build_seed,
     describe_instant,
     fit_choices,
 )
 from ddpm_demo.ui.events import AT_ONCE, NETWORK, QUIET, add_endpoint
 from ddpm_demo.ui.live import finish_sketch, forget_user, sketch
-from ddpm_demo.ui.remarks import remark_on
+from ddpm_demo.ui.remarks import note_effects, remark_on
 from ddpm_demo.ui.runs import DEFAULTS, PRESETS, prepare
-
-HINT = """Pick a class and press **Generate**, then drag the slider below the picture to see every step.
-Next, switch **Live** on, choose one class, and move the guidance weight."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Layout:
     stop: gr.Button
     live: gr.Checkbox
     instant: gr.Radio
+    dice: gr.Button
     preset: gr.Dropdown
     remark: gr.Markdown
     player: gr.HTML
@@ -51,38 +53,45 @@ class Layout:
         """The components that a run changes."""
         return [self.player, self.generate, self.stop]
 
+    @property
+    def noted(self) -> list:
+        """The components that show what the settings mean together: the remark, and the controls with a note."""
+        return [self.remark, *(self.controls[name] for name in INFO)]
+
     def read(self, values: tuple) -> dict:
         """Return the settings that the values of the controls mean."""
         return dict(zip(self.controls, values))
 
 
-def build(demo: gr.Blocks, catalogue: Catalogue) -> Layout:
+def build(demo: gr.Blocks, catalogue: Catalogue, checkpoint: gr.Dropdown) -> Layout:
     """Lay out the tab, attach its handlers, and offer the endpoint ``/generate``."""
-    layout = lay_out(catalogue)
+    layout = lay_out(catalogue, checkpoint)
     wire_runs(demo, catalogue, layout)
     wire_changes(demo, catalogue, layout)
     offer_endpoint(catalogue)
     return layout
 
 
-def lay_out(catalogue: Catalogue) -> Layout:
-    """Create the components in three areas, which a phone shows below each other in this order."""
-    with gr.Row(elem_classes="layout"):
+def lay_out(catalogue: Catalogue, checkpoint: gr.Dropdown) -> Layout:
+    """Create the components in two areas, controls and view. A phone shows the view above the controls."""
+    with gr.Row(elem_classes="layout stage"):
         with gr.Column(elem_classes="pick"):
-            gr.Markdown(HINT, elem_classes="hint")
-            controls = build_choices(catalogue)
-            with gr.Row():
-                generate = gr.Button("Generate", variant="primary", min_width=110)
-                stop = gr.Button("Stop", interactive=False, min_width=80)
-                live = gr.Checkbox(False, label="Live", info="redraw every change", min_width=110)
+            controls = {"checkpoint": checkpoint} | build_choices(catalogue)
             instant = build_instant(catalogue)
+            controls |= build_controls()
+            seeds, dice = build_seed()
+            with gr.Row(elem_classes="go"):
+                generate = gr.Button("Generate", variant="primary", min_width=110)
+                stop = gr.Button("Stop", interactive=False, min_width=60)
+                live = gr.Checkbox(False, label="Live", min_width=70, elem_classes="live")
             remark = gr.Markdown(remark_on(catalogue, DEFAULTS), elem_classes="remark")
+            with gr.Accordion("More settings and presets", open=False):
+                preset = gr.Dropdown(list(PRESETS), value=None, label="Preset", info="settings to start from")
+                controls |= seeds | build_rare_controls(catalogue)
         with gr.Column(elem_classes="view"):
             player = build_player(elem_classes=["viewer"])
-        with gr.Column(elem_classes="tune"):
-            preset = gr.Dropdown(list(PRESETS), value=None, label="Preset", info="settings to start from")
-            controls |= build_controls()
-    return Layout({name: controls[name] for name in DEFAULTS}, generate, stop, live, instant, preset, remark, player)
+    controls = {name: controls[name] for name in DEFAULTS}
+    return Layout(controls, generate, stop, live, instant, dice, preset, remark, player)
 
 
 def wire_runs(demo: gr.Blocks, catalogue: Catalogue, layout: Layout) -> None:
@@ -98,11 +107,13 @@ def wire_runs(demo: gr.Blocks, catalogue: Catalogue, layout: Layout) -> None:
     opened = demo.load(
         follow_link, layout.inputs, [*layout.outputs, layout.remark, layout.instant, *layout.inputs], **NETWORK
     )
+    rolled = layout.dice.click(None, None, layout.controls["seed"], js=ROLL, api_visibility="private")
+    rolled = rolled.then(run, layout.inputs, layout.outputs, **NETWORK)
     layout.stop.click(
         reset_buttons,
         None,
         [layout.generate, layout.stop],
-        cancels=[started, opened],
+        cancels=[started, opened, rolled],
         queue=False,
         api_visibility="private",
     )
@@ -126,11 +137,15 @@ def wire_runs(demo: gr.Blocks, catalogue: Catalogue, layout: Layout) -> None:
 
 
 def run_after(event, catalogue: Catalogue, layout: Layout) -> None:
-    """Draw a run with the settings of the controls after an event of Gradio has changed them."""
+    """Describe and draw a run with the settings of the controls after an event of Gradio has changed them."""
+
+    def say(*values):
+        return describe_choice(catalogue, layout.read(values))
 
     def run(*values):
         yield from watch(catalogue, layout.read(values))
 
+    event.then(say, layout.inputs, layout.noted, **AT_ONCE)
     event.then(run, layout.inputs, layout.outputs, **NETWORK)
 
 
@@ -142,7 +157,9 @@ def wire_changes(demo: gr.Blocks, catalogue: Catalogue, layout: Layout) -> None:
     """
 
     def change(request: gr.Request, live, *values):
-        return sketch(catalogue, live, layout.read(values), request.session_hash)
+        settings = layout.read(values)
+        film, _ = sketch(catalogue, live, settings, request.session_hash)
+        return film, *describe_choice(catalogue, settings)
 
     def finish(request: gr.Request, live, *values):
         yield from finish_sketch(catalogue, live, layout.read(values), request.session_hash)
@@ -151,7 +168,7 @@ def wire_changes(demo: gr.Blocks, catalogue: Catalogue, layout: Layout) -> None:
         return [*(DEFAULTS | layout.read(values) | PRESETS.get(name, {})).values()]
 
     redraw = [component.input for name, component in layout.controls.items() if name != "checkpoint"]
-    choice, shown = [layout.live, *layout.inputs], [layout.player, layout.remark]
+    choice, shown = [layout.live, *layout.inputs], [layout.player, *layout.noted]
     sketched = gr.on([*redraw, layout.live.input], change, choice, shown, trigger_mode="always_last", **AT_ONCE)
     sketched.success(finish, choice, layout.player, **NETWORK)
     demo.unload(forget_user)
@@ -176,6 +193,12 @@ def offer_endpoint(catalogue: Catalogue) -> None:
     outputs = [gr.Image(format="png", label="image", render=False), gr.JSON(label="settings", render=False)]
     description = "Draws images of a class. Returns the finished picture and all settings of the run."
     add_endpoint("generate", generate, inputs, outputs, description)
+
+
+def describe_choice(catalogue: Catalogue, settings: dict) -> list:
+    """Return the remark on the settings, and updates of the notes beside the controls of INFO."""
+    notes = note_effects(catalogue, settings)
+    return [remark_on(catalogue, settings), *(gr.update(info=note) for note in notes.values())]
 
 
 def reset_buttons() -> tuple[dict, dict]:
@@ -209,7 +232,9 @@ def open_page(catalogue: Catalogue, settings: dict, query: Mapping[str, str]) ->
         run = prepare(catalogue, settings)
     values = {name: gr.update(value=value) for name, value in run.settings.items()}
     for name, update in fit_choices(catalogue, run.checkpoint).items():
-        values[name] = update | {"value": run.settings[name]}
+        values[name] |= update | {"value": run.settings[name]}
+    for name, note in note_effects(catalogue, run.settings).items():
+        values[name] |= {"info": note}
     instant = gr.update(**describe_instant(catalogue, run.checkpoint, run.sampling.steps))
     page = [remark_on(catalogue, run.settings), instant, *values.values()]
     start = json.dumps(run.settings)

@@ -66,7 +66,7 @@ def fit_choices(catalogue: Catalogue, name: str) -> dict[str, dict]:
 
 def build_instant(catalogue: Catalogue) -> gr.Radio:
     """Create the choice between a model and the few steps of the model distilled from it, for the first checkpoint."""
-    return gr.Radio(**describe_instant(catalogue, "", DEFAULTS["steps"]), label="Instant", elem_classes="instant")
+    return gr.Radio(**describe_instant(catalogue, "", DEFAULTS["steps"]), label="Instant", elem_classes="segments")
 
 
 def describe_instant(catalogue: Catalogue, name: str, steps: int) -> dict:
@@ -79,7 +79,7 @@ def describe_instant(catalogue: Catalogue, name: str, steps: int) -> dict:
         "choices": [("off", OFF), *((f"{count}", count) for count in student.steps)],
         "value": steps if name == pair[1] and steps in student.steps else OFF,
         "visible": True,
-        "info": "network calls of a distilled model, in place of two per step",
+        "info": "few steps, by a distilled model",
     }
 
 

@@ -48,7 +48,7 @@ def note_effects(catalogue: Catalogue, settings: dict) -> dict[str, str]:
     except UserError:
         return INFO  # the remark says what is wrong
     if model.distilled:
-        return dict.fromkeys(INFO, "no effect: this distilled model contains its own")
+        return dict.fromkeys(INFO, "no effect on a distilled model")
     notes = {name: "no effect with this sampler" for name in INFO if name in idle}
     if "interval" in idle:
         notes |= dict.fromkeys(ENDS, "no effect: nothing is guided at w = 0")

@@ -188,7 +188,7 @@ function draw() {
     const canvas = panel.querySelector("canvas"), peak = resting && canvas.dataset.panel === "guidance";
     const frame = frames[peak ? strongest() : at];
     paint(canvas.getContext("2d"), canvas.dataset.panel, frame, canvas.width, canvas.height);
-    panel.querySelector(".when").textContent = peak ? `shown at step ${frame.step + 1}, where it is strongest` : "";
+    panel.querySelector(".when").textContent = peak ? `at step ${frame.step + 1}, where it is strongest` : "";
   }
   const frame = frames[at], words = Object.entries(frame.numbers);
   scrub.value = at;

@@ -17,7 +17,10 @@ def test_the_page_opens_on_a_run(page):
     player(page).get_by_role("button", name="Play", exact=True).wait_for()  # it has played to its end
     shot(page, "opened")
     assert player(page).locator("canvas[data-panel]").count() == 4
-    assert player(page).locator("canvas[data-panel]").first.evaluate("e => getComputedStyle(e).imageRendering") == "pixelated"
+    assert (
+        player(page).locator("canvas[data-panel]").first.evaluate("e => getComputedStyle(e).imageRendering")
+        == "pixelated"
+    )
 
 
 def test_a_seven_is_drawn_before_the_eyes(page):

@@ -140,7 +140,8 @@ def run_after(event, catalogue: Catalogue, layout: Layout) -> None:
     """Describe and draw a run with the settings of the controls after an event of Gradio has changed them."""
 
     def say(*values):
-        return describe_choice(catalogue, layout.read(values))
+        settings = layout.read(values)
+        return remark_on(catalogue, settings), *update_notes(catalogue, settings)
 
     def run(*values):
         yield from watch(catalogue, layout.read(values))
@@ -158,8 +159,8 @@ def wire_changes(demo: gr.Blocks, catalogue: Catalogue, layout: Layout) -> None:
 
     def change(request: gr.Request, live, *values):
         settings = layout.read(values)
-        film, _ = sketch(catalogue, live, settings, request.session_hash)
-        return film, *describe_choice(catalogue, settings)
+        film, remark = sketch(catalogue, live, settings, request.session_hash)
+        return film, remark, *update_notes(catalogue, settings)
 
     def finish(request: gr.Request, live, *values):
         yield from finish_sketch(catalogue, live, layout.read(values), request.session_hash)
@@ -195,10 +196,9 @@ def offer_endpoint(catalogue: Catalogue) -> None:
     add_endpoint("generate", generate, inputs, outputs, description)
 
 
-def describe_choice(catalogue: Catalogue, settings: dict) -> list:
-    """Return the remark on the settings, and updates of the notes beside the controls of INFO."""
-    notes = note_effects(catalogue, settings)
-    return [remark_on(catalogue, settings), *(gr.update(info=note) for note in notes.values())]
+def update_notes(catalogue: Catalogue, settings: dict) -> list[dict]:
+    """Return the updates of the notes beside the controls of INFO."""
+    return [gr.update(info=note) for note in note_effects(catalogue, settings).values()]
 
 
 def reset_buttons() -> tuple[dict, dict]:

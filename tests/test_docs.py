@@ -10,6 +10,7 @@ from conftest import ROOT
 
 from ddpm_demo import SAMPLERS, SCHEDULES
 from ddpm_demo.evaluation import compare, maps
+from ddpm_demo.evaluation.__main__ import choose_rivals
 from ddpm_demo.experiments import ablation, benchmark
 from ddpm_demo.experiments import conditioning as conditions
 from ddpm_demo.hub import space
@@ -90,6 +91,7 @@ def measured_tables():
     yield ablation.tabulate_sde(committed("ablation.json"))
     yield tables.tabulate_likelihood(quality["bits_per_dim"])
     yield maps.tabulate_guidance(quality["quality"])
+    yield tables.tabulate_calls(choose_rivals(quality["quality"]), committed("mnist-instant/metrics.json")["quality"])
     yield benchmark.tabulate(speed)
     colour = [ROOT / "checkpoints/cifar10", ROOT / "checkpoints/cifar10-latent"]
     yield compare.compare_best(colour)

@@ -19,7 +19,11 @@ from ddpm_demo.errors import UserError
 from ddpm_demo.hub import client as hub
 from ddpm_demo.models import checkpoint
 
-EMBEDDED = [SHIPPED, *(SHIPPED.with_name(f"cifar10{kind}") for kind in ("", "-latent", "-image"))]
+EMBEDDED = [
+    SHIPPED,
+    SHIPPED.with_name("mnist-instant"),
+    *(SHIPPED.with_name(f"cifar10{kind}") for kind in ("", "-latent", "-image")),
+]
 
 
 @pytest.mark.parametrize("classes, channels, patch", [(3, 1, 2), (0, 3, 1)])

@@ -12,7 +12,7 @@ def settings(page) -> dict:
 
 def test_instant_draws_in_one_step_and_back(page):
     before = finished(page)["run"]
-    instant = room(page, "Generate").get_by_role("group", name="Instant")
+    instant = room(page, "Generate").locator(".instant")
     instant.get_by_label("1", exact=True).check()
     first = finished(page, after=before)
     assert (settings(page)["checkpoint"], settings(page)["steps"]) == ("mnist-instant", 1)
@@ -26,7 +26,7 @@ def test_instant_draws_in_one_step_and_back(page):
 
 def test_live_shows_the_finished_image_of_every_change(page):
     before = state(page)["run"]
-    room(page, "Generate").get_by_role("group", name="Instant").get_by_label("1", exact=True).check()
+    room(page, "Generate").locator(".instant").get_by_label("1", exact=True).check()
     before = finished(page, after=before)["run"]
     page.get_by_label("Live").check()
     before = finished(page, after=before)["run"]

@@ -113,7 +113,7 @@ def test_the_cards_code_runs(folder, block, monkeypatch, tmp_path):
     monkeypatch.setenv("HF_MODULES_CACHE", str(tmp_path))
     code = (folder / "README.md").read_text().split("```python\n")[1 + block].split("```")[0]
     fewer = code.replace("set_timesteps(100)", "set_timesteps(10)").replace(
-        "_scale=3.0", "_scale=3.0, num_inference_steps=5"
+        "_scale=3.0", "_scale=3.0, num_inference_steps=4"
     )
     monkeypatch.chdir(hub.stage_checkpoint(folder, tmp_path / "published"))
     names: dict = {}

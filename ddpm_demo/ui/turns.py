@@ -142,11 +142,11 @@ def take_turns(parts: Iterator[T], job: Job, threads: int | None = None) -> Iter
         with TURNS:
             job.turn_is_used = False
             job.check_awaited()
-            torch.set_num_threads(threads or usual)  # for this thread, and for threads that are new to torch
+            use_threads(threads or usual)
             try:
                 part = next(parts, None)
             finally:
-                torch.set_num_threads(usual)
+                use_threads(usual)
         if part is None:
             return
         yield part
@@ -156,3 +156,9 @@ def take_turns(parts: Iterator[T], job: Job, threads: int | None = None) -> Iter
 def count_threads() -> int:
     """Return the number of threads that torch had at the first call, before any turn changed it."""
     return torch.get_num_threads()
+
+
+def use_threads(number: int) -> None:
+    """Let torch compute with so many threads, in this thread and in those that are new to torch."""
+    if torch.get_num_threads() != number:  # setting it anew would also change how MKL divides its work
+        torch.set_num_threads(number)

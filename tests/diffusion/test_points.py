@@ -151,6 +151,18 @@ def test_the_network_fills_the_lines_between_the_points(trained):
     assert len(reached) > 0.8 * len(cloud.points)
 
 
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_every_sampler_works_with_the_network(trained, sampler):
+    cloud, (*_, last) = trained
+    assert cloud.measure_to_lines(end(last.denoiser, cloud, sampler=sampler)).median() < SPACING / 3
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_every_schedule_works_with_the_network(trained, schedule):
+    cloud, (*_, last) = trained
+    assert cloud.measure_to_lines(end(last.denoiser, cloud, schedule=schedule)).median() < SPACING / 3
+
+
 def test_a_training_reports_its_progress_and_its_loss_falls(trained):
     _, reports = trained
     assert [report.step for report in reports] == [*range(25, 401, 25)]

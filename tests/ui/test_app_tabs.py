@@ -104,6 +104,9 @@ def test_playground(page):
     open_tab(page, "Playground")
     panel = room(page, "Playground")
     panel.locator(".plane[data-run]").wait_for()  # it opens with a shape, which both sides then show
+    panel.locator(".plane[data-training]:not([data-training=''])").wait_for()
+    panel.get_by_role("button", name="moons").click()  # this ends the training on the first shape
+    panel.locator(".plane[data-training='']").wait_for()
     panel.locator(".plane[data-sides='ideal learned']").wait_for(timeout=3 * PATIENCE)
     verdicts = panel.locator(".verdict")
     assert "memorises" in verdicts.first.inner_text() and "fills the lines" in verdicts.last.inner_text()

@@ -24,7 +24,7 @@ from ddpm_demo.ui.rendering import render
 
 UNIT = 8192  # places from -4 to 4
 HALF = 2.2  # half the width of what is shown
-GRID = 15  # arrows in a row
+GRID = 13  # arrows in a row
 SNAPSHOT = Sampling(steps=12)  # during training
 MOST_SNAPSHOT = 500  # points
 

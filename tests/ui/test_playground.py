@@ -12,6 +12,7 @@ import torch
 from ddpm_demo.diffusion.points import MOST_POINTS, REACH, build_shape
 from ddpm_demo.diffusion.points_network import train_on_points
 from ddpm_demo.ui import turns
+from ddpm_demo.ui.components import plane
 from ddpm_demo.ui.components.plane import GRID, UNIT
 from ddpm_demo.ui.tabs import playground_tab
 from ddpm_demo.ui.tabs.playground_tab import describe_sheet, draw, learn, learn_shape, open_drawing
@@ -23,7 +24,7 @@ SETTINGS = {"steps": 50, "weight": 1.0, "sampler": "dpm++2m", "schedule": "cosin
 @pytest.fixture(autouse=True)
 def short_training(monkeypatch):
     """A training of 200 steps, and no network of another test."""
-    monkeypatch.setattr(playground_tab, "train_on_points", lambda cloud: train_on_points(cloud, 200))
+    monkeypatch.setattr(plane, "train_on_points", lambda cloud: train_on_points(cloud, 200))
     monkeypatch.setattr(playground_tab, "NETWORKS", {})
 
 
@@ -79,7 +80,7 @@ def test_a_shape_is_learned_once_and_its_network_is_kept():
 
 def test_only_the_newest_networks_are_kept(monkeypatch):
     monkeypatch.setattr(playground_tab, "KEPT", 2)
-    monkeypatch.setattr(playground_tab, "train_on_points", lambda cloud: train_on_points(cloud, 1))
+    monkeypatch.setattr(plane, "train_on_points", lambda cloud: train_on_points(cloud, 1))
     for name in ("moons", "spiral", "smiley"):
         assert len([*learn(drawing(name), 100)]) == 2
     assert [*playground_tab.NETWORKS] == [build_shape("spiral"), build_shape("smiley")]
@@ -128,7 +129,7 @@ def test_a_training_passes_the_turn_on_and_ends_when_nobody_waits(monkeypatch):
     """Another request gets its turn between two parts of a training, and a visitor who left ends it."""
     order, waits = [], [True]
     monkeypatch.setattr(playground_tab, "Job", lambda: Job(awaited=lambda: waits[0]))
-    monkeypatch.setattr(playground_tab, "SNAPSHOT_EVERY", 25)
+    monkeypatch.setattr(plane, "SNAPSHOT_EVERY", 25)
     training = learn(drawing("moons"), 100)
     next(training), next(training)
 
@@ -144,6 +145,29 @@ def test_a_training_passes_the_turn_on_and_ends_when_nobody_waits(monkeypatch):
     with pytest.raises(gr.Error, match="stopped"):
         next(training)
     assert playground_tab.NETWORKS == {}
+
+
+def test_the_playground_computes_nothing_outside_of_its_turns(monkeypatch):
+    """Sampling, its judgement and the snapshots of a training all run in a turn, by one thread."""
+    threads = []
+
+    def note(function):
+        def noted(*arguments):
+            threads.append(torch.get_num_threads() if turns.TURNS.line else None)
+            return function(*arguments)
+
+        return noted
+
+    before = torch.get_num_threads()
+    monkeypatch.setattr(turns, "count_threads", lambda: 3)
+    for name in ("encode_places", "judge_samples", "find_arrows"):
+        monkeypatch.setattr(plane, name, note(getattr(plane, name)))
+    try:
+        draw(drawing("moons"), *(SETTINGS | {"steps": 2}).values())
+        assert len([*learn(drawing("moons"), 100)]) == 4
+    finally:
+        torch.set_num_threads(before)
+    assert len(threads) == 8 and set(threads) == {1}
 
 
 def test_points_are_computed_by_one_thread_and_networks_by_all(monkeypatch):

@@ -7,7 +7,7 @@ points and fifty steps is a third of a megabyte, and sharp at every size.
 
 import base64
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Generator, Iterator
 from math import ceil
 
 import gradio as gr
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ddpm_demo.diffusion.guidance import Denoise
 from ddpm_demo.diffusion.points import PointCloud, find_arrows, place_evenly, sample_points
-from ddpm_demo.diffusion.points_network import Progress
+from ddpm_demo.diffusion.points_network import train_on_points
 from ddpm_demo.diffusion.reverse_process import Step
 from ddpm_demo.diffusion.sampling import Sampling
 from ddpm_demo.ui.components.player import MAX_FRAMES, new_name, read_component, spread_evenly
@@ -25,10 +25,8 @@ from ddpm_demo.ui.rendering import render
 UNIT = 8192  # places from -4 to 4
 HALF = 2.2  # half the width of what is shown
 GRID = 13  # arrows in a row
-SNAPSHOT = Sampling(steps=12)  # during training
+SNAPSHOT, SNAPSHOT_EVERY = Sampling(steps=12), 100  # during training, every so many of its steps
 MOST_SNAPSHOT = 500  # points
-
-Turns = Callable[[Iterator], Iterator]  # gives each part of a computation its turn among all users
 
 
 def build_plane(**options) -> gr.HTML:
@@ -36,14 +34,17 @@ def build_plane(**options) -> gr.HTML:
     return gr.HTML(None, **read_component("plane"), **options)
 
 
-def film_points(cloud: PointCloud, learned: Denoise | None, sampling: Sampling, count: int, in_turns: Turns) -> dict:
-    """Compute a film of ``count`` points by the exact denoiser and by the learned one, None if there is none yet."""
+def film_points(cloud: PointCloud, learned: Denoise | None, sampling: Sampling, count: int) -> Iterator[dict]:
+    """Yield an empty film after each part of the computation, and last the film of ``count`` points.
+
+    It has the exact denoiser and the learned one, which is None if there is none yet.
+    """
     began = time.perf_counter()
-    ideal, steps = film_side(cloud.denoise, cloud, sampling, count, in_turns)
-    sides = {"ideal": ideal, "learned": learned and film_side(learned, cloud, sampling, count, in_turns)[0]}
-    return describe_drawing(cloud) | {
+    ideal, steps = yield from film_side(cloud.denoise, cloud, sampling, count)
+    guess, _ = (yield from film_side(learned, cloud, sampling, count)) if learned else (None, steps)
+    yield describe_drawing(cloud) | {
         "run": new_name(),
-        "sides": sides,
+        "sides": {"ideal": ideal, "learned": guess},
         "log_snrs": [round(step.log_snr, 3) for step in steps],
         "steps": [step.index for step in steps],
         "total": steps[-1].total,
@@ -62,16 +63,15 @@ def describe_drawing(cloud: PointCloud) -> dict:
 
 
 def film_side(
-    denoise: Denoise, cloud: PointCloud, sampling: Sampling, count: int, in_turns: Turns
-) -> tuple[dict, list[Step]]:
-    """Return the side of a film by one denoiser, and its steps, of which there are at most MAX_FRAMES."""
-    steps = [
-        step
-        for step in in_turns(sample_points(denoise, cloud, sampling, count))
-        if step.index in spread_evenly(step.total, MAX_FRAMES)
-    ]
-    places = place_evenly(HALF, GRID)
-    arrows = in_turns(find_arrows(denoise, cloud, sampling.weight, places, step.log_snr) for step in steps)
+    denoise: Denoise, cloud: PointCloud, sampling: Sampling, count: int
+) -> Generator[dict, None, tuple[dict, list[Step]]]:
+    """Yield an empty film for each part, and return the side of one denoiser with its steps, at most MAX_FRAMES."""
+    places, steps, arrows = place_evenly(HALF, GRID), [], []
+    for step in sample_points(denoise, cloud, sampling, count):
+        if step.index in spread_evenly(step.total, MAX_FRAMES):
+            steps.append(step)
+            arrows.append(find_arrows(denoise, cloud, sampling.weight, places, step.log_snr))
+        yield {}
     fields, directions = zip(*arrows)
     end = steps[-1].x0
     side = {
@@ -95,11 +95,18 @@ def judge_samples(cloud: PointCloud, samples: Tensor) -> str:
     return render("plane_verdict.html", kind=kind, spacing=spacing, **near)
 
 
-def report_training(cloud: PointCloud, progress: Progress, count: int) -> dict:
-    """Return the report of a training: its progress, and where points arrive with what was learned so far."""
-    *_, step = sample_points(progress.denoiser, cloud, SNAPSHOT, min(count, MOST_SNAPSHOT))
-    training = {"step": progress.step, "total": progress.total, "loss": progress.loss, "x": encode_places(step.x0)}
-    return describe_drawing(cloud) | {"training": training}
+def report_training(cloud: PointCloud, count: int) -> Iterator[tuple[dict, Denoise]]:
+    """Train a network; yield after each part its report, often an empty one, and the denoiser as it is so far.
+
+    A report has the progress, and where points arrive with what was learned so far.
+    """
+    for progress in train_on_points(cloud):
+        report = {}
+        if progress.step % SNAPSHOT_EVERY == 0:
+            *_, step = sample_points(progress.denoiser, cloud, SNAPSHOT, min(count, MOST_SNAPSHOT))
+            training = {"step": progress.step, "total": progress.total, "loss": progress.loss}
+            report = describe_drawing(cloud) | {"training": training | {"x": encode_places(step.x0)}}
+        yield report, progress.denoiser
 
 
 def encode_places(places: Tensor) -> str:

@@ -1,13 +1,11 @@
 """The Playground tab: diffusion of drawn points in the plane, by the exact denoiser and by a network trained on the spot."""
 
 from collections.abc import Iterator
-from functools import partial
 
 import gradio as gr
 
-from ddpm_demo.diffusion.denoiser import Denoiser
+from ddpm_demo.diffusion.guidance import Denoise
 from ddpm_demo.diffusion.points import MOST_POINTS, MOST_SAMPLES, REACH, SHAPES, SPACING, PointCloud, build_shape
-from ddpm_demo.diffusion.points_network import train_on_points
 from ddpm_demo.diffusion.samplers import SAMPLERS
 from ddpm_demo.diffusion.sampling import Sampling
 from ddpm_demo.diffusion.schedule import SCHEDULES
@@ -24,9 +22,8 @@ known exactly, and it can only return the points that were drawn. The **learned*
 MOST_STEPS = 200
 FIRST = "spiral"
 WEIGHT_INFO, NO_WEIGHT_INFO = "0: the class without guidance, -1: no class", "has no effect: the drawing has one class"
-SNAPSHOT_EVERY = 100  # steps of the training
 KEPT = 64  # trained networks, 0.2 MB each, of the drawings trained on last
-NETWORKS: dict[PointCloud, Denoiser] = {}
+NETWORKS: dict[PointCloud, Denoise] = {}
 
 
 def build() -> None:
@@ -93,7 +90,8 @@ def draw(drawing: dict, steps, weight, sampler, schedule, samples, seed) -> dict
     check_whole("the number of points", samples := as_int("the number of points", samples), 1, MOST_SAMPLES)
     settings = {"sampler": sampler, "schedule": schedule, "steps": steps, "seed": as_seed(seed)}
     sampling = Sampling(**settings, weight=as_number("weight", weight))
-    return film_points(cloud, NETWORKS.get(cloud), sampling, samples, partial(take_turns, job=Job(), threads=1))
+    *_, film = take_turns(film_points(cloud, NETWORKS.get(cloud), sampling, samples), Job(), threads=1)
+    return film
 
 
 def open_drawing(drawing: dict, *settings) -> tuple[dict, dict]:
@@ -109,12 +107,12 @@ def learn(drawing: dict, samples) -> Iterator[tuple]:
     with report_mistakes():
         cloud = read_drawing(drawing)
         check_whole("the number of points", samples := as_int("the number of points", samples), 1, MOST_SAMPLES)
-        for progress in take_turns(train_on_points(cloud), Job(), threads=1):
-            if progress.step % SNAPSHOT_EVERY == 0:
-                yield report_training(cloud, progress, samples), gr.skip()
+        for report, denoiser in take_turns(report_training(cloud, samples), Job(), threads=1):
+            if report:
+                yield report, gr.skip()
         if len(NETWORKS) >= KEPT:
             NETWORKS.pop(next(iter(NETWORKS)), None)
-        NETWORKS[cloud] = progress.denoiser
+        NETWORKS[cloud] = denoiser
         yield gr.skip(), new_name()
 
 

@@ -127,6 +127,7 @@ def test_a_control_without_effect_says_so_beside_itself(page):
 
 
 def test_the_dice_draws_another_seed(page):
+    number(page, "Steps", 2)
     before = state(page)
     page.get_by_role("button", name="New seed").click()
     shown = finished(page, after=before["run"])

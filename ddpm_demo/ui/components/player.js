@@ -28,14 +28,15 @@ async function take() {
   const next = data();
   if (!next || !next.chunks) return;
   if (!film || next.run !== film.run) {
-    const old = film;
+    const old = film, frame = (film) => film && JSON.stringify([film.panels, film.width, film.height]);
     before = old?.curve || [];
     film = next; frames = []; sprites = [];
-    if (!old || JSON.stringify(old.panels) !== JSON.stringify(film.panels)) layOut();
+    const alike = frame(old) === frame(film);
+    if (!alike) layOut();
     if (JSON.stringify(old?.names) !== JSON.stringify(film.names)) offerImages();
     if (clock !== null) { clearTimeout(clock); clock = null; }
     at = 0; shown = ""; playing = !film.still;
-    fit();
+    if (alike) drawCurve(); else fit();
     $(".source").textContent = film.source || "";
     scrub.max = Math.max(0, film.count - 1);
   }
@@ -208,7 +209,7 @@ function draw() {
   $(".needle").style.left = 100 * across(frame.step) + "%";
   const here = $(".here");
   if (here && frame.log_snr !== undefined) {
-    here.setAttribute("cx", across(frame.step) * curve.clientWidth); here.setAttribute("cy", rise(frame.log_snr));
+    here.setAttribute("cx", across(frame.step) * wide); here.setAttribute("cy", rise(frame.log_snr));
   }
   player.dataset.drawn = film.run + ":" + at;
   player.dataset.at = at;
@@ -243,14 +244,14 @@ function drawStrip() {
 }
 
 // The axis of log-SNR is sigmoid(log-SNR / 3): some schedules begin at -20, and these steps must not flatten the others.
-let high = 84;  // of the chart, in pixels
+let wide = 0, high = 84;  // of the chart, in pixels
 function rise(log_snr) { return 4 + (high - 8) * (1 - 1 / (1 + Math.exp(-log_snr / 3))); }
 
 function drawCurve() {
   const points = film?.curve || [], width = track.clientWidth, known = points.length > 1;
   curve.style.display = known ? "" : "none";
   if (!known || !width) return;
-  high = width < 544 ? 48 : 84;
+  wide = width; high = width < 544 ? 48 : 84;
   const line = (points, total) => points.map(([k, value]) => `${(k + 0.5) / total * width},${rise(value)}`).join(" ");
   const rules = [-5, 0, 5].map((value) => `<line class="rule" x1="0" x2="${width}" y1="${rise(value)}" y2="${rise(value)}"/>`
     + `<text x="2" y="${rise(value) - 3}">${{ "-5": "−5", 0: "0", 5: "log-SNR +5" }[value]}</text>`).join("");

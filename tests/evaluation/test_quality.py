@@ -210,7 +210,7 @@ def test_one_percent_of_the_test_images_are_closer_than_the_limit():
     """Samples that are the test images themselves: the share closer than 99 percent of these is one percent."""
     judge = judging.Judge.__new__(judging.Judge)
     train, test = images(500, 0), images(400, 1)
-    judge.train_data, judge.test = train, judging.Classified(test.batch(torch.arange(400))[0], None, None)
-    found = judge.measure_memorisation(judge.test.images)
+    judge.test = judging.Classified(test.batch(torch.arange(400))[0], None, None)
+    found = judge.measure_memorisation(judge.test.images, train)
     assert found["closer_than_99_percent_of_test_images"] == pytest.approx(0.01, abs=0.003)
     assert found["median"] == found["median_of_test_images"]

@@ -63,8 +63,9 @@ def test_a_network_with_an_image_input_is_given_the_known_pixels_and_their_mask(
 
 
 def test_a_start_is_a_timestep():
+    model = tiny_model()
     for start in (0, 999, 0.5):
-        check_start(start)
+        check_start(model, start)
     for start in (-0.1, 999.5, True, float("nan")):
         with pytest.raises(UserError, match="it must be a timestep from 0 to 999"):
-            check_start(start)
+            check_start(model, start)

@@ -16,9 +16,6 @@ if os.environ.get("SPACES_ZERO_GPU"):
     import spaces  # noqa: F401 ZeroGPU's, which must come before torch
 
 
-SHIPPED = Path(__file__).resolve().parent / "checkpoints"
-
-
 def main(arguments: list[str] | None = None) -> None:
     """Parse arguments, build the demo, launch."""
     formatter = argparse.RawDescriptionHelpFormatter
@@ -26,7 +23,7 @@ def main(arguments: list[str] | None = None) -> None:
     add = parser.add_argument
     add(
         "--checkpoint",
-        default=os.environ.get("DDPM_CHECKPOINT", str(SHIPPED / "mnist")),
+        default=os.environ.get("DDPM_CHECKPOINT"),
         help="a folder or a Hub id (default: $DDPM_CHECKPOINT, or else the shipped checkpoints/mnist)",
     )
     add(
@@ -62,15 +59,16 @@ def main(arguments: list[str] | None = None) -> None:
         os._exit(0)  # a regular end takes seconds in torch, and torch aborts if a thread is still in a network call
 
 
-def open_catalogue(checkpoint: str):
+def open_catalogue(checkpoint: str | None = None):
     """The shipped checkpoints after the one that is named, a folder or a Hub id; UserError if it cannot be loaded."""
     from ddpm_demo import load
-    from ddpm_demo.hub.client import pull
+    from ddpm_demo.files import SHIPPED
+    from ddpm_demo.hub.client import locate
     from ddpm_demo.ui.catalogue import LENT, Catalogue, best_device
 
-    local = Path(checkpoint).is_dir()
-    folder = Path(checkpoint) if local else pull(checkpoint)
-    name = folder.resolve().name if local else checkpoint
+    checkpoint = checkpoint or str(SHIPPED / "mnist")
+    folder = locate(checkpoint)
+    name = folder.resolve().name if Path(checkpoint).is_dir() else checkpoint
     return Catalogue(load(folder, "cpu" if LENT else best_device()), name, folder, SHIPPED)
 
 

@@ -1,4 +1,4 @@
-"""Atomic writing of files, locking, the hash of what decides the samples of a model, and the folder of the cache."""
+"""Atomic writing of files, locking, the hash of a model, and the folders of the cache and of the shipped checkpoints."""
 
 import hashlib
 import json
@@ -11,9 +11,11 @@ from pathlib import Path
 from filelock import FileLock
 
 PARTIAL, COMPLETE, OLD = ".partial", ".complete", ".old"  # temporary folders of ``replace_together``
-REPORTS = ("metrics.json", "speed.json")  # the files of a checkpoint whose figures belong to one model
+SHIPPED = Path(__file__).resolve().parents[1] / "checkpoints"  # the folder of the shipped checkpoints
+# The files of a checkpoint with figures of one model, and the file that holds the hash of this model.
+FIGURES = {"metrics.json": "metrics.json", "nearest.png": "metrics.json", "speed.json": "speed.json"}
 MARK = "ddpm_demo_model"  # the entry of a model card's metadata with the hash of its model
-RECORDS = ("training", "sampling")  # the entries of demo.json that decide no sample of a given setting
+RECORDS = ("training", "sampling")  # the entries of demo.json that decide no sample, except ``time`` and ``classes``
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -68,6 +70,18 @@ def find_newest(folder: Path, name: str) -> Path:
     return newer if newer.exists() else folder / name
 
 
+def find_files(folder: Path, pattern: str) -> Iterator[tuple[Path, Path]]:
+    """Yield (path relative to ``folder``, path) of the newest files that match a pattern ``entry`` or ``entry/pattern``.
+
+    The first part of the pattern is the plain name of an entry of the folder.
+    """
+    entry, _, rest = pattern.partition("/")
+    newest = find_newest(folder, entry)
+    for path in sorted(newest.glob(rest)) if rest else [newest]:
+        if path.is_file():
+            yield entry / path.relative_to(newest), path
+
+
 def cache_folder() -> Path:
     """Return the folder of files that can be made or downloaded again; it may not exist yet."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ddpm-demo"
@@ -91,9 +105,9 @@ def hash_file(path: Path) -> str | None:
 def identify_model(folder: Path) -> str:
     """Return a sha256, in hexadecimal, of all files of a checkpoint that decide its samples.
 
-    These are the network, the schedule, the autoencoder if latents are diffused, and ``demo.json`` without the training
-    settings and the default setting. The version of diffusers and the model card are not part of it, and neither is the
-    noise-aware classifier, because few samples use it.
+    These are the network, the schedule, the autoencoder if latents are diffused, and ``demo.json`` without ``sampling``,
+    and of its ``training`` only ``time`` and ``classes``. The version of diffusers and the model card are not part of it,
+    and neither is the noise-aware classifier, because few samples use it.
     """
     about = json.loads(find_newest(folder, "demo.json").read_text())
     training = about.get("training") or {}
@@ -115,9 +129,9 @@ def identify_model(folder: Path) -> str:
     return found.hexdigest()
 
 
-def list_foreign_reports(folder: Path) -> list[str]:
-    """Return the names of the ``REPORTS`` in a checkpoint folder that were measured on another model than the one in it."""
-    reports = {name: read_json(folder / name) for name in REPORTS}
-    measured = {name: report.get("model") for name, report in reports.items() if report}
-    model = identify_model(folder) if measured else None
-    return [name for name, measured_on in measured.items() if measured_on != model]
+def list_foreign_figures(folder: Path) -> list[str]:
+    """Return the names of the ``FIGURES`` in a checkpoint folder that belong to another model than the one in it."""
+    reports = {name: read_json(folder / name) for name in {*FIGURES.values()}}
+    model = identify_model(folder) if any(reports.values()) else None
+    foreign = {name for name, report in reports.items() if report and report.get("model") != model}
+    return [name for name, report in FIGURES.items() if report in foreign and (folder / name).is_file()]

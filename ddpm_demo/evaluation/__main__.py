@@ -30,6 +30,7 @@ from ddpm_demo.evaluation.progress import say
 from ddpm_demo.evaluation.restoration import check_options, measure_restoration
 from ddpm_demo.evaluation.samples import Ways, check_samples, fit_to_model, measure_plan
 from ddpm_demo.evaluation.subject import Subject, open_checkpoint
+from ddpm_demo.files import SHIPPED
 from ddpm_demo.reports.results import read_metrics
 from ddpm_demo.reports.tables import tabulate_calls
 
@@ -91,7 +92,9 @@ def command_line() -> argparse.ArgumentParser:
 
 def add_checkpoint_flags(parser: argparse.ArgumentParser, judge: bool = True) -> None:
     """Add the flags that name the checkpoint, the data and the judge."""
-    parser.add_argument("--checkpoint", default="checkpoints/mnist", help="a folder (default: %(default)s)")
+    parser.add_argument(
+        "--checkpoint", default=str(SHIPPED / "mnist"), help="a folder (default: the shipped checkpoints/mnist)"
+    )
     parser.add_argument("--data-dir", default="data", help="folder of the real images (default: %(default)s)")
     if judge:
         parser.add_argument(

@@ -11,7 +11,7 @@ from ddpm_demo.data.datasets import Data
 from ddpm_demo.errors import UserError
 from ddpm_demo.evaluation.judge import Judge
 from ddpm_demo.evaluation.progress import say
-from ddpm_demo.files import hash_file, lock
+from ddpm_demo.files import SHIPPED, find_newest, hash_file, lock
 from ddpm_demo.models.checkpoint import Model, load
 from ddpm_demo.models.classifier import FILE, load_classifier
 from ddpm_demo.reports.card import write_card
@@ -39,7 +39,7 @@ class Subject:
 
         The judge is read from the folder ``classifier``, else from the checkpoint, else from the dataset's shipped one.
         """
-        shipped = Path("checkpoints") / self.model.dataset
+        shipped = SHIPPED / self.model.dataset
         beside = self.folder if (self.folder / FILE).exists() or not (shipped / FILE).exists() else shipped
         place = Path(self.classifier or beside)
         train, test = self.load_data("train"), self.load_data("test")
@@ -75,7 +75,7 @@ class Subject:
 
 def open_checkpoint(folder: str, data_dir: str, classifier: str | None = None) -> Subject:
     """Load a checkpoint onto the device of this process. Raises UserError if ``folder`` is no folder on this disk."""
-    if not (Path(folder) / "demo.json").is_file():
+    if not find_newest(Path(folder), "demo.json").is_file():
         raise UserError(f"{folder} is not a folder with a checkpoint: download it first, e.g. with  hf download")
     device = PartialState(cpu=not torch.accelerator.is_available()).device
     metrics = Metrics(Path(folder))  # before the model is loaded

@@ -35,7 +35,7 @@ from ddpm_demo.diffusion.denoiser import loss
 from ddpm_demo.errors import UserError
 from ddpm_demo.experiments.peer import DDIM_STEPS, SCHEDULE, CourseUNet
 from ddpm_demo.experiments.peer import sample as course_sample
-from ddpm_demo.files import identify_model, write_atomically
+from ddpm_demo.files import SHIPPED, identify_model, write_atomically
 from ddpm_demo.generation.generate import generate
 from ddpm_demo.models.adapters import adapt, condition_of
 from ddpm_demo.models.checkpoint import Model, load
@@ -280,7 +280,9 @@ def main(arguments: list[str] | None = None) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--checkpoint", default="checkpoints/mnist", help="a folder (default: %(default)s)")
+    parser.add_argument(
+        "--checkpoint", default=str(SHIPPED / "mnist"), help="a folder (default: the shipped checkpoints/mnist)"
+    )
     parser.add_argument("--compile", action="store_true", help="also measure torch.compile")
     options = parser.parse_args(arguments)
     try:

@@ -23,7 +23,7 @@ from ddpm_demo.data import datasets
 from ddpm_demo.data.datasets import Data
 from ddpm_demo.errors import UserError
 from ddpm_demo.evaluation.judge import Judge, classify, concatenate
-from ddpm_demo.files import write_atomically
+from ddpm_demo.files import SHIPPED, write_atomically
 from ddpm_demo.models.classifier import load_classifier
 
 BATCH, LEARNING_RATE, DDIM_STEPS = 128, 1e-3, 50
@@ -123,7 +123,11 @@ def command_line() -> argparse.ArgumentParser:
     )
     add("--samples", type=int, default=1024, help="images for each measurement (default: %(default)s)")
     add("--data-dir", default="data", help="folder of MNIST (default: %(default)s)")
-    add("--classifier", default="checkpoints/mnist", help="folder of the judge (default: %(default)s)")
+    add(
+        "--classifier",
+        default=str(SHIPPED / "mnist"),
+        help="folder of the judge (default: the shipped checkpoints/mnist)",
+    )
     add("--output", type=Path, default=Path("peer.json"), help="file of the results (default: %(default)s)")
     return parser
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ddpm_demo.files import write_atomically
+from ddpm_demo.files import SHIPPED, write_atomically
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,11 @@ def add_common_flags(
     add("--samples", type=int, default=samples, help="images for each setting (default: %(default)s)")
     add("--data-dir", default="data", help="folder of the dataset (default: %(default)s)")
     add("--output-dir", type=Path, default=Path(output), help="folder of the trainings (default: %(default)s)")
-    add("--classifier", default=f"checkpoints/{dataset}", help="folder of the judge (default: %(default)s)")
+    add(
+        "--classifier",
+        default=str(SHIPPED / dataset),
+        help=f"folder of the judge (default: the shipped checkpoints/{dataset})",
+    )
 
 
 def run_experiment(experiment: Experiment, names: Iterable[str], options: argparse.Namespace) -> int:

@@ -6,6 +6,7 @@ python -m ddpm_demo.generation.animation --checkpoint checkpoints/mnist --output
 """
 
 import argparse
+import sys
 from pathlib import Path
 
 import torch
@@ -14,6 +15,8 @@ from torch import Tensor
 
 from ddpm_demo.data.images import render_grid, save_animation, scale_noisy, tile_channels
 from ddpm_demo.diffusion.reverse_process import Step
+from ddpm_demo.errors import UserError
+from ddpm_demo.files import SHIPPED
 from ddpm_demo.generation.generate import sample
 from ddpm_demo.models.checkpoint import Model, load
 
@@ -48,23 +51,31 @@ def animate_sampling(
     save_animation((render_step(step, classes or 10) for step in process), path)
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Parse the arguments, load the checkpoint and save the animation."""
+def main(arguments: list[str] | None = None) -> int:
+    """Parse the arguments, load the checkpoint and save the animation. Return the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m ddpm_demo.generation.animation", description="Save an animation of the reverse process."
     )
-    parser.add_argument("--checkpoint", default="checkpoints/mnist", help="a folder (default: %(default)s)")
+    parser.add_argument(
+        "--checkpoint",
+        default=str(SHIPPED / "mnist"),
+        help="a folder or a Hub id (default: the shipped checkpoints/mnist)",
+    )
     parser.add_argument("--output", type=Path, default="denoising.webp", help=".webp or .gif (default: %(default)s)")
     parser.add_argument("--weight", type=float, default=1.0, help="guidance weight w (default: %(default)s)")
     parser.add_argument("--steps", type=int, default=30, help="(default: %(default)s)")
     parser.add_argument("--rows", type=int, default=2, help="images per class (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
     options = parser.parse_args(arguments)
-    animate_sampling(
-        load(options.checkpoint), options.output, options.weight, options.steps, options.rows, options.seed
-    )
+    try:
+        model = load(options.checkpoint)
+        animate_sampling(model, options.output, options.weight, options.steps, options.rows, options.seed)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     print(f"written to {options.output}")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from ddpm_demo.errors import UserError
-from ddpm_demo.files import MARK, identify_model, list_foreign_reports
+from ddpm_demo.files import FIGURES, MARK, find_files, find_newest, identify_model, list_foreign_figures
 
 T = TypeVar("T")
 NEEDED = (
@@ -28,20 +28,29 @@ PARTS = ["unet/*.json", "unet/*.safetensors", "vae/*.json", "vae/*.safetensors",
          "pipeline.py", "classifier.safetensors", "noisy_classifier.safetensors", "metrics.json",
          "metrics.jsonl", "speed.json", "peer.json", "README.md", "samples.png", "examples.png", "nearest.png",
          "denoising.webp", "samples/step-*.png"]  # fmt: skip
-# The parts that hold measured figures. A push deletes those from the repository that it does not upload.
-FIGURES = ("metrics.json", "nearest.png", "speed.json")
+LOCAL_FOLDERS = ("checkpoints", "runs")  # the project's own; anybody could own these names on the Hub
 WAITS = (1, 2, 4)  # seconds before each new attempt after a server error
 PATIENCE = 60  # longest accepted wait for a rate limit, in seconds
 LOGIN = "log in with  hf auth login  (a token with write access: https://huggingface.co/settings/tokens)"
 
 
+def locate(source: str | Path) -> Path:
+    """Return the folder of a checkpoint: the given folder if it exists, else that of a Hub repository (see ``pull``)."""
+    return Path(source) if Path(source).is_dir() else pull(str(source))
+
+
 def pull(source: str) -> Path:
     """Return the local folder of Hub repository ``user/name`` or ``user/name@revision``. Download it if necessary.
 
-    An interrupted download resumes. Raises UserError if ``source`` does not have this form, or if the repository cannot
-    be downloaded.
+    An interrupted download resumes. Raises UserError if ``source`` does not have this form, if it begins with the name
+    of a folder of the project, or if the repository cannot be downloaded.
     """
     name, _, revision = source.partition("@")
+    if find_owner(name) in LOCAL_FOLDERS:
+        raise UserError(
+            f"there is no folder {source} in {Path.cwd()}, and a name that begins with {find_owner(name)}/ is never a "
+            "Hub repository: pass the path of a checkpoint folder, or user/name"
+        )
     if not is_repository(name) or Path(source).exists() or (revision and not re.fullmatch(r"[\w./-]+", revision)):
         raise UserError(
             f"{source} is neither a checkpoint folder nor a Hub repository of the form user/name[@revision]"
@@ -59,7 +68,7 @@ def push(folder: Path, name: str, private: bool = False) -> str:
     UserError if the folder is not a checkpoint, if its card is about other weights, or if the Hub rejects the upload.
     """
     for part in NEEDED:
-        if not (folder / part).is_file():
+        if not any(find_files(folder, part)):
             raise UserError(f"{folder} is not a checkpoint: {part} is missing")
     check_publishable(name)
     from huggingface_hub import HfApi
@@ -80,19 +89,22 @@ def stage_checkpoint(folder: Path, place: Path) -> Path:
 
     Figures of other weights are left out. Raises UserError if the model card is about other weights.
     """
-    about = json.loads((folder / "demo.json").read_text())
+    about = json.loads(find_newest(folder, "demo.json").read_text())
     latent = not about["codec"]
+    check_card(folder)
     foreign = list_foreign_figures(folder)
     if foreign:
         print(f"not published, because other weights were measured: {', '.join(foreign)}")
-    parts = [part for part in PARTS if part not in foreign and (latent or not part.startswith("vae/"))]
-    for part in sorted(path for pattern in parts for path in folder.glob(pattern)):
-        (place / part.relative_to(folder)).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(part, place / part.relative_to(folder))
+    for pattern in PARTS:
+        if pattern in foreign or (pattern.startswith("vae/") and not latent):
+            continue
+        for part, path in find_files(folder, pattern):
+            (place / part).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, place / part)
     index = {
         "_class_name": ["pipeline", "ClassConditionalPipeline"],
-        "scheduler": ["diffusers", json.loads((folder / "scheduler/scheduler_config.json").read_text())["_class_name"]],
-        "unet": ["diffusers", json.loads((folder / "unet/config.json").read_text())["_class_name"]],
+        "scheduler": ["diffusers", json.loads((place / "scheduler/scheduler_config.json").read_text())["_class_name"]],
+        "unet": ["diffusers", json.loads((place / "unet/config.json").read_text())["_class_name"]],
         "vae": ["diffusers", "AutoencoderKL"] if latent else [None, None],
         "patch": about["codec"].get("patch", 1),
         "distilled": about.get("distilled"),
@@ -102,8 +114,8 @@ def stage_checkpoint(folder: Path, place: Path) -> Path:
     return place
 
 
-def list_foreign_figures(folder: Path) -> list[str]:
-    """Return the files of a checkpoint with figures of other weights; UserError if its model card is about others."""
+def check_card(folder: Path) -> None:
+    """Raise UserError if the model card of a checkpoint is about other weights than those in its folder."""
     from huggingface_hub import ModelCard
 
     card = folder / "README.md"
@@ -113,14 +125,15 @@ def list_foreign_figures(folder: Path) -> list[str]:
             f"{card} is about other weights than those in {folder}: measure these, which writes the card, with  "
             f"python -m ddpm_demo.evaluation samples --checkpoint {folder}"
         )
-    foreign = list_foreign_reports(folder)
-    return [name for name in FIGURES if name in foreign or (name == "nearest.png" and "metrics.json" in foreign)]
 
 
 def check_publishable(name: str) -> None:
     """Raise UserError unless name has the form ``user/name`` and the user is logged in."""
     if not is_repository(name):
-        raise UserError(f"{name!r} is not the name of a Hub repository: it must be of the form user/name")
+        raise UserError(
+            f"{name!r} is not the name of a Hub repository: it must be of the form user/name, where user is none of the "
+            f"folders {', '.join(LOCAL_FOLDERS)}"
+        )
     from huggingface_hub import get_token
 
     if not get_token():
@@ -128,8 +141,14 @@ def check_publishable(name: str) -> None:
 
 
 def is_repository(name: str) -> bool:
-    """Return whether a name has the form ``user/name``."""
-    return bool(re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", name)) and ".." not in name
+    """Return whether a name has the form ``user/name``, and does not begin like a folder of the project."""
+    form = re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", name)
+    return bool(form) and ".." not in name and find_owner(name) not in LOCAL_FOLDERS
+
+
+def find_owner(name: str) -> str:
+    """Return the part of a name before its first slash."""
+    return name.partition("/")[0]
 
 
 def retry(call: Callable[[], T]) -> T:

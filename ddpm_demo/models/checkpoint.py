@@ -22,7 +22,7 @@ from ddpm_demo.diffusion.sampling import Sampling
 from ddpm_demo.diffusion.schedule import ContinuousSchedule, Schedule
 from ddpm_demo.errors import UserError, check_one_of, check_whole, quote
 from ddpm_demo.files import COMPLETE, find_newest, replace_together
-from ddpm_demo.hub.client import PARTS
+from ddpm_demo.hub.client import PARTS, locate
 from ddpm_demo.models.adapters import ADAPTERS, CONDITIONS, ClassAdded, adapt, condition_of
 from ddpm_demo.models.codec import Codec, LatentCodec, load_vae, write_vae
 from ddpm_demo.models.networks import TracedNetwork
@@ -147,11 +147,7 @@ def load(source: str | Path, device: str | torch.device = "cpu") -> Model:
 
     Raises UserError if there is no such folder, or if it is not a valid checkpoint.
     """
-    folder = Path(source)
-    if not folder.is_dir():
-        from ddpm_demo.hub.client import pull
-
-        folder = pull(str(source))
+    folder = locate(source)
     with explain_damage(source, "checkpoint"):
         return load_folder(folder).to(device)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ddpm_demo.diffusion.distillation import Distilled
 from ddpm_demo.diffusion.sampling import Sampling
-from ddpm_demo.files import MARK, identify_model
+from ddpm_demo.files import MARK, find_newest, identify_model
 from ddpm_demo.reports.results import most_sampled, read_metrics, sampling_of
 from ddpm_demo.reports.tables import tabulate_likelihood, tabulate_quality
 from ddpm_demo.training.configuration import command_of
@@ -30,7 +30,7 @@ TASK = "unconditional-image-generation"  # the nearest task that the Hub knows: 
 
 def write_card(folder: Path) -> None:
     """Write ``README.md``, the model card, from the files of the checkpoint."""
-    about = json.loads((folder / "demo.json").read_text())
+    about = json.loads(find_newest(folder, "demo.json").read_text())
     autoencoder = None if about["codec"] else json.loads((folder / "autoencoder.json").read_text())
     animated = (folder / "denoising.webp").exists()
     metrics = {"model": identify_model(folder)} | read_metrics(folder)

@@ -28,14 +28,14 @@
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, replace
 from pathlib import Path
 
 from ddpm_demo.diffusion.sampling import Sampling
 from ddpm_demo.errors import UserError
-from ddpm_demo.files import hash_file, identify_model, lock, read_json, write_atomically
+from ddpm_demo.files import hash_file, identify_model, list_foreign_figures, lock, read_json, write_atomically
 from ddpm_demo.models.noisy_classifier import FILE as GUIDE
 
 FILE = "metrics.json"
@@ -104,18 +104,20 @@ class Metrics:
             cells.append(self.describe(sampling, samples) | figures)
 
 
-def read_report(folder: Path, name: str) -> dict:
-    """The measured figures in a file of a checkpoint; empty if there are none, or if they are those of another model."""
-    report = read_json(folder / name)
-    return report if report and report.get("model") == identify_model(folder) else {}
+def read_report(folder: Path, name: str, foreign: Sequence[str] | None = None) -> dict:
+    """The measured figures in a file of a checkpoint; empty if there are none, or if they are those of another model.
+
+    ``foreign`` is the result of ``list_foreign_figures``, if it is known: to find it, the whole model is hashed.
+    """
+    return {} if name in (list_foreign_figures(folder) if foreign is None else foreign) else read_json(folder / name)
 
 
-def read_metrics(folder: Path) -> dict:
+def read_metrics(folder: Path, foreign: Sequence[str] | None = None) -> dict:
     """``metrics.json`` of the model in a checkpoint folder, empty if this model was not measured.
 
-    The figures of samples that another noise-aware classifier guided are left out.
+    The figures of samples that another noise-aware classifier guided are left out. ``foreign`` is as in ``read_report``.
     """
-    content = read_report(folder, FILE)
+    content = read_report(folder, FILE, foreign)
     guide = hash_file(folder / GUIDE)
 
     def was_drawn(entry: dict) -> bool:

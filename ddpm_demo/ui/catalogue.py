@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from ddpm_demo.errors import UserError, check_one_of
+from ddpm_demo.files import find_newest
 from ddpm_demo.models.checkpoint import Model, load
 from ddpm_demo.models.networks import TracedNetwork
 from ddpm_demo.ui.turns import TURNS, Job, compute_in_turns
@@ -56,7 +57,7 @@ class Catalogue:
         self.on_gpu: dict[str, Model] = {}
         self.borrow = lend_gpu(self.compute_on_gpu, estimate_gpu_seconds)
         for path in sorted(others.iterdir()) if others and others.is_dir() else []:
-            if (path / "demo.json").is_file() and not (folder and path.resolve() == folder.resolve()):
+            if find_newest(path, "demo.json").is_file() and not (folder and path.resolve() == folder.resolve()):
                 self.folders.setdefault(path.name, path)
         self.teachers = {name: teacher for name in self.folders if (teacher := self.find_teacher(name))}
 
@@ -65,7 +66,7 @@ class Catalogue:
         if name in self.loaded:
             training = self.loaded[name].training
         else:
-            training = json.loads((self.folders[name] / "demo.json").read_text()).get("training")
+            training = json.loads(find_newest(self.folders[name], "demo.json").read_text()).get("training")
         teacher = Path((training or {}).get("distill") or "").name
         return teacher if teacher in self.folders else None
 
@@ -93,8 +94,9 @@ class Catalogue:
         check_one_of("checkpoint", name, self.folders)
         if name not in self.loaded:
             with TURNS:
-                self.loaded[name] = load(self.folders[name], next(iter(self.loaded.values())).device)
-            self.record_network(name)
+                if name not in self.loaded:  # another visitor may have loaded it during the wait for the turn
+                    self.loaded[name] = load(self.folders[name], next(iter(self.loaded.values())).device)
+                    self.record_network(name)
         return self.loaded[name]
 
     def record_network(self, name: str) -> None:

@@ -18,8 +18,7 @@ import tempfile
 from pathlib import Path
 
 from ddpm_demo.errors import UserError
-
-SHIPPED = Path(__file__).resolve().parents[2] / "checkpoints/mnist"
+from ddpm_demo.files import SHIPPED
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -28,7 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m ddpm_demo.web", description=__doc__, formatter_class=formatter)
     parser.add_argument("folder", nargs="?", type=Path, metavar="OUT", help="the folder to write; it is replaced")
     parser.add_argument(
-        "--checkpoint", nargs="+", default=[str(SHIPPED)], metavar="DIR",
+        "--checkpoint", nargs="+", default=[str(SHIPPED / "mnist")], metavar="DIR",
         help="folders or Hub ids of models that diffuse pixels (default: the shipped checkpoints/mnist)",
     )  # fmt: skip
     parser.add_argument("--serve", action="store_true", help="serve the folder on this machine until Ctrl-C")

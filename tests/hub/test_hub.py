@@ -201,11 +201,28 @@ def test_without_a_login_it_says_how(there, folder, monkeypatch):
         hub.push(folder, NAME)
 
 
-@pytest.mark.parametrize("name", ["mnist", "a/b/c", "../up", "user/..", "user/na me", "", "/x", "user/x@main"])
+@pytest.mark.parametrize(
+    "name", ["mnist", "a/b/c", "../up", "user/..", "user/na me", "", "/x", "user/x@main", "runs/x"]
+)
 def test_a_name_of_another_form_is_refused(there, folder, name):
     with pytest.raises(UserError, match="must be of the form user/name"):
         hub.push(folder, name)
     assert there.calls == []
+
+
+def test_a_folder_of_the_project_is_never_sought_on_the_hub(there, folder, tmp_path, monkeypatch):
+    """In another folder, ``checkpoints/mnist`` would be a repository that anybody could own."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("checkpoints/mnist", "runs/mnist", "runs/mnist@main"):
+        for open_checkpoint in (load, app.open_catalogue):
+            with pytest.raises(UserError, match=f"there is no folder {name} in .* is never a Hub repository"):
+                open_checkpoint(name)
+    for name in ("./mnist", ".hidden/mnist", "/no/mnist", "a/b/c"):
+        with pytest.raises(UserError, match="neither a checkpoint folder nor a Hub repository"):
+            load(name)
+    assert there.calls == []
+    shutil.copytree(folder, tmp_path / "runs/mnist")
+    assert load("runs/mnist").dataset == "mnist"
 
 
 def test_what_is_no_checkpoint_is_not_published(there, tmp_path):

@@ -4,15 +4,17 @@ import json
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
-from conftest import ROOT, SHIPPED
+from conftest import ROOT, SHIPPED, tiny_model
 from safetensors.torch import load_file, save_file
 
 from ddpm_demo.errors import UserError
 from ddpm_demo.evaluation.maps import BASE
-from ddpm_demo.files import identify_model, list_foreign_reports
+from ddpm_demo.files import identify_model, list_foreign_figures
 from ddpm_demo.hub import client as hub
+from ddpm_demo.models import checkpoint
 from ddpm_demo.reports.card import write_card
 from ddpm_demo.reports.results import Metrics, find, read_metrics, read_report
 from ddpm_demo.ui.catalogue import Catalogue
@@ -127,7 +129,7 @@ def test_figures_of_another_noise_aware_classifier_are_left_out(folder):
     "path", sorted((ROOT / "checkpoints").glob("*/metrics.json")), ids=lambda path: path.parent.name
 )
 def test_the_shipped_figures_are_of_the_shipped_weights(path):
-    assert read_metrics(path.parent)["quality"] and list_foreign_reports(path.parent) == []
+    assert read_metrics(path.parent)["quality"] and list_foreign_figures(path.parent) == []
 
 
 @pytest.fixture
@@ -140,7 +142,13 @@ def zeroed(tmp_path):
     return folder
 
 
-def test_old_figures_are_not_shown_for_new_weights(zeroed, model):
+@pytest.fixture
+def no_recording(monkeypatch):
+    """A catalogue that does not record networks, which takes a second."""
+    monkeypatch.setattr(Catalogue, "record_network", lambda catalogue, name: None)
+
+
+def test_old_figures_are_not_shown_for_new_weights(zeroed, model, no_recording):
     best = (
         f"{max(cell['accuracy'] for cell in read_metrics(SHIPPED)['quality'] if cell['setting']['samples'] > 999):.2%}"
     )
@@ -163,3 +171,47 @@ def test_old_figures_are_not_published_with_new_weights(zeroed, tmp_path, capsys
     assert {"README.md", "demo.json"} <= {path.name for path in staged.iterdir()}
     assert not {"metrics.json", "speed.json", "nearest.png"} & {path.name for path in staged.iterdir()}
     assert "not published, because other weights were measured: metrics.json" in capsys.readouterr().out
+
+
+def test_evidence_hashes_the_model_once(model, no_recording, monkeypatch):
+    read, paths = Path.read_bytes, []
+    monkeypatch.setattr(Path, "read_bytes", lambda path: paths.append(path) or read(path))
+    evidence.show(Catalogue(model, "mnist", SHIPPED), DEFAULTS)
+    assert [path for path in paths if path.parent.name == "unet" and path.suffix == ".safetensors"] == [
+        SHIPPED / "unet/diffusion_pytorch_model.safetensors"
+    ]
+
+
+TRAINING = {"prediction": "v_prediction", "schedule": "cosine", "steps": 1, "seconds": 1.0, "device": "cpu"}
+
+
+@pytest.mark.parametrize("k", [1, 2, 4, 6])
+def test_all_readers_find_the_new_model_after_an_interrupted_save(tmp_path, model, no_recording, monkeypatch, k):
+    """The card, what is published and the list of checkpoints, after k of the seven renamings of a save."""
+    new = replace(tiny_model(2), training=TRAINING | {"distill": "checkpoints/tiny"}, dataset="mnist")
+    checkpoint.save(new, tmp_path / "whole")
+    folder = tmp_path / "others/cut"
+    checkpoint.save(replace(model, training=TRAINING), folder)
+    rename, calls = Path.replace, []
+
+    def interrupt(path, target):
+        calls.append(path)
+        if len(calls) > k:
+            raise KeyboardInterrupt
+        return rename(path, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            checkpoint.save(new, folder)
+    assert Catalogue(model, "tiny", None, tmp_path / "others").teachers == {"cut": "tiny"}
+    for one in (folder, tmp_path / "whole"):
+        write_card(one)
+    assert (folder / "README.md").read_text() == (tmp_path / "whole/README.md").read_text()
+    with pytest.raises(UserError, match="must be of the form user/name"):  # nothing is missing
+        hub.push(folder, "nowhere")
+    staged = hub.stage_checkpoint(folder, tmp_path / "staged")
+    whole = hub.stage_checkpoint(tmp_path / "whole", tmp_path / "staged-whole")
+    names = [path.relative_to(whole) for path in whole.rglob("*") if path.is_file()]
+    assert {"demo.json", "unet", "scheduler"} <= {name.parts[0] for name in names}
+    assert all((staged / name).read_bytes() == (whole / name).read_bytes() for name in names)

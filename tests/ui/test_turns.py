@@ -15,6 +15,7 @@ from gradio_client import Client
 
 from ddpm_demo.generation.generate import sample
 from ddpm_demo.generation.interpolation import interpolate
+from ddpm_demo.models import checkpoint
 from ddpm_demo.ui import live, page, turns
 from ddpm_demo.ui.catalogue import Catalogue
 from ddpm_demo.ui.runs import DEFAULTS, prepare
@@ -49,6 +50,18 @@ def test_the_turn_is_given_in_order_of_arrival():
     for thread in threads:
         thread.join()
     assert order == [*"abcabc"] and not line.line
+
+
+def test_two_first_visitors_load_a_checkpoint_once(tmp_path, model, monkeypatch):
+    checkpoint.save(model, tmp_path / "other")
+    shared, loaded = Catalogue(model, "tiny", None, tmp_path), []
+    monkeypatch.setattr(Catalogue, "record_network", lambda catalogue, name: loaded.append(name))
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        with turns.TURNS:
+            visitors = [pool.submit(shared.model, "other") for _ in range(2)]
+            until(lambda: len(turns.TURNS.line) == 3)
+        first, second = (visitor.result() for visitor in visitors)
+    assert first is second and loaded == ["other"]
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import gradio as gr
 from ddpm_demo.data.decoding import decode_picture, flatten
 from ddpm_demo.diffusion.sampling import Sampling
 from ddpm_demo.errors import check_one_of
-from ddpm_demo.files import list_foreign_reports, read_json
+from ddpm_demo.files import list_foreign_figures, read_json
 from ddpm_demo.models.checkpoint import Model
 from ddpm_demo.models.networks import count_parameters
 from ddpm_demo.reports.results import encoder_seconds, read_metrics, read_report, select
@@ -59,23 +59,25 @@ def show(catalogue: Catalogue, settings: dict, figure: str = "FID") -> tuple:
     check_one_of("figure", figure, charts.FIGURES)
     here = unflatten(settings)
     files = folder or NOWHERE
-    metrics, rows = read_metrics(files), read_log(files / "metrics.jsonl")
+    foreign = list_foreign_figures(files)
+    metrics, rows = read_metrics(files, foreign), read_log(files / "metrics.jsonl")
+    speed = read_report(files, "speed.json", foreign)
     name = settings["checkpoint"] or catalogue.names[0]
     # A checkpoint of the Hub is named by its id instead of its folder in the cache.
     where = os.path.relpath(folder) if folder and "/" not in name else name
     peer = read_json(files / "peer.json") or []
     time = charts.draw_training_time(metrics, peer, encoder_seconds(files))
     return (
-        summarise(model, metrics, where, list_foreign_reports(files)),
+        summarise(model, metrics, where, foreign),
         render("charts.html", charts=[draw_losses(rows, where), time]),
         film_samples(folder, rows),
         sections.show_nearest(folder, metrics),
-        show_quality(metrics, here, where, figure, charts.draw_calls(*read_pair(catalogue, name))),
-        "".join(list_sections(model, files, metrics, where)),
+        show_quality(metrics, here, where, figure, charts.draw_calls(*read_pair(catalogue, name, metrics))),
+        "".join(list_sections(model, files, metrics, speed, where)),
     )
 
 
-def list_sections(model: Model, folder: Path, metrics: dict, where: str) -> list[str]:
+def list_sections(model: Model, folder: Path, metrics: dict, speed: dict, where: str) -> list[str]:
     """Render the other measurements of a checkpoint. Those that were not measured may be ""."""
     if model.codec.bounded:
         bits = sections.show_likelihood(metrics.get("bits_per_dim"), where)
@@ -87,7 +89,7 @@ def list_sections(model: Model, folder: Path, metrics: dict, where: str) -> list
         bits,
         sections.show_restoration(metrics.get("restored"), where),
         sections.show_noisy_classifier(folder),
-        sections.show_speed(read_report(folder, "speed.json")),
+        sections.show_speed(speed),
         sections.show_ablation(ablation),
         sections.show_conditions(conditions),
     ]
@@ -144,12 +146,14 @@ def film_samples(folder: Path | None, rows: list[dict]) -> dict:
     return gr.update(value=film, visible=True)
 
 
-def read_pair(catalogue: Catalogue, name: str) -> tuple[list[dict], list[dict]]:
-    """Return the measured settings of a teacher and of the model distilled from it, of which ``name`` is one."""
+def read_pair(catalogue: Catalogue, name: str, metrics: dict) -> tuple[list[dict], list[dict]]:
+    """Return the measured settings of a teacher and of the model distilled from it.
+
+    The checkpoint called name, whose ``metrics`` are given, is one of the two. Both lists are empty if it is neither.
+    """
     pair = catalogue.find_pair(name) or ()
-    folders = [catalogue.folders[one] for one in pair]
-    found = [read_metrics(folder).get("quality", []) if folder else [] for folder in folders]
-    return (found[0], found[1]) if found else ([], [])
+    found = [metrics if one == name else read_metrics(catalogue.folders[one] or NOWHERE) for one in pair]
+    return tuple(one.get("quality", []) for one in found) if found else ([], [])
 
 
 def show_quality(metrics: dict, here: Sampling, where: str, figure: str = "FID", calls: str = "") -> str:

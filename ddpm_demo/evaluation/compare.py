@@ -7,6 +7,8 @@ from pathlib import Path
 from safetensors import safe_open
 
 from ddpm_demo.errors import UserError
+from ddpm_demo.files import find_newest
+from ddpm_demo.models.weights import WEIGHTS
 from ddpm_demo.reports.markdown import write_table
 from ddpm_demo.reports.results import encoder_seconds, find, most_sampled, read_metrics, sampling_of
 
@@ -14,10 +16,18 @@ LAST_STEP = 1.02  # a training may exceed its budget by up to one step
 
 
 def compare_best(folders: Sequence[Path]) -> str:
-    """Tabulate the settings that were measured on the most samples, and as many real images, as Markdown."""
+    """Tabulate the settings that were measured on the most samples, and as many real images, as Markdown.
+
+    Raises UserError if the model in a folder was not measured.
+    """
     rows = []
     for folder in folders:
-        for cell in sorted(most_sampled(read_metrics(folder)), key=lambda cell: cell["setting"]["weight"]):
+        cells = most_sampled(read_metrics(folder))
+        if not cells:
+            raise UserError(
+                f"the model in {folder} was not measured: python -m ddpm_demo.evaluation samples --checkpoint {folder}"
+            )
+        for cell in sorted(cells, key=lambda cell: cell["setting"]["weight"]):
             fid = f"{cell['fid_test']:.2f} ± {cell['spread']['fid_test']:.2f}"
             weight, accuracy = f"{cell['setting']['weight']:g}", f"{cell['accuracy']:.1%}"
             rows.append(
@@ -75,5 +85,5 @@ def describe_at(folder: Path, limit: float) -> list[str]:
 
 def count_unet_parameters(folder: Path) -> int:
     """Return the number of parameters of a checkpoint's U-Net, without loading it."""
-    with safe_open(folder / "unet/diffusion_pytorch_model.safetensors", "pt") as file:
+    with safe_open(find_newest(folder, "unet") / WEIGHTS, "pt") as file:
         return sum(prod(file.get_slice(name).get_shape()) for name in file.keys())

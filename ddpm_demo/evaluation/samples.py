@@ -19,7 +19,7 @@ from ddpm_demo.evaluation.distances import find_nearest, inception_fid
 from ddpm_demo.evaluation.judge import Classified, Judge, classify, concatenate
 from ddpm_demo.evaluation.maps import BASE, FEWEST
 from ddpm_demo.evaluation.progress import progress_bar, say
-from ddpm_demo.generation.generate import decode_step, sample
+from ddpm_demo.generation.generate import count_evaluations, decode_step, sample
 from ddpm_demo.models.checkpoint import Model
 from ddpm_demo.models.classifier import FEATURES
 from ddpm_demo.reports.results import Metrics, agree, without_idle
@@ -105,7 +105,7 @@ def draw_batch(model: Model, sampling: Sampling, labels: list[int] | None, count
 
 def plan_bar(model: Model, plan: Plan) -> tqdm:
     """A progress bar over a whole plan, in network evaluations: the remaining time is right from the start."""
-    return progress_bar(sum((s.calls if model.distilled else s.evaluations) * count for s, count in plan))
+    return progress_bar(sum(count_evaluations(model, sampling) * count for sampling, count in plan))
 
 
 def measure_plan(model: Model, judge: Judge, metrics: Metrics, plan: Plan, ways: Ways) -> None:

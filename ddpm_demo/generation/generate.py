@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ddpm_demo.diffusion.guidance import ByClassifier, ClassifierFree, Denoise
 from ddpm_demo.diffusion.reverse_process import Step, check_finite, walk
+from ddpm_demo.diffusion.samplers import SAMPLERS
 from ddpm_demo.diffusion.sampling import ALWAYS, Sampling
 from ddpm_demo.diffusion.schedule import Schedule
 from ddpm_demo.generation.begin import Begin, PureNoise
@@ -112,6 +113,19 @@ def decode_step(step: Step, model: Model) -> Step:
 def log_snr_grid(model: Model, sampling: Sampling, start: float | None = None) -> Tensor:
     """Return the log-SNRs that ``sample`` visits: those of ``Schedule.grid``, clamped to the training range."""
     return Schedule.named(sampling.schedule).grid(sampling.steps, within=sampling_range(model), start=start)
+
+
+def count_evaluations(model: Model, sampling: Sampling, start: float | None = None) -> int:
+    """Return the network evaluations per image of a run from timestep ``start``, at least: ``ode`` may need more.
+
+    A call needs two evaluations where it mixes two estimates: inside the interval of guidance, and not in a distilled
+    network, which contains its guidance.
+    """
+    low, high = sampling.interval
+    mixes = sampling.mixes and not model.distilled
+    costs = [1 + (mixes and low <= log_snr <= high) for log_snr in log_snr_grid(model, sampling, start).tolist()]
+    second = costs[1:] if SAMPLERS[sampling.sampler].calls == 2 else []  # a step's second call is at the next log-SNR
+    return sum(costs) + sum(second)
 
 
 def sampling_range(model: Model) -> tuple[float, float]:

@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from math import inf
 
 from ddpm_demo.diffusion.reverse_process import Step
-from ddpm_demo.diffusion.samplers import SAMPLERS
 from ddpm_demo.diffusion.sampling import LAST_SEED, Sampling
-from ddpm_demo.errors import UserError, check_one_of, check_whole
+from ddpm_demo.errors import UserError, check_one_of, check_whole, quote
 from ddpm_demo.generation.begin import LAST_TIMESTEP, Begin, PureNoise
-from ddpm_demo.generation.generate import log_snr_grid, sample
+from ddpm_demo.generation.generate import count_evaluations, log_snr_grid, sample
 from ddpm_demo.models.checkpoint import Model
 from ddpm_demo.ui.catalogue import Catalogue, report_mistakes
 from ddpm_demo.ui.turns import Job, check_budget
@@ -85,12 +84,7 @@ class Run:
     @property
     def evaluations(self) -> int:
         """Network evaluations of all its images, at least: an adaptive sampler may need more."""
-        low, high = self.sampling.interval
-        mixes = self.sampling.mixes and not self.model.distilled
-        grid = log_snr_grid(self.model, self.sampling, self.begin.start).tolist()
-        costs = [1 + (mixes and low <= log_snr <= high) for log_snr in grid]  # of a call at each log-SNR
-        second = costs[1:] if SAMPLERS[self.sampling.sampler].calls == 2 else []  # its second call is at the next one
-        return self.images * (sum(costs) + sum(second))
+        return self.images * count_evaluations(self.model, self.sampling, self.begin.start)
 
     @property
     def guided(self) -> bool:
@@ -151,14 +145,14 @@ def find_fixed(model: Model) -> dict:
 def as_int(name: str, value) -> int:
     """3.0 as 3, since JSON and sliders know no integers; UserError for 3.7, text or nothing."""
     if not as_number(name, value, "a whole number").is_integer():
-        raise UserError(f"{name} is {value!r}; it must be a whole number")
+        raise UserError(f"{name} is {quote(value)}; it must be a whole number")
     return int(value)
 
 
 def as_number(name: str, value, kind: str = "a finite number") -> float:
     """The value as a float; UserError for text, nothing, a boolean, NaN or infinity."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not -inf < value < inf:
-        raise UserError(f"{name} is {value!r}; it must be {kind}")
+        raise UserError(f"{name} is {quote(value)}; it must be {kind}")
     return float(value)
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from conftest import run, tiny_model
+from conftest import SHIPPED, run, tiny_model
 
 from ddpm_demo.data import datasets as data
 from ddpm_demo.diffusion.denoiser import Denoiser
@@ -18,8 +18,10 @@ from ddpm_demo.errors import UserError
 from ddpm_demo.evaluation import __main__ as evaluation
 from ddpm_demo.evaluation import judge as judging
 from ddpm_demo.evaluation import maps, samples
+from ddpm_demo.evaluation.compare import compare_best
 from ddpm_demo.evaluation.maps import BASE
-from ddpm_demo.files import identify_model
+from ddpm_demo.evaluation.subject import open_checkpoint
+from ddpm_demo.files import hash_file, identify_model
 from ddpm_demo.generation.generate import generate
 from ddpm_demo.models import checkpoint, classifier
 from ddpm_demo.models.adapters import adapt
@@ -202,15 +204,17 @@ def test_the_map_is_as_promised():
     assert len({s.interval for s in settings}) == 4 and {s.variance for s in settings} == {"posterior", "beta"}
 
 
-@pytest.mark.parametrize("sampler, weight, steps", [("heun", 1.0, 3), ("ddim", 0.0, 3), ("ddpm", -1.0, 2)])
-def test_progress_counts_the_evaluations_that_are_made(model, judge, images, sampler, weight, steps):
-    setting = Sampling(sampler=sampler, weight=weight, steps=steps, seed=3)
+@pytest.mark.parametrize("sampler, weight, steps, interval", [
+    ("heun", 1.0, 3, ALWAYS), ("ddim", 0.0, 3, ALWAYS), ("ddpm", -1.0, 2, ALWAYS), ("ddim", 1.0, 3, (-3.0, 3.0)),
+])  # fmt: skip
+def test_progress_counts_the_evaluations_that_are_made(model, judge, images, sampler, weight, steps, interval):
+    setting = Sampling(sampler=sampler, weight=weight, steps=steps, interval=interval, seed=3)
     model = replace(tiny_model(classes=10, size=28), label_names=images[0].label_names)
     measured = judging.Judge(judge, *images)
     with samples.plan_bar(model, [(setting, 70)]) as bar:
         drawn, labels = samples.draw(model, measured, setting, 70, bar)
         assert bar.n == bar.total
-    options = {"sampler": sampler, "weight": weight, "steps": steps}
+    options = {"sampler": sampler, "weight": weight, "steps": steps, "interval": interval}
     alone = generate(model, [labels[69].item()], seed=3 + 69, **options)
     torch.testing.assert_close(drawn.images[69:], alone, rtol=1e-3, atol=1e-3)
 
@@ -345,6 +349,21 @@ def test_latents_are_measured_beside_what_the_autoencoder_costs(folder, mnist_di
     assert metrics["restored"]["enlarge"]["psnr_plain"] > 10
     assert evaluate(folder, mnist_dir, "likelihood", "--images", "4") == 2
     assert "this checkpoint diffuses latents" in capsys.readouterr().err
+
+
+def test_a_checkpoint_that_was_not_measured_cannot_be_compared(folder):
+    (folder / "metrics.json").write_text(json.dumps({"model": "another", "quality": [{}]}))
+    with pytest.raises(UserError, match="was not measured: python -m ddpm_demo.evaluation samples --checkpoint"):
+        compare_best([folder])
+
+
+def test_the_shipped_judge_is_found_from_another_folder(folder, mnist_dir, tmp_path, monkeypatch):
+    (folder / classifier.FILE).unlink()
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    subject = open_checkpoint(str(folder), str(mnist_dir))
+    subject.load_judge()
+    assert subject.metrics.judge["judge"] == hash_file(SHIPPED / classifier.FILE)
 
 
 def test_checkpoints_at_equal_training_time(folder, tmp_path, capsys):

@@ -14,6 +14,7 @@ from PIL import Image
 from ddpm_demo.diffusion.denoiser import Denoiser
 from ddpm_demo.diffusion.sampling import ALWAYS
 from ddpm_demo.diffusion.schedule import Schedule
+from ddpm_demo.errors import UserError
 from ddpm_demo.evaluation.maps import BASE
 from ddpm_demo.generation.zero_shot import Reading
 from ddpm_demo.models import checkpoint
@@ -27,7 +28,7 @@ from ddpm_demo.ui.catalogue import Catalogue
 from ddpm_demo.ui.components import charts, pad
 from ddpm_demo.ui.components.player import film
 from ddpm_demo.ui.data_uri import encode_picture
-from ddpm_demo.ui.runs import DEFAULTS, prepare, unflatten
+from ddpm_demo.ui.runs import DEFAULTS, as_int, as_number, prepare, unflatten
 from ddpm_demo.ui.tabs import compare_tab as compare
 from ddpm_demo.ui.tabs import draw_tab as draw
 from ddpm_demo.ui.tabs import evidence_charts, stages_section
@@ -255,12 +256,19 @@ def test_text_from_outside_is_escaped(model):
         assert "<script>" not in html and "&lt;script&gt;" in html
 
 
+@pytest.mark.parametrize("read", [as_int, as_number])
+def test_a_message_quotes_a_long_text_in_short(read):
+    with pytest.raises(UserError, match="weight is 'xxx.*; it must be") as error:
+        read("weight", "x" * 5_000_000)
+    assert len(str(error.value)) < 200
+
+
 def test_an_error_quotes_a_foreign_file_without_markup(model, tmp_path):
     """Also an error that is no mistake of the user: a picture that cannot be decoded."""
     (tmp_path / "samples").mkdir()
     for name, said in (
         ("step-<img src=x>.png", "literal .* '&lt;img src=x&gt;'"),
-        ("step-1.png", "cannot identify image"),
+        ("step-1.png", "step-1.png cannot be read as an image: it is none of PNG"),
     ):
         path = tmp_path / "samples" / name
         path.write_bytes(b"")

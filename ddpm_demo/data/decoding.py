@@ -25,8 +25,8 @@ def decode_picture(
 ) -> Image.Image:
     """Decode a file, or its content, to an upright picture with at most 8 bits per channel; of an animation, the first frame.
 
-    The size is read from the header and compared with ``max_pixels`` before anything is decoded. UserError calls the
-    picture by ``name``.
+    The size is read from the header and compared with ``max_pixels`` before anything is decoded. The messages of a
+    UserError call the picture ``name``.
     """
     try:
         size = len(source) if isinstance(source, bytes) else source.stat().st_size

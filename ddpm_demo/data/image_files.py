@@ -110,8 +110,10 @@ def describe(read: Read, classes: int, counts: dict[str, int], gray: int, reused
     total = sum(isinstance(image, Tensor) for image in read.images)
     kind = "all of them gray" if gray == total else f"in colour, {gray} of them gray" if gray else "all in colour"
     source = f"every {HOLD_OUT_EVERY}th of a class" if read.files[0].split is None else "as the folders say"
+    twice = f" ({len(reused)} of them {'are' if len(reused) > 1 else 'is'} also trained on)" if reused else ""
     lines = [
-        f"{total} images of {classes} class{'es' * (classes > 1)}, {kind}: {counts['train']} to train on, {counts['test']} to test on, {source}"
+        f"{total} images of {classes} class{'es' * (classes > 1)}, {kind}: {counts['train']} to train on, "
+        f"{counts['test']} to test on{twice}, {source}"
     ]
     if reused:
         lines.append(

@@ -24,8 +24,8 @@ def render_grid(images: Tensor, columns: int = 8, height: int | None = None, gap
 
 
 def fit_image(image: Image.Image, channels: int, size: int) -> Tensor:
-    """Convert a PIL image to (channels, size, size) in [-1, 1]: upright, on black, cropped to its central square."""
-    opaque = flatten(ImageOps.exif_transpose(image)).convert("L" if channels == 1 else "RGB")
+    """Convert a PIL image to (channels, size, size) in [-1, 1]: on black, cropped to its central square."""
+    opaque = flatten(image).convert("L" if channels == 1 else "RGB")
     square = ImageOps.fit(opaque, (size, size), Image.Resampling.LANCZOS)
     pixels = torch.frombuffer(bytearray(square.tobytes()), dtype=torch.uint8)
     return pixels.reshape(size, size, channels).permute(2, 0, 1) / 127.5 - 1

@@ -116,7 +116,10 @@ def test_a_class_of_few_images_is_trained_on_whole_and_its_last_image_is_its_tes
     assert torch.bincount(train.labels).tolist() == [1, 3, 38]
     assert test.labels.tolist() == [0, 1, 2, 2] and test.images[:, 0, 0, 0].tolist() == [0, 2, 19, 39]
     said = capsys.readouterr().err
-    assert "44 images of 3 classes, all in colour: 42 to train on, 4 to test on, every 20th of a class" in said
+    assert (
+        "44 images of 3 classes, all in colour: 42 to train on, 4 to test on (2 of them are also trained on), every 20th of a class"
+        in said
+    )
     assert "without a test image of their own: a, b; the last training image" in said
 
 

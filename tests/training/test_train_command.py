@@ -301,7 +301,7 @@ def test_a_small_folder_with_bad_files_is_trained_on(tmp_path):
     options = ("--dataset", "folder", "--data-dir", tmp_path / "in", "--cfg", "--epochs", "2", *TINY)
     finished = run("train.py", *options, "--output-dir", tmp_path / "out")
     assert finished.returncode == 0, finished.stderr
-    said = "14 images of 3 classes, in colour, 13 of them gray: 8 to train on, 7 to test on, as the folders say"
+    said = "14 images of 3 classes, in colour, 13 of them gray: 8 to train on, 7 to test on (1 of them is also trained on), as the folders say"
     assert said in finished.stderr and "without a test image of their own: ant" in finished.stderr
     assert "1 of 15 files cannot be used: " in finished.stderr and "train/cat/1.png cannot be read" in finished.stderr
     assert ddpm_demo.load(tmp_path / "out").label_names == ("ant", "cat", "dog")

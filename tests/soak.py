@@ -1,12 +1,15 @@
 """A soak of the app: mixed requests over every endpoint and the page, while its memory, files and threads are counted.
 
 PYTHONPATH=. python tests/soak.py --requests 3000        prints the figures as JSON, from the root of the repository
+
+The exit status is 1 if the memory grows by more than 5 MB per 1,000 requests, or if a file or a thread is left.
 """
 
 import argparse
 import http.client
 import io
 import json
+import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +20,11 @@ from conftest import Server
 from PIL import Image
 
 CLIENTS = 4
-KEPT = 0.5  # the part of the requests that is left out of the slope, as the warm-up
+SLOPE = "slope after the warm-up, MB per 1,000 requests"
+THREADS = "threads, most in each half"
+LEFT = "files left after its end"
+WARM_UP = 0.5  # the part of the requests that is left out of the slope
+STEEPEST = 5.0  # MB of memory per 1,000 requests after the warm-up
 BOUNDARY = "soak"
 SETTINGS = {"class_label": "3", "sampler": "dpm++2m", "schedule": "cosine", "steps": 2, "weight": 1.0,
             "variance": "posterior", "classifier_scale": 0.0, "corrector_snr": 0.16, "ode_tolerance": 0.1, "seed": 0,
@@ -111,21 +118,34 @@ def soak(requests: int) -> dict:
             written = count_files(Path(folder))
         finally:
             server.interrupt()
-        late = [point for point in curve if point[0] > KEPT * requests]
+        late = [point for point in curve if point[0] > WARM_UP * requests]
         slope = np.polyfit(*zip(*late), 1)[0] * 1000
         half = len(threads) // 2
         return {
             "requests": requests,
             "seconds": round(time.monotonic() - began),
             "memory, MB": [round(curve[0][1]), round(late[0][1]), round(curve[-1][1])],
-            "slope after the warm-up, MB per 1,000 requests": round(float(slope), 2),
-            "threads, most in each half": [max(threads[:half]), max(threads[half:])],
+            SLOPE: round(float(slope), 2),
+            THREADS: [max(threads[:half]), max(threads[half:])],
             "files while it runs": written,
-            "files left after its end": count_files(Path(folder)),
+            LEFT: count_files(Path(folder)),
         }
 
 
-if __name__ == "__main__":
+def is_steady(found: dict, steepest: float = STEEPEST) -> bool:
+    """Return whether memory grew by at most ``steepest`` MB per 1,000 requests, and no file and no thread was left."""
+    first, second = found[THREADS]
+    return found[SLOPE] <= steepest and found[LEFT] == 0 and second <= first + 2
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a soak and print its figures. Return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--requests", type=int, default=3000)
-    print(json.dumps(soak(parser.parse_args().requests), indent=2))
+    found = soak(parser.parse_args(arguments).requests)
+    print(json.dumps(found, indent=2))
+    return 0 if is_steady(found) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

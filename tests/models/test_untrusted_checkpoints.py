@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import tiny_model
+from conftest import read_peak, reset_peak, tiny_model
 from safetensors import safe_open
 from safetensors.torch import save_file
 
@@ -288,17 +288,6 @@ def mutate(rng: random.Random, folder: Path) -> str:
             mutate_bytes(rng, path)
         told.append(f"{way.__name__} {path.relative_to(folder)}")
     return ", ".join(told)
-
-
-def reset_peak() -> int:
-    """Make the present memory of this process its peak; return it in MiB."""
-    Path("/proc/self/clear_refs").write_text("5")
-    return read_peak()
-
-
-def read_peak() -> int:
-    """Return the peak of the resident memory of this process in MiB, since ``reset_peak``."""
-    return int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1]) // 1024
 
 
 def try_checkpoint(folder: Path) -> str:

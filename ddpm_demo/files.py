@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from itertools import chain
 from pathlib import Path
 
 from filelock import FileLock
@@ -115,9 +116,9 @@ def identify_model(folder: Path) -> str:
     used = {name: value for name, value in about.items() if name not in RECORDS and value is not None}
     used |= {"condition": about.get("condition", "add")}
     used |= {"time": training.get("time", "discrete"), "classes": training.get("classes", [])}
-    parts = ("unet", "scheduler") if about["codec"] else ("unet", "scheduler", "vae")
+    parts = ("scheduler", "unet") if about["codec"] else ("scheduler", "unet", "vae")
     found = hashlib.sha256(json.dumps(used, sort_keys=True).encode())
-    for path in sorted(path for part in parts for path in find_newest(folder, part).glob("*")):
+    for name, path in chain.from_iterable(find_files(folder, f"{part}/*") for part in parts):
         if path.suffix == ".safetensors":
             content = path.read_bytes()
         elif path.suffix == ".json":
@@ -125,7 +126,7 @@ def identify_model(folder: Path) -> str:
             content = json.dumps(values | {"_diffusers_version": None}, sort_keys=True).encode()
         else:
             continue
-        found.update(f"\n{path.parent.name}/{path.name} {len(content)}\n".encode() + content)
+        found.update(f"\n{name.as_posix()} {len(content)}\n".encode() + content)
     return found.hexdigest()
 
 

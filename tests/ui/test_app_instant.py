@@ -12,11 +12,11 @@ def settings(page) -> dict:
 
 def test_instant_draws_in_one_step_and_back(page):
     before = finished(page)["run"]
-    instant = room(page, "Generate").locator(".instant")
+    instant = room(page, "Generate").locator("fieldset", has_text="Instant")
     instant.get_by_label("1", exact=True).check()
     first = finished(page, after=before)
     assert (settings(page)["checkpoint"], settings(page)["steps"]) == ("mnist-instant", 1)
-    assert player(page).locator("canvas").evaluate_all("all => all.map(e => e.dataset.panel)") == ["x", "x0", "eps"]
+    assert player(page).locator("canvas[data-panel]").evaluate_all("all => all.map(e => e.dataset.panel)") == ["x", "x0", "eps"]
     assert "1 network calls" in room(page, "Generate").locator(".remark").inner_text()
     shot(page, "instant")
     instant.get_by_label("off", exact=True).check()
@@ -26,7 +26,7 @@ def test_instant_draws_in_one_step_and_back(page):
 
 def test_live_shows_the_finished_image_of_every_change(page):
     before = state(page)["run"]
-    room(page, "Generate").locator(".instant").get_by_label("1", exact=True).check()
+    room(page, "Generate").locator("fieldset", has_text="Instant").get_by_label("1", exact=True).check()
     before = finished(page, after=before)["run"]
     page.get_by_label("Live").check()
     before = finished(page, after=before)["run"]

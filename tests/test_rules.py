@@ -19,7 +19,7 @@ ALLOWED = {
     "evaluation": {"errors", "files", "diffusion", "data", "models", "generation", "training", "reports"},
     "experiments": {"errors", "files", "diffusion", "data", "models", "generation", "reports", "evaluation"},
     "ui": {"errors", "files", "diffusion", "data", "models", "generation", "reports", "experiments"},
-    "web": {"errors", "files", "diffusion", "models", "generation", "ui"},
+    "web": {"errors", "files", "diffusion", "hub", "models", "generation", "ui"},
     "ddpm_demo": {"errors", "diffusion", "models", "generation"},  # the public face, ddpm_demo/__init__.py
     "app.py": {"files", "hub", "ui", "ddpm_demo"},
     "train.py": {"errors", "data", "hub", "models", "training", "reports"},

@@ -13,13 +13,18 @@ from ddpm_demo.diffusion.samplers import SAMPLERS
 from ddpm_demo.diffusion.sampling import ALWAYS, LAST_SEED, Sampling
 from ddpm_demo.diffusion.schedule import SCHEDULES
 from ddpm_demo.errors import UserError
-from ddpm_demo.models.checkpoint import load
-from ddpm_demo.ui.components.player import PANELS
+from ddpm_demo.generation.begin import LAST_TIMESTEP
+from ddpm_demo.hub.client import pull
+from ddpm_demo.models.checkpoint import Model, load
+from ddpm_demo.ui.components import player
+from ddpm_demo.ui.live import FEWEST_STEPS, LIVE_SECONDS
 from ddpm_demo.ui.runs import DEFAULTS, MAX_COUNT, PRESETS, find_fixed, unflatten
+from ddpm_demo.ui.tabs import compare_tab, draw_tab, forward_tab, noise_tab, small_steps_tab
 from ddpm_demo.web.export import check_exportable, describe_model, export_network
 from ddpm_demo.web.runtime import MEMBERS, WASM, compress, fetch_runtime
 
 STATIC = Path(__file__).parent / "static"
+COMPONENTS = ("player", "pad", "grid", "noise_pad", "drag")  # of the app, which the page uses as they are
 DEMO = "demo.json"  # also marks a folder that this module has written
 # The samplers that choose their own steps, and guidance by the gradient of a classifier, run only in the app.
 SAMPLERS_HERE = {name: row for name, row in SAMPLERS.items() if not row.adaptive}
@@ -45,10 +50,12 @@ def write_site(folder: Path, checkpoints: list[str], report: Callable[[str], Non
         written = shutil.copytree(STATIC, Path(temporary) / "demo")
         for name in MEMBERS:
             shutil.copyfile(runtime / name, written / name)
+        shutil.copyfile(player.HERE / "charts.css", written / "charts.css")
+        write_components(written / "components")
         (written / "models").mkdir()
         for name, source in zip(names, checkpoints, strict=True):
             report(f"exporting {source}")
-            write_model(written / "models", name, source)
+            write_model(written / "models", name, source, names)
         wasm = {"file": WASM, "bytes": (runtime / WASM).stat().st_size}
         write_json(written / DEMO, describe_demo() | {"checkpoints": names, "runtime": wasm})
         shutil.rmtree(folder, ignore_errors=True)
@@ -70,18 +77,49 @@ def name_of(source: str) -> str:
     return source.partition("@")[0].rpartition("/")[2]
 
 
-def write_model(folder: Path, name: str, source: str) -> None:
-    """Write ``name.onnx.gz`` and ``name.json`` of a checkpoint to the folder.
+def write_components(folder: Path) -> None:
+    """Write each component as a module with its ``html``, its ``css`` and a function ``start``, for host.js."""
+    folder.mkdir()
+    for name in COMPONENTS:
+        html, css, js = (read_text(player.HERE / f"{name}.{suffix}") for suffix in ("html", "css", "js"))
+        constants = {"name": name, "html": html, "css": css}
+        lines = [f"export const {key} = {json.dumps(value)};" for key, value in constants.items()]
+        function = f"export function start({{ element, props, watch, trigger, server }}) {{\n{js}}}\n"
+        (folder / f"{name}.js").write_text("\n".join([*lines, function]))
 
-    ``fixed`` are the settings of a link that have only one value for this model.
+
+def read_text(path: Path) -> str:
+    """Return the content of a file; a component may lack one, which is then empty."""
+    return path.read_text() if path.is_file() else ""
+
+
+def write_model(folder: Path, name: str, source: str, names: list[str]) -> None:
+    """Write ``name.onnx.gz`` and ``name.json`` of a checkpoint to the folder, and its real images if it has some.
+
+    ``fixed`` are the settings of a link that have only one value for this model. ``teacher`` is the one among the ``names``
+    from which it was distilled.
     """
-    model = load(source)
+    path = find_folder(source)
+    model = load(path)
     check_exportable(model)
     network = compress(export_network(model))
     (folder / f"{name}.onnx.gz").write_bytes(network)
-    file = {"file": f"{name}.onnx.gz", "bytes": len(network)}
-    facts = describe_model(model, name) | {"fixed": keep_known(find_fixed(model))} | file
-    write_json(folder / f"{name}.json", facts)
+    facts = {"file": f"{name}.onnx.gz", "bytes": len(network), "fixed": keep_known(find_fixed(model)), "examples": None}
+    if (path / "examples.png").is_file():
+        facts["examples"] = f"{name}-examples.png"
+        shutil.copyfile(path / "examples.png", folder / facts["examples"])
+    write_json(folder / f"{name}.json", describe_model(model, name) | facts | {"teacher": find_teacher(model, names)})
+
+
+def find_folder(source: str) -> Path:
+    """Return the folder of a checkpoint. A Hub repository is downloaded."""
+    return Path(source) if Path(source).is_dir() else pull(source)
+
+
+def find_teacher(model: Model, names: list[str]) -> str | None:
+    """Return the checkpoint among the names from which a model was distilled, or None."""
+    teacher = Path((model.training or {}).get("distill") or "").name
+    return teacher if teacher in names else None
 
 
 def describe_demo() -> dict:
@@ -96,9 +134,46 @@ def describe_demo() -> dict:
         "presets": PRESETS,
         "samplers": {name: describe_sampler(name) for name in SAMPLERS_HERE},
         "schedules": list(SCHEDULES),
-        "panels": [{"key": key, "name": name, "meaning": meaning} for key, (name, meaning) in PANELS.items()],
+        "panels": [{"key": key, "name": name, "meaning": meaning} for key, (name, meaning) in player.PANELS.items()],
+        "film": {"frames": player.MAX_FRAMES, "chunk_seconds": player.CHUNK_SECONDS},
+        "live": {"seconds": LIVE_SECONDS, "fewest_steps": FEWEST_STEPS},
         "most_images": MAX_COUNT,
+        **describe_tabs(),
     }
+
+
+def describe_tabs() -> dict:
+    """Return what the tabs other than Generate need to know, for JSON."""
+    tasks = [task for task in draw_tab.TASKS if task != draw_tab.ENLARGE]  # this needs a network that takes an image
+    return {
+        "forward": {"last_timestep": LAST_TIMESTEP, "left": forward_tab.LEFT},
+        "axes": [describe_axis(name) for name in compare_tab.AXES if name not in {*compare_tab.OWN, *LEFT_OUT}],
+        "most_cells": compare_tab.MAX_CELLS,
+        "draw": {
+            "tasks": tasks,
+            "steps": draw_tab.STEPS,
+            "variants": draw_tab.VARIANTS,
+            "most_draws": draw_tab.MAX_DRAWS,
+            "bright": draw_tab.BRIGHT,
+        },
+        "noise_seeds": noise_tab.FIRST_SEEDS,
+        "small_steps": {
+            "mixture": asdict(small_steps_tab.DATA),
+            "reach": small_steps_tab.REACH,
+            "paths": small_steps_tab.PATHS,
+            "verdicts": small_steps_tab.VERDICTS,
+        },
+    }
+
+
+def describe_axis(name: str) -> dict:
+    """Return the values that an axis of Compare offers, and those chosen at first."""
+    axis = compare_tab.AXES[name]
+    offered, first = (
+        [value for value in values(None, "") if name != "sampler" or value in SAMPLERS_HERE]
+        for values in (axis.offered, axis.first)
+    )
+    return {"name": name, "offered": offered, "first": first}
 
 
 def keep_known(settings: dict) -> dict:

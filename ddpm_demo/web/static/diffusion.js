@@ -2,7 +2,7 @@
 // generation, where its equation and its source are given. Scalars are float64. Images and states are flat
 // Float32Arrays of shape (N, C, H, W). ``model`` is the JSON of an exported checkpoint (see export.py), and
 // ``await network(x, timestep, labels)`` returns the output of its network, an array like x.
-import { Generator, randn } from "./random.js";
+import { Generator, randn, randperm } from "./random.js";
 
 const range = (count, value) => Array.from({ length: count }, (_, k) => value(k));
 const clamp = (value, lowest, highest) => Math.min(Math.max(value, lowest), highest);
@@ -314,4 +314,43 @@ export async function* sample(model, network, { labels = null, count = 1, begin 
     const images = ["x", "x0", "eps", "guidance"].map((name) => [name, state[name] && decode(model, state[name])]);
     yield { ...state, ...Object.fromEntries(images), timestep: schedule.timestep(state.logSnr) };
   }
+}
+
+// Zero-shot classification (generation/zero_shot.py)
+
+const EASIEST = 4, HARDEST = -4;
+const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
+
+// Classify an image (C, H, W). Yield a reading after each ``batch`` of noise draws:
+// {draws, total, errors, excess, spread}, where a spread is NaN after a single draw.
+export async function* classify(model, network, { image, draws = 32, seed = 0, batch = 4 }) {
+  if (!model.label_names.length) throw new RangeError("this model was trained without classes, so it cannot classify an image");
+  if (model.distilled) throw new RangeError("classification needs a model that was not distilled: choose another checkpoint");
+  const generator = new Generator(seed), denoise = makeDenoiser(network, trainedSchedule(model), model.prediction);
+  const width = (EASIEST - HARDEST) / draws, ordered = range(draws, (k) => HARDEST + k * width + generator.uniformDouble() * width);
+  const levels = randperm(draws, generator).map((k) => ordered[k]), labels = range(model.label_names.length, (k) => k);
+  const x0 = encode(model, image), size = x0.length, errorsByDraw = [];
+  for (let first = 0; first < draws; first += batch) {
+    const now = levels.slice(first, first + batch), noise = randn(size * now.length, generator);
+    for (const [k, logSnr] of now.entries()) {
+      const x = addNoise(x0, logSnr, noise.subarray(k * size, (k + 1) * size)), all = new Float32Array(size * labels.length);
+      labels.forEach((label) => all.set(x, label * size));
+      const estimate = (await denoise(all, logSnr, labels)).x0;
+      errorsByDraw.push(labels.map((label) => {
+        const own = estimate.subarray(label * size, (label + 1) * size);
+        return Math.exp(logSnr) * mean(own.map((value, pixel) => (value - x0[pixel]) ** 2));
+      }));
+    }
+    yield summarise(errorsByDraw, labels, draws);
+  }
+}
+
+function summarise(errorsByDraw, labels, total) {
+  const errors = labels.map((label) => mean(errorsByDraw.map((row) => row[label]))), best = errors.indexOf(Math.min(...errors));
+  const excess = labels.map((label) => errors[label] - errors[best]), draws = errorsByDraw.length;
+  const spread = labels.map((label) => {
+    const squares = errorsByDraw.map((row) => (row[label] - row[best] - excess[label]) ** 2);
+    return Math.sqrt(mean(squares) * draws / (draws - 1) / draws);
+  });
+  return { draws, total, errors, excess, spread };
 }

@@ -28,9 +28,11 @@ export function startRuntime(ort, wasmBinary) {
 // Return ``network(x, timestep, labels)`` for the content of an exported ONNX file. ``model`` holds the facts about it.
 export async function openNetwork(ort, onnx, model) {
   const session = await ort.InferenceSession.create(onnx, { executionProviders: ["wasm"] });
+  let turn = Promise.resolve();  // a session computes one call at a time
+  const inTurn = (feeds) => turn = turn.catch(() => {}).then(() => session.run(feeds));
   return async (x, timestep, labels) => {
     const count = labels.length;
-    const { output } = await session.run({
+    const { output } = await inTurn({
       x: new ort.Tensor("float32", x, [count, ...model.shape]),
       timestep: new ort.Tensor("float32", new Float32Array(count).fill(timestep), [count]),
       label: new ort.Tensor("int64", BigInt64Array.from(labels, BigInt), [count]),

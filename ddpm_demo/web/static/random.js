@@ -60,18 +60,39 @@ export class Generator {
   }
 }
 
-// Return ``count`` normal numbers (Float32Array) as torch.randn(count, generator=generator) draws them.
-export function randn(count, generator) {
-  const numbers = new Float32Array(count);
+// Return ``count`` normal numbers as torch.randn(count, generator=generator, dtype=...) draws them, in an array of ``Kind``:
+// Float32Array or Float64Array.
+export function randn(count, generator, Kind = Float32Array) {
+  const numbers = new Kind(count), draw = () => Kind === Float64Array ? generator.uniformDouble() : generator.uniform();
   if (count < 16) return numbers.map(() => generator.randnDouble());
-  for (let k = 0; k < count; k++) numbers[k] = generator.uniform();
+  for (let k = 0; k < count; k++) numbers[k] = draw();
   for (let k = 0; k + 16 <= count; k += 16) makeNormal(numbers.subarray(k, k + 16));
   if (count % 16) {  // the last sixteen numbers are drawn again
     const last = numbers.subarray(count - 16);
-    for (let k = 0; k < 16; k++) last[k] = generator.uniform();
+    for (let k = 0; k < 16; k++) last[k] = draw();
     makeNormal(last);
   }
   return numbers;
+}
+
+// Return the numbers 0 .. count - 1 in random order, as torch.randperm(count, generator=generator) does.
+export function randperm(count, generator) {
+  const order = Array.from({ length: count }, (_, k) => k);
+  for (let k = 0; k < count - 1; k++) {
+    const other = k + generator.random() % (count - k);
+    [order[k], order[other]] = [order[other], order[k]];
+  }
+  return order;
+}
+
+// Return ``count`` indices into ``shares``, as torch.multinomial(shares, count, replacement=True, generator=generator) does.
+export function multinomial(shares, count, generator) {
+  let total = 0;
+  const ends = shares.map((share) => total += share);
+  return Array.from({ length: count }, () => {
+    const drawn = generator.uniformDouble() * total;
+    return Math.min(ends.findIndex((end) => drawn < end) >>> 0, shares.length - 1);
+  });
 }
 
 // Replace sixteen uniform numbers by normal numbers: the pairs are k and k + 8.

@@ -4,22 +4,25 @@
 // {task: "open", checkpoint}                      {event: "progress", checkpoint, received, total} for each part of the
 //                                                 files, in bytes, then {event: "ready", checkpoint, model}
 // {task: "sample", run, checkpoint, ...request}   {event: "step", run, step, seconds} for each step, then {event: "done", run}
+// {task: "classify", run, checkpoint, ...request} {event: "reading", run, reading} for each reading, then {event: "done", run}
 // {task: "stop"}                                  nothing
 //
-// ``request`` is the last argument of ``sample`` in diffusion.js. A new run or "stop" ends the run that is being computed,
-// which then sends no more. An error is answered by {event: "failed", run, message}.
-import { sample } from "./diffusion.js";
+// ``request`` is the last argument of ``sample`` or ``classify`` in diffusion.js. A new run or "stop" ends the run that is
+// being computed, which then sends no more. A message may name a ``lane``: runs of different lanes do not end each other, and
+// take turns. An error is answered by {event: "failed", run, message}.
+import { classify, sample } from "./diffusion.js";
 import { fetchBytes, fetchJson, openNetwork, startRuntime } from "./network.js";
 import * as ort from "./onnxruntime.js";
 
 const opened = new Map();  // promises of {model, network} by the name of the checkpoint
 let runtime = null;  // promise that the runtime is ready
-let current = null;  // the run that is being computed
+const current = new Map();  // lane -> the run that is being computed
 
-const { port1, port2 } = new MessageChannel();
+const { port1, port2 } = new MessageChannel(), waiting = [];
+port1.onmessage = () => waiting.shift()();
 // Let the worker receive its messages: a promise alone does not, and a timer waits for at least 4 ms.
 const receiveMessages = () => new Promise((resolve) => {
-  port1.onmessage = resolve;
+  waiting.push(resolve);
   port2.postMessage(null);
 });
 
@@ -46,25 +49,37 @@ function ready(checkpoint) {
   return opened.get(checkpoint);
 }
 
+// Compute a run part by part, and send what ``describe`` makes of each part.
+async function compute({ run, lane, checkpoint, ...request }, work, describe) {
+  current.set(lane, run);
+  const { model, network } = await ready(checkpoint);
+  for await (const part of work(model, network, request)) {
+    await receiveMessages();
+    if (current.get(lane) !== run) return;
+    const [message, buffers] = describe(part);
+    postMessage({ run, ...message }, buffers);
+  }
+  if (current.get(lane) === run) current.delete(lane);
+  postMessage({ event: "done", run });
+}
+
 const TASKS = {
   async open({ checkpoint }) {
     const { model } = await ready(checkpoint);
     postMessage({ event: "ready", checkpoint, model });
   },
-  async sample({ run, checkpoint, ...request }) {
-    current = run;
-    const { model, network } = await ready(checkpoint), began = performance.now();
-    for await (const step of sample(model, network, request)) {
-      await receiveMessages();
-      if (current !== run) return;
+  sample(request) {
+    const began = performance.now();
+    return compute(request, sample, (step) => {
       const arrays = [step.x, step.x0, step.eps, step.guidance].filter((array) => array);
-      const seconds = (performance.now() - began) / 1000;
-      postMessage({ event: "step", run, step, seconds }, arrays.map((array) => array.buffer));
-    }
-    postMessage({ event: "done", run });
+      return [{ event: "step", step, seconds: (performance.now() - began) / 1000 }, arrays.map((array) => array.buffer)];
+    });
   },
-  async stop() {
-    current = null;
+  classify(request) {
+    return compute(request, classify, (reading) => [{ event: "reading", reading }, []]);
+  },
+  async stop({ lane }) {
+    current.delete(lane);
   },
 };
 

@@ -1,0 +1,85 @@
+// The page: loads the models, and builds each tab when it is first opened.
+import { make } from "./controls.js";
+import { startEngine } from "./engine.js";
+import { readPicture, encodePictures } from "./images.js";
+import { fetchJson } from "./network.js";
+import * as compare from "./tabs/compare.js";
+import * as draw from "./tabs/draw.js";
+import * as forward from "./tabs/forward.js";
+import * as generate from "./tabs/generate.js";
+import * as noise from "./tabs/noise.js";
+import * as smallSteps from "./tabs/small_steps.js";
+
+const EXAMPLE = 3;  // the real image that a pad shows first
+const loading = document.querySelector("#loading"), bar = loading.querySelector("progress"), message = document.querySelector("#message");
+
+function say(text) {
+  message.textContent = text;
+  message.hidden = !text;
+}
+
+function report({ event, received, total, message: problem }) {
+  if (event === "progress") {
+    [bar.max, bar.value] = [total, received];
+    loading.querySelector("span").textContent = `Loading the model: ${(received / 1e6).toFixed(1)} of ${(total / 1e6).toFixed(1)} MB`;
+  }
+  loading.hidden = event !== "progress";
+  if (event === "failed") say(`The model cannot be loaded (${problem}). Load this page again to try once more.`);
+}
+
+// Return the value of a pad for a checkpoint (fill_pad in ui/components/pad.py).
+async function describePad({ name, image_size: size, channels, label_names: names, examples }) {
+  const value = { size, channels, marks: false, names };
+  if (!examples) return value;
+  const row = `models/${examples}`, { width } = await readPicture(row), shown = EXAMPLE % (width / size);
+  return { ...value, examples: row, ink: encodePictures([await readPicture(row, [shown * size, 0, size, size])]) };
+}
+
+function buildTabs(context, rows) {
+  const list = document.querySelector("[role=tablist]"), main = document.querySelector("main"), built = new Set();
+  const tabs = rows.map(([id, title]) => make("button", { type: "button", role: "tab", id: `to-${id}`, "aria-controls": `tab-${id}` }, title));
+  const rooms = rows.map(([id]) => make("section", { role: "tabpanel", id: `tab-${id}`, "aria-labelledby": `to-${id}` }));
+
+  function select(chosen, focus = false) {
+    tabs.forEach((tab, k) => {
+      tab.setAttribute("aria-selected", k === chosen);
+      tab.tabIndex = k === chosen ? 0 : -1;
+      rooms[k].hidden = k !== chosen;
+    });
+    if (focus) tabs[chosen].focus();
+    tabs[chosen].scrollIntoView({ block: "nearest", inline: "nearest" });
+    if (built.has(chosen)) return undefined;
+    built.add(chosen);
+    return rows[chosen][2].build(rooms[chosen], context);
+  }
+
+  tabs.forEach((tab, k) => tab.addEventListener("click", () => select(k)));
+  list.addEventListener("keydown", ({ key }) => {
+    const now = tabs.indexOf(document.activeElement), last = tabs.length - 1;
+    const next = { ArrowLeft: now ? now - 1 : last, ArrowRight: now < last ? now + 1 : 0, Home: 0, End: last }[key];
+    if (next !== undefined) select(next, true);
+  });
+  list.append(...tabs);
+  main.append(...rooms);
+  context.openTab = (id) => select(rows.findIndex((row) => row[0] === id));
+  return select(0);
+}
+
+async function start() {
+  const demo = await fetchJson("demo.json"), engine = startEngine(report);
+  engine.open(demo.checkpoints[0]);  // the others are loaded when they are first used
+  const facts = await Promise.all(demo.checkpoints.map((name) => fetchJson(`models/${name}.json`)));
+  const models = Object.fromEntries(facts.map((model) => [model.name, model])), examples = (name) => describePad(models[name]);
+  const pairs = facts.filter(({ teacher }) => teacher).map(({ name, teacher }) => ({ teacher, student: name }));
+  const context = { demo, engine, models, pairs, examples, say };
+  context.generate = buildTabs(context, [
+    ["generate", "Generate", generate], ["forward", "Forward process", forward], ["compare", "Compare", compare], ["draw", "Draw", draw],
+    ...(pairs.length ? [["noise", "Noise pad", noise]] : []), ["small-steps", "Why small steps?", smallSteps],
+  ]);
+  context.generate.open(new URLSearchParams(location.search));
+}
+
+start().catch((error) => {
+  loading.hidden = true;
+  say(`The demo cannot be started: ${error.message}`);
+});

@@ -1,0 +1,100 @@
+// The settings of a run: checked, read from a link, and put into words (ui/runs.py and ui/remarks.py).
+
+export const ALL = "all";
+
+function checkNumber(name, value, lowest, highest, whole = false) {
+  if (typeof value !== "number" || !(value >= lowest && value <= highest) || (whole && !Number.isInteger(value))) {
+    const kind = whole ? "a whole number" : "a number";
+    throw new RangeError(`${name} is ${JSON.stringify(value)}; it must be ${kind} from ${lowest} to ${highest}`);
+  }
+}
+
+function checkOneOf(name, value, allowed) {
+  if (!allowed.includes(value)) {
+    throw new RangeError(`${name} is ${JSON.stringify(value)}; it must be one of ${allowed.join(", ")}`);
+  }
+}
+
+// Return the fields of Sampling, checked, from the settings of the page.
+function readSampling(demo, settings) {
+  const sampling = {};
+  for (const { name, names, kind, lowest, highest } of demo.settings) {
+    const ends = name === "interval" ? ["interval_from", "interval_to"] : [name];
+    for (const end of ends) {
+      if (names) checkOneOf(end, settings[end], names);
+      else checkNumber(end, settings[end], lowest, highest, kind === "int");
+    }
+    sampling[name] = name === "interval" ? ends.map((end) => settings[end]) : settings[name];
+  }
+  const [from, to] = sampling.interval;
+  if (from > to) throw new RangeError(`the guidance interval begins at log-SNR ${from} and ends at ${to}: exchange them`);
+  return sampling;
+}
+
+// Return a run with a user's settings, a missing one being its default. Throw a RangeError for a wrong one. ``begin`` is
+// that of ``sample`` in diffusion.js.
+export function prepare({ demo, models }, given, begin) {
+  const settings = { ...demo.defaults, ...given };
+  settings.checkpoint ||= demo.checkpoints[0];
+  checkOneOf("checkpoint", settings.checkpoint, demo.checkpoints);
+  const model = models[settings.checkpoint], names = model.label_names, chosen = settings.class_label;
+  Object.assign(settings, model.fixed);
+  checkNumber("count", settings.count, 1, demo.most_images, true);
+  checkOneOf("class_label", chosen, [...names, ALL]);
+  const sampling = readSampling(demo, settings);
+  const classes = chosen === ALL ? names.map((_, k) => k) : [names.indexOf(chosen)];
+  const labels = names.length ? classes.flatMap((label) => Array(settings.count).fill(label)) : null;
+  const images = labels?.length ?? settings.count, checkpoint = settings.checkpoint;
+  return {
+    model, settings, sampling, images, columns: countColumns(images), names: nameImages(labels, names, settings.count),
+    guided: !model.distilled && ![0, -1].includes(sampling.weight),
+    request: { checkpoint, labels, count: images, begin, sampling },
+  };
+}
+
+function nameImages(labels, names, count) {
+  const classes = labels?.map((label) => names[label]) ?? Array(count).fill("image");
+  return classes.map((name, k) => count > 1 ? `${name} (${k % count + 1})` : name);
+}
+
+// Images in a row: as square as whole rows allow.
+function countColumns(images) {
+  let columns = Math.ceil(Math.sqrt(images));
+  while (images % columns) columns += 1;
+  return columns;
+}
+
+// Network calls of each image of a run.
+export function countCalls({ samplers }, { model, sampling }) {
+  const calls = 1 + (sampling.steps - 1) * samplers[sampling.sampler].calls;
+  return model.distilled || [0, -1].includes(sampling.weight) ? calls : 2 * calls;
+}
+
+// Return the settings in the query of a link. Other names are ignored; a value that is not a number stays text.
+export function readQuery({ defaults }, query) {
+  const found = Object.entries(defaults).filter(([name]) => query.has(name));
+  return Object.fromEntries(found.map(([name, value]) => {
+    const text = query.get(name), number = Number(text);
+    return [name, typeof value === "string" || !text || Number.isNaN(number) ? text : number];
+  }));
+}
+
+// Return sentences about what the settings of a run mean together.
+export function remarkOn(demo, { model, sampling }) {
+  const { weight, sampler, steps, interval } = sampling, meanings = { "-1": ", the class is ignored", 0: ", the class without guidance" };
+  const guidance = `w = ${weight}, called guidance_scale ${Number((weight + 1).toFixed(6))} in diffusers${meanings[weight] ?? ""}.`;
+  if (model.distilled) {
+    return `${guidance} This distilled model needs ${steps} network calls for an image, because it contains its guidance. The `
+      + "sampler, the schedule and the interval have no effect on it.";
+  }
+  const row = demo.samplers[sampler], [from, to] = interval, always = demo.settings.find(({ name }) => name === "interval");
+  const sentences = model.label_names.length ? [guidance] : [];
+  if (from > always.lowest || to < always.highest) {
+    const between = `where the log-SNR is between ${from} and ${to}.`;
+    sentences.push(weight === 0 ? "The guidance interval has no effect at this weight."
+      : weight === -1 ? `The class is ignored only ${between}` : `Guided only ${between}`);
+  }
+  if (row.calls === 2) sentences.push("This sampler asks the network twice a step.");
+  if (row.many_steps && steps < 50) sentences.push("With so few steps this sampler stays noisy: try 100 or more.");
+  return sentences.join(" ");
+}

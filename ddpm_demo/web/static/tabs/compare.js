@@ -1,0 +1,92 @@
+// The Compare tab: a grid of two settings with the same noise; a click on a cell opens its run (ui/tabs/compare_tab.py).
+import * as grid from "../components/grid.js";
+import * as player from "../components/player.js";
+import { button, checks, dropdown, make } from "../controls.js";
+import { film, newName } from "../film.js";
+import { mount } from "../host.js";
+import { encodePictures, renderGrid } from "../images.js";
+import { ALL, countCalls, prepare } from "../settings.js";
+
+const HINT = `Choose two settings to compare; all others are as in Generate, and every cell starts from the same noise. Try steps
+against sampler: which sampler needs the fewest steps? Click a cell to see its run.`;
+
+export function build(room, context) {
+  const { demo, models, engine, generate } = context;
+  const wrong = make("p", { class: "wrong", role: "alert" }), sheet = make("div"), view = make("div", { class: "view" });
+  const go = button("Fill the grid", fill, "primary"), stop = button("Stop", () => engine.stop("compare"));
+  const [down, across] = [["Down", "sampler"], ["Across", "steps"]].map(([label, first]) => buildPicker(label, first));
+  let plan = null;  // the settings of each cell, [row][column]
+  room.append(make("p", { class: "hint" }, HINT), make("div", { class: "columns even" }, down.node, across.node),
+    make("div", { class: "row" }, go, stop), wrong, make("div", { class: "columns even" }, sheet, view));
+  stop.disabled = true;
+  const showGrid = mount(grid, sheet, { on: { open: ({ row, column }) => play(plan[row][column]) } }), showFilm = mount(player, view);
+
+  function offer(name) {
+    const names = models[generate.read().checkpoint].label_names;
+    return name === "class" ? { offered: names, first: names } : demo.axes.find((axis) => axis.name === name);
+  }
+
+  function buildPicker(label, first) {
+    const choices = ["class", ...demo.axes.map(({ name }) => name)].map((name) => [name, name]);
+    const axis = dropdown(label, choices, first), values = checks("Values", []);
+    const refill = () => {
+      const { offered, first: chosen } = offer(axis.value);
+      values.offer(offered.map((value) => [value, value]), chosen);
+    };
+    axis.node.addEventListener("input", refill);
+    refill();
+    return { axis, values, node: make("div", {}, axis.node, values.node) };
+  }
+
+  // Return the run of each cell, [row][column].
+  function planGrid() {
+    const names = [down.axis.value, across.axis.value], rows = down.values.value, columns = across.values.value;
+    if (names[0] === names[1]) throw new RangeError(`both axes are ${names[0]}: choose two different ones`);
+    if (!rows.length || !columns.length) throw new RangeError("an axis has no values: choose at least one");
+    if (rows.length * columns.length > demo.most_cells) {
+      throw new RangeError(`${rows.length} x ${columns.length} cells are too many: at most ${demo.most_cells}`);
+    }
+    const settings = { ...generate.read(), count: 1 }, own = models[settings.checkpoint].label_names;
+    if (settings.class_label === ALL && own.length) settings.class_label = own[Math.min(3, own.length - 1)];
+    const [r, c] = names.map((name) => name === "class" ? "class_label" : name);
+    return { axes: names, rows, columns, cells: rows.map((row) => columns.map((column) => prepare(context, { ...settings, [r]: row, [c]: column }))) };
+  }
+
+  async function fill() {
+    wrong.textContent = "";
+    try {
+      const { axes, rows, columns, cells } = planGrid(), runs = cells.flat(), calls = runs.map((run) => countCalls(demo, run));
+      const shown = { run: newName(), axes, rows: rows.map(String), columns: columns.map(String), cells: [], done: false, progress: "starting" };
+      const all = calls.reduce((sum, count) => sum + count, 0), began = performance.now();
+      let made = 0;
+      plan = cells;
+      showGrid({ ...shown });
+      [go.disabled, stop.disabled] = [true, false];
+      for (const [k, run] of runs.entries()) {
+        let last = null;
+        for await (const { step } of engine.ask("sample", "compare", run.request)) last = step;
+        if (last?.index + 1 !== last?.total || !last) break;
+        const row = Math.floor(k / columns.length), column = k % columns.length, seconds = (performance.now() - began) / 1000;
+        const image = encodePictures([renderGrid(last.x0, run.model.channels, run.model.image_size, 1, 0)]);
+        shown.cells.push({ row, column, image, label: `${axes[0]} ${rows[row]}, ${axes[1]} ${columns[column]}` });
+        made += calls[k];
+        shown.done = k + 1 === runs.length;
+        const left = shown.done ? "" : `, about ${(seconds * (all / made - 1)).toFixed()} s left`;
+        shown.progress = `${k + 1} of ${runs.length} cells, ${seconds.toFixed(1)} s${left}`;
+        showGrid({ ...shown });
+      }
+      if (!shown.done) showGrid({ ...shown, progress: `stopped after ${shown.cells.length} of ${runs.length} cells` });
+    } catch (error) {
+      wrong.textContent = error.message;
+    }
+    [go.disabled, stop.disabled] = [false, true];
+  }
+
+  async function play(run) {
+    try {
+      for await (const growing of film(context, run, "cell")) showFilm(growing);
+    } catch (error) {
+      wrong.textContent = error.message;
+    }
+  }
+}

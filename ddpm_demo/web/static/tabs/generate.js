@@ -1,0 +1,161 @@
+// The Generate tab: a user chooses settings and watches noise become an image (ui/tabs/generate_tab.py, ui/live.py).
+import * as player from "../components/player.js";
+import { button, checkbox, dropdown, make, number, radio, slider } from "../controls.js";
+import { film, finish } from "../film.js";
+import { mount } from "../host.js";
+import { ALL, prepare, readQuery, remarkOn } from "../settings.js";
+
+const HINT = `Pick a class and press Generate, then drag the slider below the picture to see every step. Next, switch Live on,
+choose one class, and move the guidance weight.`;
+const LAST_ROLLED = 9999;  // short seeds are easy to remember
+const OFF = 0;  // the choice of the model that was not distilled
+const VARIANCES = { posterior: "posterior β̃ₜ", beta: "forward βₜ" };
+
+export const listClasses = (model) => model.label_names.map((name) => [name, name]);
+const offerClasses = (model) => [...listClasses(model), [ALL, model.label_names.length ? `all ${model.label_names.length}` : "any"]];
+
+// Create the controls, by the name of their setting.
+function buildControls({ demo, models }) {
+  const limits = Object.fromEntries(demo.settings.map((setting) => [setting.name, setting])), { defaults } = demo;
+  const { lowest, highest } = limits.interval, model = models[demo.checkpoints[0]];
+  return {
+    checkpoint: dropdown("Checkpoint", demo.checkpoints.map((name) => [name, name]), demo.checkpoints[0]),
+    class_label: radio("Class", offerClasses(model), defaults.class_label, "classes"),
+    weight: slider("Guidance weight w", -1, 8, 0.1, defaults.weight),
+    steps: slider("Steps", limits.steps.lowest, limits.steps.highest, 1, defaults.steps),
+    sampler: dropdown("Sampler", Object.entries(demo.samplers).map(([name, { title }]) => [name, title]), defaults.sampler, "how a step is computed"),
+    schedule: radio("Noise schedule", demo.schedules.map((name) => [name, name]), defaults.schedule, "segments", "noise level of each step"),
+    seed: number("Seed", 0, limits.seed.highest, defaults.seed),
+    count: number("Images of each class", 1, demo.most_images, defaults.count),
+    interval_from: slider("Guide from log-SNR", lowest, highest, 0.5, defaults.interval_from, "no guidance at more noise"),
+    interval_to: slider("... to log-SNR", lowest, highest, 0.5, defaults.interval_to, "no guidance at less noise"),
+    variance: radio("Reverse variance of DDPM", limits.variance.names.map((name) => [name, VARIANCES[name]]), defaults.variance),
+    corrector_snr: slider("Corrector's signal-to-noise ratio", limits.corrector_snr.lowest, limits.corrector_snr.highest, 0.02,
+      defaults.corrector_snr, "of predictor-corrector"),
+  };
+}
+
+export function build(room, context) {
+  const { demo, models, engine, pairs } = context, controls = buildControls(context);
+  const live = checkbox("Live", "redraw every change"), instant = radio("Instant", [], OFF, "segments", "network calls of a distilled model, in place of two per step");
+  const preset = dropdown("Preset", [["", "choose settings to start from"], ...Object.keys(demo.presets).map((name) => [name, name])], "");
+  const remark = make("p", { class: "remark", "aria-live": "polite" }), view = make("div", { class: "view viewer" });
+  const go = button("Generate", () => start(), "primary"), stop = button("Stop", () => engine.stop("generate"));
+  const pace = new Map();  // kind of run -> seconds per step in this browser
+  let newest = 0;  // counts the runs; an older one shows nothing more
+
+  room.append(make("p", { class: "hint" }, HINT), make("div", { class: "layout" }, make("div", { class: "pick" },
+    controls.checkpoint.node, controls.class_label.node, make("div", { class: "row" }, go, stop, live.node), controls.weight.node, instant.node, remark,
+    controls.steps.node, controls.sampler.node, controls.schedule.node,
+    make("div", { class: "row seed" }, controls.seed.node, button("New seed", () => {
+      controls.seed.value = Math.floor(Math.random() * (LAST_ROLLED + 1));
+      changed();
+      if (!live.value) start();
+    }), controls.count.node), preset.node,
+    make("details", {}, make("summary", {}, "More: guidance interval, reverse variance, corrector"),
+      ...["interval_from", "interval_to", "variance", "corrector_snr"].map((name) => controls[name].node))), view));
+  const show = mount(player, view);
+  stop.disabled = true;
+  controls.checkpoint.node.hidden = demo.checkpoints.length < 2;
+
+  const read = () => Object.fromEntries(Object.keys(demo.defaults).map((name) => [name, controls[name].value]));
+  const write = (settings) => Object.entries(settings).forEach(([name, value]) => { controls[name].value = value; });
+  const say = (text, wrong = false) => { remark.textContent = text; remark.classList.toggle("wrong", wrong); };
+
+  // Adapt the controls to the chosen checkpoint.
+  function fit(settings) {
+    const model = models[settings.checkpoint], pair = pairs.find(({ teacher, student }) => [teacher, student].includes(settings.checkpoint));
+    controls.class_label.offer(offerClasses(model), settings.class_label);
+    controls.weight.node.hidden = !model.label_names.length;
+    for (const name of ["sampler", "schedule", "interval_from", "interval_to", "variance", "corrector_snr"]) {
+      controls[name].node.querySelectorAll("input, select").forEach((input) => { input.disabled = name in model.fixed; });
+    }
+    instant.node.hidden = !pair;
+    if (!pair) return;
+    const { steps } = models[pair.student].distilled, chosen = settings.checkpoint === pair.student ? settings.steps : OFF;
+    instant.offer([[OFF, "off"], ...steps.map((count) => [count, String(count)])], chosen);
+  }
+
+  // Show settings in the controls, checked. Return their run.
+  function apply(settings) {
+    const run = prepare(context, settings);
+    fit(run.settings);
+    write(run.settings);
+    say(remarkOn(demo, run));
+    return run;
+  }
+
+  async function play(work) {
+    const token = ++newest;
+    go.disabled = !live.value;
+    stop.disabled = false;
+    try { await work(() => token === newest); } catch (error) { if (token === newest) say(error.message, true); }
+    if (token === newest) [go.disabled, stop.disabled] = [false, true];
+  }
+
+  const start = () => play(async (current) => {
+    const run = prepare(context, read());
+    say(remarkOn(demo, run));
+    for await (const growing of film(context, run, "generate")) if (current()) show(growing);
+    remember(run);
+  });
+
+  const kindOf = ({ model, images, guided, sampling }) => [model.name, images, guided, demo.samplers[sampling.sampler].calls].join();
+  const remember = (run) => { if (run.pace) pace.set(kindOf(run), run.pace); };
+
+  // Draw every change: first with as many steps as this browser computes in time, then all of them.
+  const redraw = () => play(async (current) => {
+    const run = prepare(context, read()), { seconds, fewest_steps: fewest } = demo.live, asked = run.sampling.steps;
+    const fitting = Math.max(fewest, Math.floor(seconds / (pace.get(kindOf(run)) ?? seconds)));
+    say(remarkOn(demo, run));
+    if (fitting < asked && !run.model.distilled) {
+      const draft = prepare(context, { ...run.settings, steps: fitting }), whole = await finish(film(context, draft, "generate", true));
+      remember(draft);
+      if (!whole || !current()) return;
+      show({ ...whole, link: "", source: `draft of ${fitting} steps; all ${asked} follow` });
+    }
+    const whole = await finish(film(context, run, "generate", true));
+    if (whole && current()) show(whole);
+  });
+
+  function changed() {
+    try { say(remarkOn(demo, prepare(context, read()))); } catch (error) { say(error.message, true); }
+    if (live.value) redraw();
+  }
+
+  function change(settings) {
+    apply({ ...read(), ...settings });
+    if (live.value) redraw(); else start();
+  }
+
+  const own = { sampler: demo.defaults.sampler, schedule: demo.defaults.schedule, steps: demo.defaults.steps };
+  // Choose another checkpoint, with the settings that it needs.
+  function choose(checkpoint, steps) {
+    const model = models[checkpoint], kept = model.label_names.includes(controls.class_label.value) ? {} : { class_label: ALL };
+    change({ ...own, ...kept, checkpoint, steps: steps ?? model.sampling.steps });
+  }
+
+  for (const [name, control] of Object.entries(controls)) if (name !== "checkpoint") control.node.addEventListener("input", changed);
+  live.node.addEventListener("input", () => { if (live.value) redraw(); });
+  controls.checkpoint.node.addEventListener("input", () => choose(controls.checkpoint.value));
+  instant.node.addEventListener("input", () => {
+    const { teacher, student } = pairs.find((pair) => Object.values(pair).includes(controls.checkpoint.value));
+    choose(instant.value ? student : teacher, instant.value || demo.defaults.steps);
+  });
+  preset.node.addEventListener("input", () => { if (preset.value) change(demo.presets[preset.value]); });
+
+  // The opening page shows the run of its link, or otherwise one image, which takes less time than one of each class.
+  function open(query) {
+    const asked = readQuery(demo, query), names = models[demo.checkpoints[0]].label_names;
+    const first = Object.keys(asked).length ? asked : { class_label: names[Math.min(3, names.length - 1)] ?? ALL };
+    try {
+      apply(first);
+    } catch (error) {
+      context.say(`This link cannot be followed: ${error.message}`);
+      apply({});
+    }
+    start();
+  }
+
+  return { open, read, play: change };
+}

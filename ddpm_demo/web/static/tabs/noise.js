@@ -1,0 +1,59 @@
+// The Noise pad tab: a distilled model draws the image at every place between four noises (ui/tabs/noise_tab.py).
+import * as noisePad from "../components/noise_pad.js";
+import { make } from "../controls.js";
+import { mount } from "../host.js";
+import { encodePictures, renderGrid } from "../images.js";
+import { countCalls, prepare } from "../settings.js";
+
+const HINT = `Each corner of the pad is the noise of one seed, and each place between them a mixture of the four. Drag over the pad: a
+distilled model draws the image of every place in one network call. A click on a corner's picture opens that seed in Generate,
+where the model with many steps draws it.`;
+
+export function build(room, context) {
+  const { demo, models, engine, pairs, generate, openTab } = context, { teacher, student } = pairs[0], model = models[student];
+  const { lowest, highest, spacing, steps } = model.distilled, names = model.label_names, pad = make("div");
+  room.append(make("p", { class: "hint" }, HINT), pad);
+
+  async function drawImages(settings, seeds, places) {
+    const run = prepare(context, settings), count = places.length, labels = Array(count).fill(run.request.labels[0]);
+    const request = { ...run.request, labels, count, begin: { kind: "MixedNoise", seeds, places } };
+    let last = null;
+    for await ({ step: last } of engine.ask("sample", null, request));
+    return [last.x0, run];
+  }
+
+  const encode = (images, columns) => encodePictures([renderGrid(images, model.channels, model.image_size, columns, 0)]);
+  const read = ({ checkpoint, class_label, weight, steps }) => ({ checkpoint, class_label, weight, steps });
+
+  // Draw the rows of a map one after another, so that the place of the handle does not wait for all of them.
+  async function draw({ seeds, places, ...order }) {
+    const columns = Math.max(1, Math.round(Math.sqrt(places.length))), rows = [];
+    for (let k = 0; k < places.length; k += columns) {
+      const [images] = await drawImages(read(order), seeds, places.slice(k, k + columns));
+      rows.push(...images);
+    }
+    return { uri: encode(Float32Array.from(rows), columns) };
+  }
+
+  async function compare({ seeds, places, ...order }) {
+    const pictures = [];
+    for (const count of steps) {
+      const [images] = await drawImages({ ...read(order), steps: count }, seeds, places);
+      pictures.push({ calls: count, uri: encode(images, 1) });
+    }
+    const [images, run] = await drawImages({ ...read(order), checkpoint: teacher, steps: demo.defaults.steps }, seeds, places);
+    return { pictures: [...pictures, { calls: countCalls(demo, run), uri: encode(images, 1) }] };
+  }
+
+  function open({ class_label, weight, seed }) {
+    openTab("generate");
+    const { sampler, schedule, steps } = demo.defaults;
+    generate.play({ class_label, weight, seed, count: 1, checkpoint: teacher, sampler, schedule, steps });
+  }
+
+  const value = {
+    checkpoint: student, teacher, names, class_label: names[Math.min(3, names.length - 1)], steps, seeds: demo.noise_seeds,
+    weight: { lowest, highest, spacing, value: demo.defaults.weight }, size: model.image_size,
+  };
+  mount(noisePad, pad, { value, server: { draw, compare }, on: { open } });
+}

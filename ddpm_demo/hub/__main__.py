@@ -3,6 +3,7 @@
 python -m ddpm_demo.hub push checkpoints/mnist user/ddpm-mnist    publish a checkpoint (requires: hf auth login)
 python app.py --checkpoint user/ddpm-mnist                        use it, as user/name or user/name@revision
 python -m ddpm_demo.hub space user/ddpm-demo                      host the demo as a Space
+python -m ddpm_demo.hub space user/ddpm-demo --static             as files that run in the visitor's browser
 """
 
 import argparse
@@ -34,10 +35,24 @@ def main(arguments: list[str] | None = None) -> int:
         help="the Hub model that the Space loads first (default: the shipped model)",
     )
     host.add_argument("--private", action="store_true", help="visible only to you and to people you invite")
+    host.add_argument(
+        "--static",
+        nargs="?",
+        const="",
+        metavar="DIR",
+        help="a Space without a server: the folder that python -m ddpm_demo.web has written (default: write it now)",
+    )
     options = parser.parse_args(arguments)
     try:
         if options.command == "push":
             print(f"published: {push(options.folder, options.name, options.private)}")
+        elif options.static is not None:
+            if options.hardware:
+                raise UserError("a static Space has no hardware: leave out --hardware, or --static")
+            folder = Path(options.static) if options.static else None
+            if folder and options.checkpoint:
+                raise UserError(f"{folder} already contains its checkpoints: leave out --checkpoint, or the folder")
+            print(f"published: {space.publish_static(options.name, folder, options.private, options.checkpoint)}")
         else:
             address = space.publish(options.name, options.hardware, options.private, options.checkpoint)
             print(f"published: {address}")

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import socket
 import subprocess
 import venv
@@ -104,6 +105,64 @@ def test_the_command(there, monkeypatch, capsys):  # noqa: F811
     assert asked.get("private") or asked.get("visibility") == "private"  # the older client, and the newer one
     monkeypatch.delenv("HF_TOKEN")
     assert main(["space", NAME]) == 2 and TOKEN not in capsys.readouterr().err
+
+
+@pytest.fixture
+def written(tmp_path) -> Path:
+    """The folder of the browser's demo, as far as its publishing needs it."""
+    folder = tmp_path / "site"
+    (folder / "models").mkdir(parents=True)
+    for name in ("index.html", "demo.json", "models/mnist.onnx.gz"):
+        (folder / name).write_bytes(name.encode() * 10)
+    return folder
+
+
+def test_a_static_space_has_the_files_and_a_card_of_its_own(there, written, capsys):  # noqa: F811
+    assert main(["space", NAME, "--static", str(written)]) == 0
+    assert f"published: {there.url}/spaces/{NAME}" in capsys.readouterr().out
+    key = f"spaces/{NAME}"
+    sent = there.files(key)
+    assert there.created[key]["sdk"] == "static"
+    assert sent.keys() == {".gitattributes", "README.md", "index.html", "demo.json", "models/mnist.onnx.gz"}
+    assert sent["models/mnist.onnx.gz"] == (written / "models/mnist.onnx.gz").read_bytes()
+    card = RepoCard(sent["README.md"].decode())
+    about, app = card.data.to_dict(), RepoCard.load(ROOT / "README.md").data
+    assert (about["sdk"], about["app_file"], about["title"]) == ("static", "index.html", app.title)
+    assert "sdk_version" not in about and "python_version" not in about and "diffusion" in about["tags"]
+    assert "runs in your browser" in card.text and "requirements.txt" not in card.text
+    assert not (written / "README.md").exists()
+    (written / "demo.json").write_text("newer")
+    (written / "models/mnist.onnx.gz").unlink()
+    space.publish_static(NAME, written)
+    assert there.files(key)["demo.json"] == b"newer" and "models/mnist.onnx.gz" not in there.files(key)
+
+
+def test_without_a_folder_the_static_space_is_built_by_the_other_command(there, written, monkeypatch, capsys):  # noqa: F811
+    def build(command, cwd):
+        asked.append(command[1:])
+        shutil.copytree(written, command[3])
+        return subprocess.CompletedProcess(command, 0 if "--checkpoint" in command else 1)
+
+    asked = []
+    monkeypatch.setattr(space.subprocess, "run", build)
+    assert main(["space", NAME, "--static", "--checkpoint", "user/ddpm-mnist"]) == 0
+    assert asked[0][:2] == ["-m", "ddpm_demo.web"] and asked[0][3:] == ["--checkpoint", "user/ddpm-mnist"]
+    assert "demo.json" in there.files(f"spaces/{NAME}")
+    assert main(["space", NAME, "--static"]) == 2
+    assert "could not be built, for the reason above" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (["--static", "docs"], "docs does not contain the browser's demo: write it with  python -m ddpm_demo.web docs"),
+        (["--static", "--hardware", "cpu-basic"], "a static Space has no hardware"),
+        (["--static", "site", "--checkpoint", "user/ddpm-mnist"], "site already contains its checkpoints"),
+    ],
+)
+def test_a_static_space_that_cannot_be_is_refused(there, options, message, capsys):  # noqa: F811
+    assert main(["space", NAME, *options]) == 2
+    assert message in capsys.readouterr().err and not there.created
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,8 @@
 //
 // The page sends                                  The worker answers
 // {task: "open", checkpoint}                      {event: "progress", checkpoint, received, total} for each part of the
-//                                                 files, in bytes, then {event: "ready", checkpoint, model}
+//                                                 files, in bytes, then {event: "ready", checkpoint, model}; nothing if
+//                                                 the checkpoint is open. The other tasks open it where necessary.
 // {task: "sample", run, checkpoint, ...request}   {event: "step", run, step, seconds} for each step, then {event: "done", run}
 // {task: "classify", run, checkpoint, ...request} {event: "reading", run, reading} for each reading, then {event: "done", run}
 // {task: "stop"}                                  nothing
@@ -36,7 +37,9 @@ async function open(checkpoint) {
     throw error;
   });
   const [onnx] = await Promise.all([fetchBytes(`models/${model.file}`, report), runtime]);
-  return { model, network: await openNetwork(ort, onnx, model) };
+  const network = await openNetwork(ort, onnx, model);
+  postMessage({ event: "ready", checkpoint, model });
+  return { model, network };
 }
 
 function ready(checkpoint) {
@@ -49,14 +52,14 @@ function ready(checkpoint) {
   return opened.get(checkpoint);
 }
 
-// Compute a run part by part, and send what ``describe`` makes of each part.
+// Compute a run part by part, and send what ``describe`` makes of each part and of the seconds so far.
 async function compute({ run, lane, checkpoint, ...request }, work, describe) {
   current.set(lane, run);
-  const { model, network } = await ready(checkpoint);
+  const { model, network } = await ready(checkpoint), began = performance.now();
   for await (const part of work(model, network, request)) {
     await receiveMessages();
     if (current.get(lane) !== run) return;
-    const [message, buffers] = describe(part);
+    const [message, buffers] = describe(part, (performance.now() - began) / 1000);
     postMessage({ run, ...message }, buffers);
   }
   if (current.get(lane) === run) current.delete(lane);
@@ -65,14 +68,12 @@ async function compute({ run, lane, checkpoint, ...request }, work, describe) {
 
 const TASKS = {
   async open({ checkpoint }) {
-    const { model } = await ready(checkpoint);
-    postMessage({ event: "ready", checkpoint, model });
+    await ready(checkpoint);
   },
   sample(request) {
-    const began = performance.now();
-    return compute(request, sample, (step) => {
+    return compute(request, sample, (step, seconds) => {
       const arrays = [step.x, step.x0, step.eps, step.guidance].filter((array) => array);
-      return [{ event: "step", step, seconds: (performance.now() - began) / 1000 }, arrays.map((array) => array.buffer)];
+      return [{ event: "step", step, seconds }, arrays.map((array) => array.buffer)];
     });
   },
   classify(request) {

@@ -26,7 +26,7 @@ function buildControls({ demo, models }) {
     sampler: dropdown("Sampler", Object.entries(demo.samplers).map(([name, { title }]) => [name, title]), defaults.sampler, "how a step is computed"),
     schedule: radio("Noise schedule", demo.schedules.map((name) => [name, name]), defaults.schedule, "segments", "noise level of each step"),
     seed: number("Seed", 0, limits.seed.highest, defaults.seed),
-    count: number("Images of each class", 1, demo.most_images, defaults.count),
+    count: number("Images", 1, demo.most_images, defaults.count, "of each class"),
     interval_from: slider("Guide from log-SNR", lowest, highest, 0.5, defaults.interval_from, "no guidance at more noise"),
     interval_to: slider("... to log-SNR", lowest, highest, 0.5, defaults.interval_to, "no guidance at less noise"),
     variance: radio("Reverse variance of DDPM", limits.variance.names.map((name) => [name, VARIANCES[name]]), defaults.variance),
@@ -47,16 +47,17 @@ export function build(room, context) {
   room.append(make("p", { class: "hint" }, HINT), make("div", { class: "layout" }, make("div", { class: "pick" },
     controls.checkpoint.node, controls.class_label.node, make("div", { class: "row" }, go, stop, live.node), controls.weight.node, instant.node, remark,
     controls.steps.node, controls.sampler.node, controls.schedule.node,
-    make("div", { class: "row seed" }, controls.seed.node, button("New seed", () => {
+    make("div", { class: "row seed" }, controls.seed.node, button("⚄", () => {
       controls.seed.value = Math.floor(Math.random() * (LAST_ROLLED + 1));
       changed();
       if (!live.value) start();
-    }), controls.count.node), preset.node,
+    }, "roll"), controls.count.node), preset.node,
     make("details", {}, make("summary", {}, "More: guidance interval, reverse variance, corrector"),
       ...["interval_from", "interval_to", "variance", "corrector_snr"].map((name) => controls[name].node))), view));
   const show = mount(player, view);
+  room.querySelector(".roll").setAttribute("aria-label", "New seed");
   stop.disabled = true;
-  controls.checkpoint.node.hidden = demo.checkpoints.length < 2;
+  controls.checkpoint.node.hidden = demo.checkpoints.length - pairs.length < 2;  // Instant chooses between two
 
   const read = () => Object.fromEntries(Object.keys(demo.defaults).map((name) => [name, controls[name].value]));
   const write = (settings) => Object.entries(settings).forEach(([name, value]) => { controls[name].value = value; });

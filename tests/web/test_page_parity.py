@@ -280,17 +280,24 @@ def test_a_link_is_read_as_in_the_app_and_a_wrong_setting_is_refused(page, gauss
         assert message.startswith(expected) and bool(message) == bool(expected)
 
 
-def test_the_settings_of_the_page_make_the_sampling_of_python(page, gaussian):  # noqa: F811
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"class_label": "c", "count": 3, "weight": 1.5, "interval_from": -2, "sampler": "pc", "corrector_snr": 0.3},
+        {"weight": -1, "steps": 5},
+        {"class_label": "a", "interval_from": -3, "interval_to": 3, "schedule": "linear"},
+    ],
+)
+def test_the_settings_of_the_page_make_the_run_of_python(page, gaussian, settings):  # noqa: F811
     catalogue, context = gaussian
-    settings = {
-        "class_label": "c",
-        "count": 3,
-        "weight": 1.5,
-        "interval_from": -2,
-        "sampler": "pc",
-        "corrector_snr": 0.3,
-    }
-    found = compute(page, "return js.prepare(data.context, data.settings).request;", context=context, settings=settings)
+    found, calls = compute(
+        page,
+        "const run = js.prepare(data.context, data.settings); return [run, js.countCalls(data.context.demo, run)];",
+        context=context,
+        settings=settings,
+    )
     run = prepare(catalogue, settings)
-    assert found["labels"] == run.labels and found["checkpoint"] == "gaussian"
+    assert found["request"]["labels"] == run.labels and found["request"]["checkpoint"] == "gaussian"
     assert found["sampling"] == json.loads(json.dumps(site.keep_known(unflatten(run.settings).as_dict())))
+    assert (found["columns"], found["guided"], found["images"]) == (run.columns, run.guided, run.images)
+    assert calls * run.images == run.evaluations

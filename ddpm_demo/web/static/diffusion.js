@@ -220,14 +220,14 @@ export async function* walk(denoise, x, logSnrs, labels, sampling, { noise, clip
   async function estimate(x, logSnr) {
     nfe += 1;
     const { x0, direction } = await denoise(x, logSnr, labels);
+    if (!x0.every(Number.isFinite)) {  // before clamping, which would turn an infinity into a plausible pixel
+      throw new RangeError(`network call ${nfe} gave numbers that are not finite: the settings are too extreme`);
+    }
     return { x0: clip ? x0.map((value) => clamp(value, -1, 1)) : x0, direction };
   }
   const advance = oneOf("sampler", sampling.sampler, SAMPLERS)({ estimate, noise, sampling }), total = logSnrs.length;
   for (const [index, s] of logSnrs.entries()) {
     const { x0, direction } = await estimate(x, s);
-    if (!x0.every(Number.isFinite)) {
-      throw new RangeError(`step ${index + 1} of ${total} gave numbers that are not finite: the settings are too extreme`);
-    }
     yield { index, total, logSnr: s, x, x0, eps: impliedNoise(x, x0, s), guidance: direction, nfe };
     if (index + 1 < total) x = await advance(x, x0, s, logSnrs[index + 1]);
   }

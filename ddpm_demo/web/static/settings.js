@@ -1,4 +1,5 @@
 // The settings of a run: checked, read from a link, and put into words (ui/runs.py and ui/remarks.py).
+import { logSnrGrid } from "./diffusion.js";
 
 export const ALL = "all";
 
@@ -64,10 +65,12 @@ function countColumns(images) {
   return columns;
 }
 
-// Network calls of each image of a run.
-export function countCalls({ samplers }, { model, sampling }) {
-  const calls = 1 + (sampling.steps - 1) * samplers[sampling.sampler].calls;
-  return model.distilled || [0, -1].includes(sampling.weight) ? calls : 2 * calls;
+// Network evaluations of each image of a run.
+export function countCalls({ samplers }, { model, sampling, guided, request }) {
+  const [low, high] = sampling.interval, grid = logSnrGrid(model, sampling, request.begin?.start);
+  const costs = grid.map((logSnr) => guided && low <= logSnr && logSnr <= high ? 2 : 1);
+  const second = samplers[sampling.sampler].calls === 2 ? costs.slice(1) : [];  // a second call is at the next log-SNR
+  return [...costs, ...second].reduce((sum, cost) => sum + cost, 0);
 }
 
 // Return the settings in the query of a link. Other names are ignored; a value that is not a number stays text.

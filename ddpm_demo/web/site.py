@@ -17,6 +17,7 @@ from ddpm_demo.generation.begin import LAST_TIMESTEP
 from ddpm_demo.hub.client import pull
 from ddpm_demo.models.checkpoint import Model, load
 from ddpm_demo.ui.components import player
+from ddpm_demo.ui.controls import INFO
 from ddpm_demo.ui.live import FEWEST_STEPS, LIVE_SECONDS
 from ddpm_demo.ui.runs import DEFAULTS, MAX_COUNT, PRESETS, find_fixed, unflatten
 from ddpm_demo.ui.tabs import compare_tab, draw_tab, forward_tab, noise_tab, small_steps_tab
@@ -24,6 +25,7 @@ from ddpm_demo.web.export import check_exportable, describe_model, export_networ
 from ddpm_demo.web.runtime import MEMBERS, WASM, compress, fetch_runtime
 
 STATIC = Path(__file__).parent / "static"
+FAVICON = player.HERE.parent / "favicon.png"
 COMPONENTS = ("player", "pad", "grid", "noise_pad", "drag")  # of the app, which the page uses as they are
 DEMO = "demo.json"  # also marks a folder that this module has written
 # The samplers that choose their own steps, and guidance by the gradient of a classifier, run only in the app.
@@ -50,7 +52,8 @@ def write_site(folder: Path, checkpoints: list[str], report: Callable[[str], Non
         written = shutil.copytree(STATIC, Path(temporary) / "demo")
         for name in MEMBERS:
             shutil.copyfile(runtime / name, written / name)
-        shutil.copyfile(player.HERE / "charts.css", written / "charts.css")
+        for path in (player.HERE / "charts.css", FAVICON):
+            shutil.copyfile(path, written / path.name)
         write_components(written / "components")
         (written / "models").mkdir()
         for name, source in zip(names, checkpoints, strict=True):
@@ -135,6 +138,7 @@ def describe_demo() -> dict:
         "samplers": {name: describe_sampler(name) for name in SAMPLERS_HERE},
         "schedules": list(SCHEDULES),
         "panels": [{"key": key, "name": name, "meaning": meaning} for key, (name, meaning) in player.PANELS.items()],
+        "notes": keep_known(INFO),
         "film": {"frames": player.MAX_FRAMES, "chunk_seconds": player.CHUNK_SECONDS},
         "live": {"seconds": LIVE_SECONDS, "fewest_steps": FEWEST_STEPS},
         "most_images": MAX_COUNT,

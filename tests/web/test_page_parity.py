@@ -20,7 +20,7 @@ from ddpm_demo.generation.zero_shot import classify
 from ddpm_demo.models.adapters import ClassAdded
 from ddpm_demo.ui.catalogue import Catalogue
 from ddpm_demo.ui.components.player import film
-from ddpm_demo.ui.remarks import remark_on
+from ddpm_demo.ui.remarks import note_effects, remark_on
 from ddpm_demo.ui.runs import prepare, unflatten
 from ddpm_demo.ui.tabs import small_steps_tab
 from ddpm_demo.ui.tabs.generate_tab import read_query
@@ -240,15 +240,18 @@ def test_the_remarks_are_those_of_the_app(page, gaussian):  # noqa: F811
     chosen += [{"checkpoint": "instant", "steps": 2, "weight": 1.5}]
     found = compute(
         page,
-        "return data.chosen.map((settings) => js.remarkOn(data.demo, js.prepare(data, settings)));",
+        """const say = (run) => [js.remarkOn(data.demo, run), js.noteEffects(data.demo, run)];
+        return data.chosen.map((settings) => say(js.prepare(data, settings)));""",
         chosen=chosen,
         demo=demo,
         models=models,
     )
-    expected = [remark_on(catalogue, demo["defaults"] | site.DEFAULTS | {"checkpoint": "gaussian"} | s) for s in chosen]
+    full = [site.DEFAULTS | {"checkpoint": "gaussian"} | settings for settings in chosen]
+    expected = [remark_on(catalogue, settings) for settings in full]
     without = "The sampler, the schedule and the interval have no effect on it."
     expected[-1] = expected[-1].split("The sampler, ")[0] + without  # classifier guidance is not on this page
-    assert found == expected
+    assert [remark for remark, _ in found] == expected
+    assert [notes for _, notes in found] == [site.keep_known(note_effects(catalogue, settings)) for settings in full]
 
 
 def test_a_link_is_read_as_in_the_app_and_a_wrong_setting_is_refused(page, gaussian):  # noqa: F811

@@ -15,8 +15,11 @@ export function make(tag, attributes = {}, ...children) {
 let names = 0;
 const newId = () => `control-${++names}`;
 
-function describeLabel(label, note) {
-  return [make("span", { class: "label" }, label), ...(note ? [make("span", { class: "note" }, note)] : [])];
+const describeLabel = (label, note = "") => [make("span", { class: "label" }, label), make("span", { class: "note" }, note)];
+
+// Change the words beside the label of a control.
+export function annotate({ node }, note) {
+  node.querySelector(".note").textContent = note;
 }
 
 export function slider(label, lowest, highest, step, first, note = "") {

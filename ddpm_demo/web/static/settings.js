@@ -101,3 +101,15 @@ export function remarkOn(demo, { model, sampling }) {
   if (row.many_steps && steps < 50) sentences.push("With so few steps this sampler stays noisy: try 100 or more.");
   return sentences.join(" ");
 }
+
+// Return the words beside each control of ``demo.notes``: what it means, or why it has no effect on a run.
+export function noteEffects({ notes, samplers }, { model, sampling }) {
+  const names = Object.keys(notes), used = samplers[sampling.sampler].uses, settings = Object.values(samplers).flatMap(({ uses }) => uses);
+  const explain = (name) => {
+    if (model.distilled) return "no effect on a distilled model";
+    if (settings.includes(name) && !used.includes(name)) return "no effect with this sampler";
+    if (name.startsWith("interval") && sampling.weight === 0) return "no effect: nothing is guided at w = 0";
+    return notes[name];
+  };
+  return Object.fromEntries(names.map((name) => [name, explain(name)]));
+}

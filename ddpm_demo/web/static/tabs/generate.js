@@ -1,11 +1,11 @@
 // The Generate tab: a user chooses settings and watches noise become an image (ui/tabs/generate_tab.py, ui/live.py).
 import * as player from "../components/player.js";
-import { button, checkbox, dropdown, make, number, radio, slider } from "../controls.js";
+import { annotate, button, checkbox, dropdown, make, number, radio, slider } from "../controls.js";
 import { film, finish } from "../film.js";
 import { mount } from "../host.js";
-import { ALL, prepare, readQuery, remarkOn } from "../settings.js";
+import { ALL, noteEffects, prepare, readQuery, remarkOn } from "../settings.js";
 
-const HINT = `Pick a class and press Generate, then drag the slider below the picture to see every step. Next, switch Live on,
+const HINT = `Pick a class and press Generate, then drag the film strip below the picture to see every step. Next, switch Live on,
 choose one class, and move the guidance weight.`;
 const LAST_ROLLED = 9999;  // short seeds are easy to remember
 const OFF = 0;  // the choice of the model that was not distilled
@@ -23,37 +23,37 @@ function buildControls({ demo, models }) {
     class_label: radio("Class", offerClasses(model), defaults.class_label, "classes"),
     weight: slider("Guidance weight w", -1, 8, 0.1, defaults.weight),
     steps: slider("Steps", limits.steps.lowest, limits.steps.highest, 1, defaults.steps),
-    sampler: dropdown("Sampler", Object.entries(demo.samplers).map(([name, { title }]) => [name, title]), defaults.sampler, "how a step is computed"),
-    schedule: radio("Noise schedule", demo.schedules.map((name) => [name, name]), defaults.schedule, "segments", "noise level of each step"),
+    sampler: dropdown("Sampler", Object.entries(demo.samplers).map(([name, { title }]) => [name, title]), defaults.sampler),
+    schedule: radio("Noise schedule", demo.schedules.map((name) => [name, name]), defaults.schedule),
     seed: number("Seed", 0, limits.seed.highest, defaults.seed),
-    count: number("Images", 1, demo.most_images, defaults.count, "of each class"),
-    interval_from: slider("Guide from log-SNR", lowest, highest, 0.5, defaults.interval_from, "no guidance at more noise"),
-    interval_to: slider("... to log-SNR", lowest, highest, 0.5, defaults.interval_to, "no guidance at less noise"),
+    count: number("Images", 1, demo.most_images, defaults.count, "per class"),
+    interval_from: slider("Guide from log-SNR", lowest, highest, 0.5, defaults.interval_from),
+    interval_to: slider("... to log-SNR", lowest, highest, 0.5, defaults.interval_to),
     variance: radio("Reverse variance of DDPM", limits.variance.names.map((name) => [name, VARIANCES[name]]), defaults.variance),
     corrector_snr: slider("Corrector's signal-to-noise ratio", limits.corrector_snr.lowest, limits.corrector_snr.highest, 0.02,
-      defaults.corrector_snr, "of predictor-corrector"),
+      defaults.corrector_snr),
   };
 }
 
 export function build(room, context) {
   const { demo, models, engine, pairs } = context, controls = buildControls(context);
-  const live = checkbox("Live", "redraw every change"), instant = radio("Instant", [], OFF, "segments", "network calls of a distilled model, in place of two per step");
+  const live = checkbox("Live"), instant = radio("Instant", [], OFF, "segments", "network calls of a distilled model");
   const preset = dropdown("Preset", [["", "choose settings to start from"], ...Object.keys(demo.presets).map((name) => [name, name])], "");
   const remark = make("p", { class: "remark", "aria-live": "polite" }), view = make("div", { class: "view viewer" });
   const go = button("Generate", () => start(), "primary"), stop = button("Stop", () => engine.stop("generate"));
   const pace = new Map();  // kind of run -> seconds per step in this browser
   let newest = 0;  // counts the runs; an older one shows nothing more
 
-  room.append(make("p", { class: "hint" }, HINT), make("div", { class: "layout" }, make("div", { class: "pick" },
-    controls.checkpoint.node, controls.class_label.node, make("div", { class: "row" }, go, stop, live.node), controls.weight.node, instant.node, remark,
-    controls.steps.node, controls.sampler.node, controls.schedule.node,
+  room.append(make("div", { class: "layout stage" }, make("div", { class: "pick" },
+    controls.checkpoint.node, controls.class_label.node, controls.weight.node, controls.steps.node, instant.node,
+    make("div", { class: "row go" }, go, stop, live.node), remark, controls.sampler.node, controls.schedule.node,
     make("div", { class: "row seed" }, controls.seed.node, button("⚄", () => {
       controls.seed.value = Math.floor(Math.random() * (LAST_ROLLED + 1));
       changed();
       if (!live.value) start();
     }, "roll"), controls.count.node), preset.node,
     make("details", {}, make("summary", {}, "More: guidance interval, reverse variance, corrector"),
-      ...["interval_from", "interval_to", "variance", "corrector_snr"].map((name) => controls[name].node))), view));
+      ...["interval_from", "interval_to", "variance", "corrector_snr"].map((name) => controls[name].node)), make("p", { class: "hint" }, HINT)), view));
   const show = mount(player, view);
   room.querySelector(".roll").setAttribute("aria-label", "New seed");
   stop.disabled = true;
@@ -61,6 +61,10 @@ export function build(room, context) {
 
   const read = () => Object.fromEntries(Object.keys(demo.defaults).map((name) => [name, controls[name].value]));
   const write = (settings) => Object.entries(settings).forEach(([name, value]) => { controls[name].value = value; });
+  const describe = (run) => {
+    say(remarkOn(demo, run));
+    Object.entries(noteEffects(demo, run)).forEach(([name, note]) => annotate(controls[name], note));
+  };
   const say = (text, wrong = false) => { remark.textContent = text; remark.classList.toggle("wrong", wrong); };
 
   // Adapt the controls to the chosen checkpoint.
@@ -82,7 +86,7 @@ export function build(room, context) {
     const run = prepare(context, settings);
     fit(run.settings);
     write(run.settings);
-    say(remarkOn(demo, run));
+    describe(run);
     return run;
   }
 
@@ -96,7 +100,7 @@ export function build(room, context) {
 
   const start = () => play(async (current) => {
     const run = prepare(context, read());
-    say(remarkOn(demo, run));
+    describe(run);
     for await (const growing of film(context, run, "generate")) if (current()) show(growing);
     remember(run);
   });
@@ -108,7 +112,7 @@ export function build(room, context) {
   const redraw = () => play(async (current) => {
     const run = prepare(context, read()), { seconds, fewest_steps: fewest } = demo.live, asked = run.sampling.steps;
     const fitting = Math.max(fewest, Math.floor(seconds / (pace.get(kindOf(run)) ?? seconds)));
-    say(remarkOn(demo, run));
+    describe(run);
     if (fitting < asked && !run.model.distilled) {
       const draft = prepare(context, { ...run.settings, steps: fitting }), whole = await finish(film(context, draft, "generate", true));
       remember(draft);
@@ -120,7 +124,7 @@ export function build(room, context) {
   });
 
   function changed() {
-    try { say(remarkOn(demo, prepare(context, read()))); } catch (error) { say(error.message, true); }
+    try { describe(prepare(context, read())); } catch (error) { say(error.message, true); }
     if (live.value) redraw();
   }
 

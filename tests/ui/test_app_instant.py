@@ -16,7 +16,11 @@ def test_instant_draws_in_one_step_and_back(page):
     instant.get_by_label("1", exact=True).check()
     first = finished(page, after=before)
     assert (settings(page)["checkpoint"], settings(page)["steps"]) == ("mnist-instant", 1)
-    assert player(page).locator("canvas[data-panel]").evaluate_all("all => all.map(e => e.dataset.panel)") == ["x", "x0", "eps"]
+    assert player(page).locator("canvas[data-panel]").evaluate_all("all => all.map(e => e.dataset.panel)") == [
+        "x",
+        "x0",
+        "eps",
+    ]
     assert "1 network calls" in room(page, "Generate").locator(".remark").first.inner_text()
     shot(page, "instant")
     instant.get_by_label("off", exact=True).check()

@@ -21,7 +21,7 @@ HINT = """The same samplers, schedules and guidance, on points of the plane inst
 known exactly, and it can only return the points that were drawn. The **learned** one has to guess what lies between them."""
 MOST_STEPS = 200
 FIRST = "spiral"
-WEIGHT_INFO, NO_WEIGHT_INFO = "0: the class without guidance, -1: no class", "has no effect: the drawing has one class"
+WEIGHT_INFO, NO_WEIGHT_INFO = "0: none, -1: no class", "no effect: one class"
 KEPT = 64  # trained networks, 0.2 MB each, of the drawings trained on last
 NETWORKS: dict[PointCloud, Denoise] = {}
 
@@ -32,7 +32,7 @@ def build() -> None:
     with gr.Row(elem_classes="playground"):  # the stages first, and on a wide page at the right: see app.css
         with gr.Column(scale=5, min_width=320):
             plane = build_plane()
-        with gr.Column(scale=2, min_width=280):
+        with gr.Column(scale=2, min_width=280, elem_classes="tune"):
             drawing = gr.HTML(describe_sheet(), **read_component("drawing"))
             train = gr.Button("Train the network", variant="primary")
             controls = build_controls()
@@ -58,7 +58,7 @@ def build_controls() -> dict[str, gr.components.Component]:
         "sampler": gr.Dropdown(
             [(row.title, name) for name, row in SAMPLERS.items()], value=defaults.sampler, label="Sampler"
         ),
-        "schedule": gr.Radio(list(SCHEDULES), value=defaults.schedule, label="Noise schedule"),
+        "schedule": gr.Radio(list(SCHEDULES), value=defaults.schedule, label="Noise schedule", elem_classes="segments"),
     }
     with gr.Accordion("More: number of points, seed", open=False):
         controls["samples"] = gr.Slider(100, MOST_SAMPLES, 1000, step=100, label="Points from noise")

@@ -1,6 +1,6 @@
 """Writes the demo as a folder of static files. The trained network runs in the visitor's browser, without Python.
 
-python -m ddpm_demo.web site                                          the shipped MNIST model
+python -m ddpm_demo.web site                                          the shipped models of MNIST: one of many steps, one of few
 python -m ddpm_demo.web site --checkpoint runs/mnist user/ddpm-mnist  your models; the first one is shown first
 python -m ddpm_demo.web site --serve                                  write the folder, then open it here
 python -m ddpm_demo.web --serve                                       only try it: the folder is deleted at the end
@@ -27,8 +27,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m ddpm_demo.web", description=__doc__, formatter_class=formatter)
     parser.add_argument("folder", nargs="?", type=Path, metavar="OUT", help="the folder to write; it is replaced")
     parser.add_argument(
-        "--checkpoint", nargs="+", default=[str(SHIPPED / "mnist")], metavar="DIR",
-        help="folders or Hub ids of models that diffuse pixels (default: the shipped checkpoints/mnist)",
+        "--checkpoint", nargs="+", default=[str(SHIPPED / name) for name in ("mnist", "mnist-instant")], metavar="DIR",
+        help="folders or Hub ids of models that diffuse pixels (default: the shipped mnist and mnist-instant)",
     )  # fmt: skip
     parser.add_argument("--serve", action="store_true", help="serve the folder on this machine until Ctrl-C")
     parser.add_argument("--port", type=int, default=0, help="of --serve (default: a free one)")

@@ -14,7 +14,7 @@ from ddpm_demo.diffusion.sampling import ALWAYS, LAST_SEED, Sampling
 from ddpm_demo.diffusion.schedule import SCHEDULES
 from ddpm_demo.errors import UserError
 from ddpm_demo.generation.begin import LAST_TIMESTEP
-from ddpm_demo.hub.client import pull
+from ddpm_demo.hub.client import locate
 from ddpm_demo.models.checkpoint import Model, load
 from ddpm_demo.ui.components import player
 from ddpm_demo.ui.controls import INFO
@@ -102,7 +102,7 @@ def write_model(folder: Path, name: str, source: str, names: list[str]) -> None:
     ``fixed`` are the settings of a link that have only one value for this model. ``teacher`` is the one among the ``names``
     from which it was distilled.
     """
-    path = find_folder(source)
+    path = locate(source)
     model = load(path)
     check_exportable(model)
     network = compress(export_network(model))
@@ -112,11 +112,6 @@ def write_model(folder: Path, name: str, source: str, names: list[str]) -> None:
         facts["examples"] = f"{name}-examples.png"
         shutil.copyfile(path / "examples.png", folder / facts["examples"])
     write_json(folder / f"{name}.json", describe_model(model, name) | facts | {"teacher": find_teacher(model, names)})
-
-
-def find_folder(source: str) -> Path:
-    """Return the folder of a checkpoint. A Hub repository is downloaded."""
-    return Path(source) if Path(source).is_dir() else pull(source)
 
 
 def find_teacher(model: Model, names: list[str]) -> str | None:

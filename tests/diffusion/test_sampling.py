@@ -20,7 +20,9 @@ def draw(sampling):
 
     def denoise(x, log_snr, label):
         images.append(len(x))
-        return torch.tanh(x * (1 + 0.2 * label.reshape(-1, 1, 1, 1)) * (2 + log_snr / 20))
+        return torch.tanh(
+            x * (1 + 0.2 * label.reshape(-1, 1, 1, 1)) * (2 + torch.as_tensor(log_snr).reshape(-1, 1, 1, 1) / 20)
+        )
 
     def noise():
         return torch.randn(2, 1, 2, 2, generator=generator)

@@ -25,6 +25,7 @@ from ddpm_demo.ui.turns import Job, check_budget
 HINT = """Choose two settings to compare; all others are as in **Generate**, and every cell starts from the same
 noise. Try *steps* against *sampler*: which sampler needs the fewest steps? Click a cell to see its run."""
 MAX_CELLS = 120
+EXAMPLE = ("weight", [0, 1, 4], "steps", [3, 8, 20])  # the grid that is drawn when the tab is opened
 GAP, ZOOM = 2, 3  # pixels between the cells of the API's picture, and its magnification
 
 
@@ -124,12 +125,15 @@ def build(tab: gr.Tab, catalogue: Catalogue, controls: Controls) -> None:
         axes, settings = values[: len(pickers)], dict(zip(controls, values[len(pickers) :]))
         yield from fill_grid(catalogue, *axes, settings)
 
+    def draw_small(*values):
+        yield from fill_grid(catalogue, *EXAMPLE, dict(zip(controls, values)))
+
     def play(asked, event: gr.EventData):
         yield from open_cell(catalogue, asked, event.row, event.column)
 
     inputs, outputs = [*pickers, *controls.values()], [grid, asked]
-    started = go.click(run, inputs, outputs, **NETWORK)
-    example = show_example(tab, catalogue, run, inputs, outputs)
+    example = show_example(tab, catalogue, draw_small, [*controls.values()], outputs)
+    started = go.click(run, inputs, outputs, cancels=[example], **NETWORK)
     stop_with(stop, started, example, grid.open(play, asked, player, **NETWORK))
     offer_endpoint(catalogue)
 

@@ -79,8 +79,9 @@ def build(tab: gr.Tab, catalogue: Catalogue, checkpoint: gr.components.Component
     shown = [inputs[name] for name in ("label", "weight", "t", "keep", "draws")]
     inputs["task"].change(show_controls, inputs["task"], [*shown, layout.player, layout.chart], **QUIET)
     values, outputs = [*inputs.values(), checkpoint], [layout.player, layout.chart]
-    started = layout.go.click(run, values, outputs, **NETWORK)
-    stop_with(layout.stop, started, show_example(tab, catalogue, run, values, outputs))
+    example = show_example(tab, catalogue, run, values, outputs)
+    started = layout.go.click(run, values, outputs, cancels=[example], **NETWORK)
+    stop_with(layout.stop, started, example)
     checkpoint.change(refill, checkpoint, [inputs["drawing"], inputs["label"], inputs["task"]], **QUIET)
     offer_completion(catalogue)
     offer_classification(catalogue)

@@ -61,8 +61,9 @@ def build(tab: gr.Tab, catalogue: Catalogue, checkpoint: gr.components.Component
         return fill_pad(catalogue, name, example=0), fill_pad(catalogue, name, example=-1)
 
     inputs, outputs = [first, second, frames, tolerance, checkpoint], [player, report]
-    started = go.click(run, inputs, outputs, **NETWORK)
-    stop_with(stop, started, show_example(tab, catalogue, run, inputs, outputs))
+    example = show_example(tab, catalogue, run, inputs, outputs)
+    started = go.click(run, inputs, outputs, cancels=[example], **NETWORK)
+    stop_with(stop, started, example)
     checkpoint.change(refill, checkpoint, [first, second], **QUIET)
     offer_endpoint(catalogue)
 

@@ -98,6 +98,8 @@ class Sampling:
         """
         if model.distilled:
             model.distilled.check(self)
+            if labels is None:
+                raise UserError("a distilled model needs labels; at weight -1, they have no meaning")
         if self.classifier_scale and model.noisy_classifier is None:
             raise UserError(
                 f"classifier_scale is {self.classifier_scale}, but this checkpoint has no noise-aware classifier: train "

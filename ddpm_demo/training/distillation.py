@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ddpm_demo.data.datasets import Data
 from ddpm_demo.diffusion.denoiser import Denoiser, add_noise, per_image
 from ddpm_demo.diffusion.distillation import Distilled, compose_two_steps
+from ddpm_demo.diffusion.schedule import Schedule
 from ddpm_demo.errors import UserError
 from ddpm_demo.generation.generate import sampling_range
 from ddpm_demo.models.adapters import adapt, condition_of
@@ -58,10 +59,15 @@ class FactoredEmbedding(nn.Module):
 def load_teacher(source: str, device: torch.device | str = "cpu") -> Model:
     """Load the model to distill. Raises UserError if it cannot be distilled."""
     teacher = load(source, device)
-    if teacher.distilled or not teacher.label_names or condition_of(teacher.denoiser.net) != "add":
+    betas = Schedule.named(Distilled.schedule).betas
+    on_schedule = len(betas) == len(teacher.denoiser.schedule) and torch.allclose(
+        betas, teacher.denoiser.schedule.betas
+    )
+    conditional = teacher.label_names and condition_of(teacher.denoiser.net) == "add"
+    if teacher.distilled or not conditional or not teacher.codec.bounded or not on_schedule:
         raise UserError(
-            f"{source} cannot be distilled: the teacher must be a class-conditional model (train.py --cfg) with "
-            "--condition add that was not distilled itself"
+            f"{source} cannot be distilled: the teacher must be a class-conditional model of pixels (train.py --cfg) on "
+            f"the {Distilled.schedule} schedule, with --condition add, that was not distilled itself"
         )
     return teacher
 
@@ -150,7 +156,7 @@ class Distillation:
 
     def clip(self, x0: Tensor) -> Tensor:
         """Clip clean estimates as the sampler does."""
-        return x0.clamp(-1, 1) if self.teacher.codec.bounded else x0
+        return x0.clamp(-1, 1)
 
     def draw_weights(self, count: int) -> Tensor:
         """Return indices (N,) of random weights: log(1 + w) is uniform, but for some with w = 0 and some with w < 0."""

@@ -66,8 +66,12 @@ class Catalogue:
         if name in self.loaded:
             training = self.loaded[name].training
         else:
-            training = json.loads(find_newest(self.folders[name], "demo.json").read_text()).get("training")
-        teacher = Path((training or {}).get("distill") or "").name
+            try:
+                training = json.loads(find_newest(self.folders[name], "demo.json").read_text())["training"]
+                training = {"distill": training["distill"]}
+            except (OSError, ValueError, LookupError, TypeError):
+                return None  # not distilled, or damaged: then choosing it says what is wrong
+        teacher = Path(str((training or {}).get("distill") or "")).name
         return teacher if teacher in self.folders else None
 
     def find_pair(self, name: str) -> tuple[str, str] | None:

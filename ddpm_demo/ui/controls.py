@@ -60,7 +60,7 @@ def fit_choices(catalogue: Catalogue, name: str) -> dict[str, dict]:
         "classifier_scale": gr.update(visible=bool(model.noisy_classifier)),
     }
     for setting in ("steps", "sampler", "schedule"):  # a distilled model has one sampler and one schedule
-        fits[setting] = gr.update(value=own[setting], interactive=setting == "steps" or not model.distilled)
+        fits[setting] = gr.update(value=own[setting], interactive=not model.distilled)
     return fits
 
 
@@ -71,6 +71,7 @@ def build_instant(catalogue: Catalogue) -> gr.Radio:
 
 def describe_instant(catalogue: Catalogue, name: str, steps: int) -> dict:
     """Return the properties of that choice for the checkpoint ``name`` and a number of steps."""
+    name = name or catalogue.names[0]
     pair = catalogue.find_pair(name)
     if not pair:
         return {"visible": False, "value": OFF}

@@ -11,10 +11,15 @@ from ddpm_demo.ui.controls import INFO
 from ddpm_demo.ui.runs import as_number, unflatten
 
 DISTILLED = (
-    "This distilled model needs {calls} network calls for an image, because it contains its guidance. The sampler, the "
+    "This distilled model needs {calls} for an image, because it contains its guidance. The sampler, the "
     "schedule, the interval and classifier guidance have no effect on it."
 )
 ENDS = ("interval_from", "interval_to")
+
+
+def count_calls(calls: int) -> str:
+    """A number of network calls in words."""
+    return "1 network call" if calls == 1 else f"{calls} network calls"
 
 
 def remark_on(catalogue: Catalogue, settings: dict) -> str:
@@ -27,7 +32,7 @@ def remark_on(catalogue: Catalogue, settings: dict) -> str:
         return str(error)
     sentences = [describe_weight(sampling)]
     if distilled:
-        return f"{sentences[0]} {DISTILLED.format(calls=sampling.steps)}"
+        return f"{sentences[0]} {DISTILLED.format(calls=count_calls(sampling.steps))}"
     if low > high:
         sentences.append("The guidance interval ends before it begins.")
     elif not sampling.always_guided and "interval" in sampling.idle:

@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from conftest import run, tiny_model
+from conftest import SHIPPED, run, tiny_model
 from diffusers import DiffusionPipeline
 
 import ddpm_demo
@@ -56,8 +56,9 @@ def test_what_it_did_not_learn_is_refused_in_a_sentence(distilled):
     for wrong in ({"steps": 3}, {"weight": 0.25}, {"sampler": "ddpm"}, {"schedule": "linear"}):
         with pytest.raises(UserError, match="this distilled model"):
             ddpm_demo.generate(model, [3], **wrong)
-    with pytest.raises(UserError, match="cannot be distilled"):
-        configure({"distill": str(distilled)}, "cpu")
+    for source in (distilled, *(SHIPPED.with_name(name) for name in ("mnist-linear", "cifar10-latent"))):
+        with pytest.raises(UserError, match="cannot be distilled"):
+            configure({"distill": str(source)}, "cpu")
 
 
 def test_weight_steps_and_class_all_change_the_image(distilled):

@@ -21,7 +21,7 @@ def test_instant_draws_in_one_step_and_back(page):
         "x0",
         "eps",
     ]
-    assert "1 network calls" in room(page, "Generate").locator(".remark").first.inner_text()
+    assert "1 network call for" in room(page, "Generate").locator(".remark").first.inner_text()
     shot(page, "instant")
     instant.get_by_label("off", exact=True).check()
     finished(page, after=first["run"])

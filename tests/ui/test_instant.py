@@ -6,14 +6,17 @@ import torch
 from conftest import frames, opened
 
 from ddpm_demo.data.images import render_grid
+from ddpm_demo.errors import UserError
 from ddpm_demo.generation.begin import MixedNoise
 from ddpm_demo.generation.generate import generate
 from ddpm_demo.ui import live
+from ddpm_demo.ui.catalogue import Catalogue
 from ddpm_demo.ui.components.player import film
 from ddpm_demo.ui.controls import describe_instant, fit_choices
 from ddpm_demo.ui.remarks import remark_on
 from ddpm_demo.ui.runs import DEFAULTS, prepare
 from ddpm_demo.ui.tabs import compare_tab, noise_tab
+from ddpm_demo.ui.tabs.generate_tab import keep_choices, open_page, update_controls
 
 STUDENT = {"checkpoint": "tiny-instant", "class_label": "b", "steps": 1}
 ORDER = {**STUDENT, "weight": 2.0, "seeds": [4, 5, 6, 7], "places": [[0, 0]]}
@@ -31,7 +34,7 @@ def test_the_choice_of_instant_belongs_to_a_model_and_its_student(pair, catalogu
 def test_settings_of_other_samplers_have_no_effect_and_it_is_said(pair):
     plain, changed = STUDENT, STUDENT | {"sampler": "ddpm", "schedule": "linear", "interval_from": 0.0}
     assert prepare(pair, changed).sampling == prepare(pair, plain).sampling
-    assert "needs 1 network calls" in remark_on(pair, DEFAULTS | plain)
+    assert "needs 1 network call for" in remark_on(pair, DEFAULTS | plain)
     with pytest.raises(gr.Error, match="takes 1, 2, 4, 8, 16 steps"):
         prepare(pair, STUDENT | {"steps": 20})
 
@@ -102,3 +105,41 @@ def test_an_order_without_a_part_is_refused(pair):
 def test_a_corner_opens_in_generate_with_the_teacher(pair):
     settings = noise_tab.choose_settings(pair, {**STUDENT, "weight": 2.0, "seed": 5})
     assert (settings["checkpoint"], settings["seed"], settings["steps"]) == ("tiny", 5, DEFAULTS["steps"])
+
+
+def test_a_corner_fits_all_controls_to_the_teacher(pair):
+    settings = noise_tab.choose_settings(pair, {**STUDENT, "weight": 2.0, "seed": 5})
+    instant, updates = update_controls(pair, settings)
+    assert instant["value"] == 0 and updates["sampler"]["interactive"] and list(updates) == list(DEFAULTS)
+
+
+def test_the_class_is_kept_and_steps_only_between_models_that_take_any(pair):
+    student, teacher = pair.model("tiny-instant"), pair.model("tiny")
+    updates = fit_choices(pair, "tiny-instant")
+    keep_choices(student, updates, "b", keep_steps=True)
+    assert updates["class_label"]["value"] == "b" and updates["steps"]["value"] == 4
+    updates = fit_choices(pair, "tiny")
+    keep_choices(teacher, updates, "unknown", keep_steps=True)
+    assert updates["class_label"]["value"] == "all" and "value" not in updates["steps"]
+
+
+def test_an_app_of_a_distilled_model_opens_on_it(pair):
+    alone = Catalogue(pair.model("tiny-instant"), "tiny-instant")
+    *_, (film, *_) = [answer for answer in open_page(alone, DEFAULTS, {}) if answer[0] != gr.skip()]
+    assert film[0]["done"] and film[0]["settings"]["steps"] == 4
+
+
+def test_a_distilled_model_needs_labels(pair):
+    with pytest.raises(UserError, match="needs labels"):
+        generate(pair.model("tiny-instant"), count=1)
+
+
+def test_the_pad_draws_by_distilled_models_alone_and_not_without_end(pair):
+    with pytest.raises(gr.Error, match="by a distilled model"):
+        noise_tab.draw_places(pair, ORDER | {"checkpoint": "tiny", "steps": 20})
+
+
+def test_a_damaged_neighbour_does_not_stop_the_app(model, tmp_path):
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken/demo.json").write_text("[]")
+    assert Catalogue(model, "tiny", None, tmp_path).teachers == {}

@@ -5,7 +5,7 @@ const pad = $(".noisepad"), square = $(".square"), handle = $(".handle"), image 
 const weight = $(".weight input"), CORNERS = [[0, 0], [1, 0], [0, 1], [1, 1]], SIDE = 7, REST = 250;
 let choices = null;              // the value: what can be chosen, see describe_pad in noise_tab.py
 let place = [0.5, 0.5], seeds = [];
-let wanted = 0, drawn = 0, busy = false, resting = null, pressed = false;
+let wanted = 0, drawn = 0, busy = false, resting = null, pressed = false, stale = false;
 
 function data() {
   try { return typeof props.value === "string" ? JSON.parse(props.value || "null") : props.value; } catch { return null; }
@@ -55,14 +55,16 @@ function change(all) {
   wanted += 1;
   draw();
   clearTimeout(resting);
-  resting = setTimeout(() => rest(all), REST);
+  stale ||= all;
+  resting = setTimeout(rest, REST);
 }
 
 // When nothing has moved for a moment: the map behind the handle and the corners, if they changed, and the comparison.
-async function rest(all) {
+async function rest() {
   const now = wanted;
   try {
-    if (all) {
+    if (stale) {
+      stale = false;
       const line = [...Array(SIDE).keys()].map((k) => (k + 0.5) / SIDE);
       const answer = await server.draw(order(line.flatMap((v) => line.map((u) => [u, v]))));
       if (answer.uri) $(".atlas").src = answer.uri;
@@ -71,13 +73,14 @@ async function rest(all) {
     }
     if (now !== wanted) return;
     const { pictures } = await server.compare(order([place]));
+    if (now !== wanted) return;
     $(".same .row").replaceChildren(...pictures.map(({ calls, uri }) => {
       const box = document.createElement("div"), picture = new Image();
       picture.src = uri; picture.alt = `drawn in ${calls} network calls`;
       box.append(picture, calls + (calls === 1 ? " call" : " calls"));
       return box;
     }));
-    pad.dataset.compared = wanted;
+    pad.dataset.compared = now;
   } catch (error) { about.textContent = "Not drawn: " + (error.message || error); }
 }
 

@@ -9,10 +9,12 @@ import gradio as gr
 from PIL import Image
 
 from ddpm_demo.data.images import render_grid
+from ddpm_demo.models.checkpoint import Model
 from ddpm_demo.ui.catalogue import Catalogue
 from ddpm_demo.ui.components.player import build_player, film
 from ddpm_demo.ui.controls import (
     INFO,
+    OFF,
     ROLL,
     Controls,
     build_choices,
@@ -26,7 +28,7 @@ from ddpm_demo.ui.controls import (
 from ddpm_demo.ui.events import AT_ONCE, NETWORK, QUIET, add_endpoint
 from ddpm_demo.ui.live import finish_sketch, forget_user, sketch
 from ddpm_demo.ui.remarks import note_effects, remark_on
-from ddpm_demo.ui.runs import DEFAULTS, PRESETS, prepare
+from ddpm_demo.ui.runs import DEFAULTS, PRESETS, flatten, prepare
 
 
 @dataclass(frozen=True)
@@ -120,20 +122,37 @@ def wire_runs(demo: gr.Blocks, catalogue: Catalogue, layout: Layout) -> None:
     checkpoint = layout.controls["checkpoint"]
     fitted = [checkpoint, layout.instant, *(layout.controls[name] for name in fit_choices(catalogue, ""))]
 
-    def change_checkpoint(name, steps=None):
+    def change_checkpoint(name, chosen_class, was_instant):
         updates = fit_choices(catalogue, name)
-        steps = steps or updates["steps"]["value"]
-        updates["steps"]["value"] = steps
+        keep_choices(catalogue.model(name), updates, chosen_class, keep_steps=was_instant == OFF)
+        steps = updates["steps"].get("value", OFF)
         return [name, gr.update(**describe_instant(catalogue, name, steps)), *updates.values()]
 
-    def choose_instant(name, steps):
+    def choose_instant(name, chosen_class, steps):
         teacher, student = catalogue.find_pair(name)
-        return change_checkpoint(student if steps else teacher, steps)
+        updates = fit_choices(catalogue, student if steps else teacher)
+        keep_choices(catalogue.model(student), updates, chosen_class, keep_steps=False)
+        if steps:
+            updates["steps"]["value"] = steps
+        return [student if steps else teacher, gr.skip(), *updates.values()]
 
-    changed = checkpoint.input(change_checkpoint, checkpoint, fitted, **QUIET)
-    chosen = layout.instant.input(choose_instant, [checkpoint, layout.instant], fitted, **QUIET)
+    chosen_class = layout.controls["class_label"]
+    changed = checkpoint.input(change_checkpoint, [checkpoint, chosen_class, layout.instant], fitted, **QUIET)
+    chosen = layout.instant.input(choose_instant, [checkpoint, chosen_class, layout.instant], fitted, **QUIET)
     run_after(changed, catalogue, layout)
     run_after(chosen, catalogue, layout)
+
+
+def keep_choices(model: Model, updates: dict[str, dict], chosen_class: str, keep_steps: bool) -> None:
+    """Keep the visitor's choices in the updates for another checkpoint: the class, if the model knows it.
+
+    With ``keep_steps``, steps, sampler and schedule are kept, too, unless the model is distilled and has its own.
+    """
+    if chosen_class in model.class_names:
+        updates["class_label"]["value"] = chosen_class
+    if keep_steps and not model.distilled:
+        for name in ("steps", "sampler", "schedule"):
+            del updates[name]["value"]
 
 
 def run_after(event, catalogue: Catalogue, layout: Layout) -> None:
@@ -228,15 +247,11 @@ def open_page(catalogue: Catalogue, settings: dict, query: Mapping[str, str]) ->
     try:
         run = prepare(catalogue, settings | read_query(query))
     except gr.Error as error:
-        gr.Warning(f"This link cannot be followed: {error.message}")
-        run = prepare(catalogue, settings)
-    values = {name: gr.update(value=value) for name, value in run.settings.items()}
-    for name, update in fit_choices(catalogue, run.checkpoint).items():
-        values[name] |= update | {"value": run.settings[name]}
-    for name, note in note_effects(catalogue, run.settings).items():
-        values[name] |= {"info": note}
-    instant = gr.update(**describe_instant(catalogue, run.checkpoint, run.sampling.steps))
-    page = [remark_on(catalogue, run.settings), instant, *values.values()]
+        if query:
+            gr.Warning(f"This link cannot be followed: {error.message}")
+        run = prepare(catalogue, flatten(catalogue.model().sampling))
+    instant, updates = update_controls(catalogue, run.settings)
+    page = [remark_on(catalogue, run.settings), instant, *updates.values()]
     start = json.dumps(run.settings)
     if start in catalogue.default_films:
         yield catalogue.default_films[start], *reset_buttons(), *page
@@ -247,6 +262,16 @@ def open_page(catalogue: Catalogue, settings: dict, query: Mapping[str, str]) ->
         first, whole = False, growing if isinstance(growing, list) else whole
     if all(run.settings[name] == value for name, value in DEFAULTS.items() if name != "checkpoint"):
         catalogue.default_films[start] = whole  # for the next visitor
+
+
+def update_controls(catalogue: Catalogue, settings: dict) -> tuple[dict, dict[str, dict]]:
+    """Return updates that show complete settings: of Instant, and of the controls by the name of their setting."""
+    updates = {name: gr.update(value=value) for name, value in settings.items()}
+    for name, update in fit_choices(catalogue, settings["checkpoint"]).items():
+        updates[name] |= update | {"value": settings[name]}
+    for name, note in note_effects(catalogue, settings).items():
+        updates[name] |= {"info": note}
+    return gr.update(**describe_instant(catalogue, settings["checkpoint"], settings["steps"])), updates
 
 
 def read_query(query: Mapping[str, str]) -> dict:

@@ -13,6 +13,7 @@ from ddpm_demo.ui.data_uri import encode_picture
 from ddpm_demo.ui.events import QUIET
 from ddpm_demo.ui.runs import DEFAULTS, prepare
 from ddpm_demo.ui.tabs import generate_tab
+from ddpm_demo.ui.turns import check_budget
 
 HINT = """Each corner of the pad is the noise of one seed, and each place between them a mixture of the four. **Drag** over
 the pad: a distilled model draws the image of every place in one network call. A click on a corner's picture opens that
@@ -42,9 +43,10 @@ def build(catalogue: Catalogue, generate: generate_tab.Layout, tabs: gr.Tabs) ->
 
     def open_seed(event: gr.EventData):
         settings = choose_settings(catalogue, event._data)
-        return gr.update(selected="generate"), *(settings[name] for name in generate.controls)
+        instant, updates = generate_tab.update_controls(catalogue, settings)
+        return gr.update(selected="generate"), instant, *updates.values()
 
-    opened = pad.open(open_seed, None, [tabs, *generate.inputs], **QUIET)
+    opened = pad.open(open_seed, None, [tabs, generate.instant, *generate.inputs], **QUIET)
     generate_tab.run_after(opened, catalogue, generate)
 
 
@@ -82,6 +84,7 @@ def draw_images(catalogue: Catalogue, settings: dict, begin: MixedNoise) -> Tens
     run = prepare(catalogue, settings)
     if run.images != 1:
         raise UserError("the noise pad draws one class at a time")
+    check_budget(len(begin.places) * run.evaluations)
     labels = run.labels and run.labels * len(begin.places)
     count = None if labels else len(begin.places)
     *_, step = catalogue.compute(sample, run.checkpoint, labels, count=count, begin=begin, sampling=run.sampling)
@@ -92,6 +95,10 @@ def draw_images(catalogue: Catalogue, settings: dict, begin: MixedNoise) -> Tens
 def draw_places(catalogue: Catalogue, order: dict) -> str:
     """Draw the images of all places of an order, as one picture in a data URI."""
     settings, begin = read_order(order)
+    with report_mistakes():
+        model = catalogue.model(settings["checkpoint"])
+    if not model.distilled:
+        raise UserError("the noise pad draws by a distilled model")
     images = draw_images(catalogue, settings, begin)
     columns = max(1, round(len(images) ** 0.5))
     return encode_picture(render_grid(images, columns, gap=0))

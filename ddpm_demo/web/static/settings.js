@@ -87,7 +87,7 @@ export function remarkOn(demo, { model, sampling }) {
   const { weight, sampler, steps, interval } = sampling, meanings = { "-1": ", the class is ignored", 0: ", the class without guidance" };
   const guidance = `w = ${weight}, called guidance_scale ${Number((weight + 1).toFixed(6))} in diffusers${meanings[weight] ?? ""}.`;
   if (model.distilled) {
-    return `${guidance} This distilled model needs ${steps} network calls for an image, because it contains its guidance. The `
+    return `${guidance} This distilled model needs ${steps} network call${steps === 1 ? "" : "s"} for an image, because it contains its guidance. The `
       + "sampler, the schedule and the interval have no effect on it.";
   }
   const row = demo.samplers[sampler], [from, to] = interval, always = demo.settings.find(({ name }) => name === "interval");

@@ -154,6 +154,13 @@ def test_a_run_is_scrubbed_drawn_live_and_kept_in_the_link(page, address, browse
     pictures = [read_canvas(player(it).locator("canvas[data-panel=x0]")) for it in (page, other)]
     assert torch.equal(*pictures)
     other.close()
+    page.context.set_offline(True)
+    page.get_by_role("button", name="New seed").click()
+    page.wait_for_function(
+        "first => document.querySelector('#tab-generate .player').dataset.run !== first", arg=second["run"]
+    )
+    page.get_by_role("slider", name="Guidance weight w").fill("2")
+    finished(page, settings={"weight": 2, "steps": 6})
     assert page.problems == []
 
 

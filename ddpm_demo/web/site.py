@@ -9,6 +9,8 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+from PIL import Image
+
 from ddpm_demo.diffusion.samplers import SAMPLERS
 from ddpm_demo.diffusion.sampling import ALWAYS, LAST_SEED, Sampling
 from ddpm_demo.diffusion.schedule import SCHEDULES
@@ -18,6 +20,7 @@ from ddpm_demo.hub.client import locate
 from ddpm_demo.models.checkpoint import Model, load
 from ddpm_demo.ui.components import player
 from ddpm_demo.ui.controls import INFO
+from ddpm_demo.ui.data_uri import encode_picture
 from ddpm_demo.ui.live import FEWEST_STEPS, LIVE_SECONDS
 from ddpm_demo.ui.runs import DEFAULTS, MAX_COUNT, PRESETS, find_fixed, unflatten
 from ddpm_demo.ui.tabs import compare_tab, draw_tab, forward_tab, noise_tab, small_steps_tab
@@ -52,8 +55,8 @@ def write_site(folder: Path, checkpoints: list[str], report: Callable[[str], Non
         written = shutil.copytree(STATIC, Path(temporary) / "demo")
         for name in MEMBERS:
             shutil.copyfile(runtime / name, written / name)
-        for path in (player.HERE / "charts.css", FAVICON):
-            shutil.copyfile(path, written / path.name)
+        shutil.copyfile(player.HERE / "charts.css", written / "charts.css")
+        embed_icon(written / "index.html")
         write_components(written / "components")
         (written / "models").mkdir()
         for name, source in zip(names, checkpoints, strict=True):
@@ -78,6 +81,12 @@ def check_replaceable(folder: Path) -> None:
 def name_of(source: str) -> str:
     """Return the name of a Hub repository ``user/name`` or ``user/name@revision``."""
     return source.partition("@")[0].rpartition("/")[2]
+
+
+def embed_icon(page: Path) -> None:
+    """Replace the address of the icon by the icon: a browser would load it again whenever the link of the page changes."""
+    with Image.open(FAVICON) as icon:
+        page.write_text(page.read_text().replace(FAVICON.name, encode_picture(icon)))
 
 
 def write_components(folder: Path) -> None:

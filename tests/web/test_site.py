@@ -522,6 +522,7 @@ def test_an_earlier_demo_is_replaced_as_a_whole_or_not_at_all(quick, tmp_path, c
     folder = tmp_path / "demo"
     assert main([str(folder)]) == 0
     assert {path.name for path in folder.iterdir()} >= {"index.html", "demo.json", *runtime.MEMBERS}
+    assert 'href="data:image/png;base64,' in (folder / "index.html").read_text()
     assert gzip.decompress((folder / "models/mnist.onnx.gz").read_bytes()) == b"network"
     (folder / "models/old.json").write_text("{}")
     assert main([str(folder), "--checkpoint", str(SHIPPED), str(tmp_path)]) == 2

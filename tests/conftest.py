@@ -147,6 +147,22 @@ def run(*command: str | Path, timeout: float = 120, **environment: str) -> subpr
     )
 
 
+@contextlib.contextmanager
+def interrupted_renaming(k: int):
+    """Within it, the renaming number k of a file or folder, from 0, and all later ones raise KeyboardInterrupt."""
+    rename, calls = Path.replace, []
+
+    def interrupt(path, target):
+        calls.append(path)
+        if len(calls) > k:
+            raise KeyboardInterrupt
+        return rename(path, target)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, "replace", interrupt)
+        yield
+
+
 @pytest.fixture
 def catalogue(model) -> Catalogue:
     """The tiny model as the app's only checkpoint."""

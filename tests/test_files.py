@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from conftest import interrupted_renaming
 
 from ddpm_demo.files import find_newest, replace_together
 
@@ -23,20 +24,11 @@ def read(folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("k", range(8))
-def test_an_interruption_at_any_time_leaves_all_old_entries_or_all_new_ones(tmp_path, monkeypatch, k):
+def test_an_interruption_at_any_time_leaves_all_old_entries_or_all_new_ones(tmp_path, k):
     """The replacement has seven renamings: one of the whole, and for each entry the old one aside and the new one in."""
     write(tmp_path, "old")
     (tmp_path / "other").write_text("kept")
-    rename, calls = Path.replace, []
-
-    def interrupt(path, target):
-        calls.append(path)
-        if len(calls) > k:
-            raise KeyboardInterrupt
-        return rename(path, target)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Path, "replace", interrupt)
+    with interrupted_renaming(k):
         try:
             write(tmp_path, "new")
             assert k == 7

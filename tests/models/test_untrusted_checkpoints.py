@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import read_peak, reset_peak, tiny_model
+from conftest import interrupted_renaming, read_peak, reset_peak, tiny_model
 from safetensors import safe_open
 from safetensors.torch import save_file
 
@@ -168,21 +168,11 @@ def test_a_link_to_a_place_outside_is_refused(pixels, tmp_path, link):
 
 
 @pytest.mark.parametrize("k, left", [(0, ("a", "b")), (1, NAMES), (4, NAMES)])
-def test_an_interrupted_save_leaves_the_old_model_or_the_new_one(tmp_path, monkeypatch, k, left):
+def test_an_interrupted_save_leaves_the_old_model_or_the_new_one(tmp_path, k, left):
     """The save is interrupted before its renaming k, from 0; the next save is complete."""
     checkpoint.save(tiny_model(2), tmp_path)
-    rename, calls = Path.replace, []
-
-    def interrupt(path, target):
-        calls.append(path)
-        if len(calls) > k:
-            raise KeyboardInterrupt
-        return rename(path, target)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Path, "replace", interrupt)
-        with pytest.raises(KeyboardInterrupt):
-            checkpoint.save(tiny_model(3), tmp_path)
+    with pytest.raises(KeyboardInterrupt), interrupted_renaming(k):
+        checkpoint.save(tiny_model(3), tmp_path)
     assert load(tmp_path).label_names == left
     checkpoint.save(tiny_model(2), tmp_path)
     assert load(tmp_path).label_names == ("a", "b") and not [*tmp_path.glob(".*")]

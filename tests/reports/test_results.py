@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, SHIPPED, tiny_model
+from conftest import ROOT, SHIPPED, interrupted_renaming, tiny_model
 from safetensors.torch import load_file, save_file
 
 from ddpm_demo.errors import UserError
@@ -186,24 +186,14 @@ TRAINING = {"prediction": "v_prediction", "schedule": "cosine", "steps": 1, "sec
 
 
 @pytest.mark.parametrize("k", [1, 2, 4, 6])
-def test_all_readers_find_the_new_model_after_an_interrupted_save(tmp_path, model, no_recording, monkeypatch, k):
+def test_all_readers_find_the_new_model_after_an_interrupted_save(tmp_path, model, no_recording, k):
     """The card, what is published and the list of checkpoints, after k of the seven renamings of a save."""
     new = replace(tiny_model(2), training=TRAINING | {"distill": "checkpoints/tiny"}, dataset="mnist")
     checkpoint.save(new, tmp_path / "whole")
     folder = tmp_path / "others/cut"
     checkpoint.save(replace(model, training=TRAINING), folder)
-    rename, calls = Path.replace, []
-
-    def interrupt(path, target):
-        calls.append(path)
-        if len(calls) > k:
-            raise KeyboardInterrupt
-        return rename(path, target)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Path, "replace", interrupt)
-        with pytest.raises(KeyboardInterrupt):
-            checkpoint.save(new, folder)
+    with pytest.raises(KeyboardInterrupt), interrupted_renaming(k):
+        checkpoint.save(new, folder)
     assert Catalogue(model, "tiny", None, tmp_path / "others").teachers == {"cut": "tiny"}
     for one in (folder, tmp_path / "whole"):
         write_card(one)

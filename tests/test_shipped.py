@@ -48,7 +48,10 @@ def test_the_judge_of_an_experiment():
 def test_the_static_demo(monkeypatch):
     written = []
     monkeypatch.setattr(web, "write_and_serve", lambda folder, options: written.extend(options.checkpoint))
-    assert web.main(["site"]) == 0 and [Path(source) for source in written] == [SHIPPED]
+    assert web.main(["site"]) == 0 and [Path(source) for source in written] == [
+        SHIPPED,
+        SHIPPED.with_name("mnist-instant"),
+    ]
 
 
 def test_the_app(monkeypatch):

@@ -190,10 +190,12 @@ def wire_changes(demo: gr.Blocks, catalogue: Catalogue, layout: Layout) -> None:
     redraw = [component.input for name, component in layout.controls.items() if name != "checkpoint"]
     choice, shown = [layout.live, *layout.inputs], [layout.player, *layout.noted]
     sketched = gr.on([*redraw, layout.live.input], change, choice, shown, trigger_mode="always_last", **AT_ONCE)
-    sketched.success(finish, choice, layout.player, **NETWORK)
+    # Several at once: otherwise Gradio would drop the rest of a run while that of an older one is waiting for its turn.
+    several = NETWORK | {"trigger_mode": "multiple"}
+    sketched.success(finish, choice, layout.player, **several)
     demo.unload(forget_user)
     applied = layout.preset.input(apply_preset, [layout.preset, *layout.inputs], layout.inputs, **AT_ONCE)
-    applied.then(change, choice, shown, **AT_ONCE).success(finish, choice, layout.player, **NETWORK)
+    applied.then(change, choice, shown, **AT_ONCE).success(finish, choice, layout.player, **several)
 
 
 def offer_endpoint(catalogue: Catalogue) -> None:

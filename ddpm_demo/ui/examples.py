@@ -24,8 +24,11 @@ def show_example(tab: gr.Tab, catalogue: Catalogue, run: Callable[..., Iterator[
         if was_opened:
             yield gr.skip(), *[gr.skip()] * len(outputs)
             return
-        for answer in draw_example(catalogue, f"{tab.elem_id} {describe(values)}", lambda: run(*values)):
-            yield True, *answer
+        try:
+            for answer in draw_example(catalogue, f"{tab.elem_id} {describe(values)}", lambda: run(*values)):
+                yield True, *answer
+        except gr.Error:  # for instance, there is nothing on the pad yet; the visitor has not asked for anything
+            yield True, *[gr.skip()] * len(outputs)
 
     return tab.select(open_tab, [opened, *inputs], [opened, *outputs], **NETWORK)
 

@@ -35,7 +35,10 @@ class Page(gr.Blocks):
     async def preprocess_data(self, block_fn, inputs: list, *arguments, **options) -> list:
         """Refuse addresses among the inputs of a request, then prepare the inputs for their handler."""
         traverse(inputs, refuse_address, is_file_obj_with_meta)
-        return await super().preprocess_data(block_fn, inputs, *arguments, **options)
+        try:
+            return await super().preprocess_data(block_fn, inputs, *arguments, **options)
+        except Exception as error:  # Gradio raises several kinds for a visitor's mistake, and would log a traceback of each
+            raise gr.Error(str(error), print_exception=False) from error
 
 
 def refuse_address(file: dict) -> dict:

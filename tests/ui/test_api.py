@@ -18,6 +18,7 @@ from PIL import Image
 import ddpm_demo
 from ddpm_demo.data.images import render_grid as drawn
 from ddpm_demo.ui.data_uri import encode_picture
+from ddpm_demo.ui.events import RUNNING
 
 
 @pytest.fixture(scope="module")
@@ -259,7 +260,7 @@ def test_beyond_the_queue_it_says_busy(server):
     """More requests than the queue holds: some are refused at once, and it works again after."""
     body = json.dumps({"data": [*GOOD[:3], 300, *GOOD[4:]]}).encode()
     events, refused = [], []
-    for _ in range(60):
+    for _ in range(32 + 2 * RUNNING):
         url = f"{server.url}/gradio_api/call/generate"
         try:
             with urllib.request.urlopen(

@@ -91,9 +91,10 @@ def test_a_small_image_is_enlarged(page):
     assert room(page, "Draw").get_by_label("Enlarge it").count() == 0
     switch(page, "cifar10-image")
     open_tab(page, "Draw")
+    example = finished(page, "Draw")["run"]
     room(page, "Draw").get_by_label("Enlarge it").check()
     room(page, "Draw").get_by_role("button", name="Go").click()
-    shown = finished(page, "Draw")
+    shown = finished(page, "Draw", after=example)
     assert json.loads(shown["settings"])["task"] == "Enlarge it"
     page.wait_for_timeout(500)
     shot(page, "enlarged")

@@ -37,7 +37,9 @@ class Page(gr.Blocks):
         traverse(inputs, refuse_address, is_file_obj_with_meta)
         try:
             return await super().preprocess_data(block_fn, inputs, *arguments, **options)
-        except Exception as error:  # Gradio raises several kinds for a visitor's mistake, and would log a traceback of each
+        except (
+            Exception
+        ) as error:  # Gradio raises several kinds for a visitor's mistake, and would log a traceback of each
             raise gr.Error(str(error), print_exception=False) from error
 
 

@@ -59,7 +59,7 @@ def integrate(
         return slope(restore(y, x), t[:, 0]).double().cpu().reshape(len(x), -1)
 
     t, y = torch.full((len(x), 1), first, dtype=torch.float64), x.double().cpu().reshape(len(x), -1)
-    ends, told, states = torch.tensor(others, dtype=torch.float64), 0, {}  # states (N, D) by number of the stop
+    ends, passed, states = torch.tensor(others, dtype=torch.float64), 0, {}  # states (N, D) by number of the stop
     for attempt in walk_steps(derive, t, y, ends[-1], tolerance):
         accepted = attempt.error < 1
         crossed = accepted & ((ends - attempt.t).sign() != (ends - attempt.t_after).sign())  # (N, stops)
@@ -68,9 +68,9 @@ def integrate(
             reached = attempt.at(ends[k])
             states[k] = torch.where(crossed[:, k, None], reached, states.get(k, reached))
         t = torch.where(accepted, attempt.t_after, attempt.t)
-        while told < len(ends) and bool(((ends[told] - t) * (ends[-1] - first) <= 0).all()):
-            yield restore(states.pop(told), x), calls
-            told += 1
+        while passed < len(ends) and bool(((ends[passed] - t) * (ends[-1] - first) <= 0).all()):
+            yield restore(states.pop(passed), x), calls
+            passed += 1
 
 
 def walk_steps(derive: Derive, t: Tensor, y: Tensor, end: Tensor, tolerance: float) -> Iterator[Attempt]:

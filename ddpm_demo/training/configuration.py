@@ -19,7 +19,7 @@ DATASET_FOLDER = ""  # the value of --latent without a folder; it stands for run
 AUTO = "auto"  # the value of --mixed-precision that ``precision.choose_precision`` replaces
 UNDECIDED = {"latent": DATASET_FOLDER, "mixed_precision": AUTO}  # values that a run replaces when it begins
 INSTEAD = "instead of a diffusion model"  # the group of --help for the flags of the other trainings
-ON_IMAGES = ("classifier", "autoencoder")  # the other trainings that are told which images to use
+ON_IMAGES = ("classifier", "autoencoder")  # the other trainings that have options for the images
 OTHER_TRAININGS = (*ON_IMAGES, "distill")
 
 

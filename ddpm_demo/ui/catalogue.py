@@ -75,7 +75,7 @@ class Catalogue:
         return teacher if teacher in self.folders else None
 
     def find_pair(self, name: str) -> tuple[str, str] | None:
-        """Find (a checkpoint, the one distilled from it), of which the checkpoint called name is one; None otherwise."""
+        """Return the names (teacher, student) if the checkpoint called name is either of them, None otherwise."""
         name = name or self.names[0]
         return next(
             ((teacher, student) for student, teacher in self.teachers.items() if name in (teacher, student)), None

@@ -95,9 +95,7 @@ def draw_images(catalogue: Catalogue, settings: dict, begin: MixedNoise) -> Tens
 def draw_places(catalogue: Catalogue, order: dict) -> str:
     """Draw the images of all places of an order, as one picture in a data URI."""
     settings, begin = read_order(order)
-    with report_mistakes():
-        model = catalogue.model(settings["checkpoint"])
-    if not model.distilled:
+    if not catalogue.model(settings["checkpoint"]).distilled:
         raise UserError("the noise pad draws by a distilled model")
     images = draw_images(catalogue, settings, begin)
     columns = max(1, round(len(images) ** 0.5))

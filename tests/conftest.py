@@ -34,11 +34,17 @@ from ddpm_demo.ui.catalogue import Catalogue
 
 ROOT = Path(__file__).parent.parent
 SHIPPED = ROOT / "checkpoints/mnist"
+LONGEST = {"test_app.py", "test_app_tabs.py", "test_train_command.py", "test_training.py", "test_hub.py", "test_api.py"}
 # Offline in every test: nothing may reach for the Hub.
 os.environ |= {"HF_HUB_OFFLINE": "1", "GRADIO_ANALYTICS_ENABLED": "False"}
 # Two tests run at once (pyproject.toml): with more than a thread each they would wait for one another.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+
+
+def pytest_collection_modifyitems(items):
+    """Start the files that take longest first, so that no process is left with one of them at the end."""
+    items.sort(key=lambda item: item.path.name not in LONGEST)
 
 
 @pytest.fixture(autouse=True)

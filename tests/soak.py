@@ -115,6 +115,10 @@ def soak(requests: int) -> dict:
                     list(pool.map(visitor.visit, range(first, min(first + part, requests))))
                 curve.append((first + part, server.memory()))
                 threads.append(count_threads(server))
+                print(
+                    f"{curve[-1][0]} of {requests} requests: {curve[-1][1]:.1f} MB, {threads[-1]} threads",
+                    file=sys.stderr,
+                )
             written = count_files(Path(folder))
         finally:
             server.interrupt()

@@ -72,6 +72,7 @@ def test_the_great_circle_keeps_the_length():
     assert (path.flatten(1).norm(dim=1) / sqrt(784) - 1).abs().max() < 0.05
 
 
+@pytest.mark.slow
 def test_two_digits_and_what_lies_between(shipped, digits):
     parts = list(interpolate(shipped.model(), digits, total=8))
     assert [len(part.frames) for part in parts] == [0, 6, 8]

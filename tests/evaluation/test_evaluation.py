@@ -132,6 +132,7 @@ def test_a_judge_of_other_images_is_refused(folder, judge, mnist_dir, tmp_path, 
     assert "is not a folder with a checkpoint" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_command_measures_and_writes(folder, mnist_dir):
     command = ("-m", "ddpm_demo.evaluation", "samples", "--checkpoint", folder, "--data-dir", mnist_dir, "--steps", "2")
     finished = run(*command, "--samples", "256", "--weight", "0", "1")
@@ -328,6 +329,7 @@ def test_bits_per_dimension_are_measured_written_and_told(folder, mnist_dir, cap
     assert "--images is 1" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_latents_are_measured_beside_what_the_autoencoder_costs(folder, mnist_dir, capsys):
     """A tiny latent model: through the command, with the autoencoder's own figures, and what it restores."""
     torch.manual_seed(0)

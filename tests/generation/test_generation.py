@@ -184,7 +184,8 @@ def test_nothing_is_computed_before_the_first_step_is_asked_for(model):
         sample(broken, [9])
 
 
-@pytest.mark.parametrize("name", [pytest.param("cifar10", marks=pytest.mark.slow), "cifar10-latent"])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["cifar10", "cifar10-latent"])
 def test_photographs_are_read_as_asked_far_above_chance(name):
     """Guided, by the shipped judge; and asked for one class, none of the images is another's."""
     folder = SHIPPED.with_name(name)

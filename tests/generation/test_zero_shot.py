@@ -12,6 +12,7 @@ from ddpm_demo.diffusion.denoiser import Denoiser
 from ddpm_demo.generation.zero_shot import classify
 
 
+@pytest.mark.slow
 def test_it_reads_real_digits():
     model = ddpm_demo.load(SHIPPED)
     with Image.open(SHIPPED / "examples.png") as row:

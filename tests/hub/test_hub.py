@@ -271,6 +271,7 @@ def test_a_repository_cannot_write_elsewhere(there, folder, tmp_path):
     assert not list(tmp_path.rglob("evil.json")) and not (Path.cwd() / "evil.json").exists()
 
 
+@pytest.mark.slow
 def test_the_command_publishes_and_never_tells_the_token(there, folder):
     environment = {"HF_ENDPOINT": there.url, "HF_TOKEN": TOKEN, "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1"}
     done = run("-m", "ddpm_demo.hub", "push", folder, NAME, "--private", **environment)

@@ -70,6 +70,7 @@ def test_a_file_that_is_too_large_is_said_so(tmp_path, monkeypatch):
         space.stage_space(tmp_path, NAME)
 
 
+@pytest.mark.slow
 def test_it_is_created_then_updated(there):  # noqa: F811
     assert space.publish(NAME, "zero-a10g") == f"{there.url}/spaces/{NAME}"
     key = f"spaces/{NAME}"

@@ -142,9 +142,8 @@ def train_latent(root, condition: str, *more: str):
     )  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    "condition", ["add", *(pytest.param(name, marks=pytest.mark.slow) for name in ("cross-attention", "image"))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("condition", ["add", "cross-attention", "image"])
 def test_trained_saved_loaded_and_sampled(folder, condition):
     done = train_latent(folder, condition)
     assert done.returncode == 0, done.stderr
@@ -161,6 +160,7 @@ def test_trained_saved_loaded_and_sampled(folder, condition):
     assert "8x4x4 latents of the autoencoder" in card and f"--condition {condition}" in card
 
 
+@pytest.mark.slow
 def test_mistakes_are_sentences(folder, tmp_path, capsys):
     def refused(*arguments: str) -> str:
         given = ["--dataset", "folder", "--data-dir", folder / "images", "--image-size", "16", *arguments]

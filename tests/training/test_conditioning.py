@@ -61,13 +61,16 @@ def learned(shades, tmp_path_factory):
     return model
 
 
-@pytest.mark.parametrize("condition", ["add", "cross-attention", "image"])
+@pytest.mark.parametrize(
+    "condition", ["add", *(pytest.param(name, marks=pytest.mark.slow) for name in ("cross-attention", "image"))]
+)
 def test_the_class_is_used(learned, condition):
     images = generate(learned(condition), [0] * 16 + [1] * 16, steps=10)
     brightness = images.mean((1, 2, 3))
     assert brightness[:16].max() < -0.2 and brightness[16:].min() > 0.2
 
 
+@pytest.mark.slow
 def test_the_image_beside_is_used(learned, shades):
     """No class is asked for: what is painted anew has the shade that is known around it, and not another's."""
     model, (images, _) = learned("image"), shades.batch(torch.arange(32))
@@ -88,6 +91,7 @@ def test_without_an_image_beside_a_known_part_is_kept_by_replacement(learned, sh
     assert restoration.tasks_of(learned("add")) == ("complete",)
 
 
+@pytest.mark.slow
 def test_one_image_for_each_or_one_for_all(learned):
     model, image = learned("image"), torch.full((1, SIZE, SIZE), -0.7)
     keep = restoration.middle_hole(SIZE)

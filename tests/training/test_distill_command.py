@@ -16,6 +16,7 @@ from ddpm_demo.models import checkpoint
 from ddpm_demo.training.configuration import configure
 
 CLASSES = tuple("0123456789")
+pytestmark = pytest.mark.slow  # all need a training of their own
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +102,6 @@ def test_stock_diffusers_draws_the_same(distilled, tmp_path, monkeypatch, steps)
         pipeline([3], 3.0, 3)
 
 
-@pytest.mark.slow
 def test_it_resumes_and_options_of_other_trainings_are_refused(distilled, teacher, mnist_dir):
     more = run("train.py", "--resume", "--output-dir", distilled, "--data-dir", mnist_dir, "--epochs", "1.5")
     assert more.returncode == 0, more.stderr

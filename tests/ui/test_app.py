@@ -113,6 +113,7 @@ def test_a_link_brings_back_the_run_on_another_page(page, server, browser):
     other.close()
 
 
+@pytest.mark.slow
 def test_a_film_arrives_even_if_all_of_it_comes_at_once(page, server, browser):
     """A fast machine, or a proxy that holds answers back, delivers a run's messages together, with their end."""
     other = browser.new_page()
@@ -192,6 +193,7 @@ def test_stop_in_mid_run_and_generate_again(page):
     assert json.loads(finished(page, after=before)["settings"])["steps"] == 10
 
 
+@pytest.mark.slow
 def test_closing_the_tab_frees_the_worker_within_a_second(server, browser):
     other = browser.new_page()
     other.goto(server.url + "/?steps=1000&sampler=ddpm")

@@ -16,7 +16,7 @@ HARM = '<img src=x onerror="window.harmed = 1"><a href=there>here'
 
 def switch(page, name: str) -> dict:
     """Choose a checkpoint; the state of the run that follows."""
-    before = state(page)["run"]
+    before = finished(page)["run"]
     page.get_by_role("tab", name="Generate").click()
     page.get_by_label("Checkpoint").click()
     page.get_by_role("option", name=name, exact=True).click()
@@ -40,6 +40,7 @@ def colours(page) -> int:
     )
 
 
+@pytest.mark.slow
 def test_from_digits_to_photographs_to_latents_and_back(page):
     finished(page)
     assert colours(page) == 0
@@ -73,6 +74,7 @@ def test_from_digits_to_photographs_to_latents_and_back(page):
     assert page.problems == [] and page.foreign == []
 
 
+@pytest.mark.slow
 def test_what_runs_where_is_told_of_each(page):
     switch(page, "cifar10-latent")
     told = room(page, "Generate").locator(".where[data-latent=true]")
@@ -102,6 +104,7 @@ def test_a_small_image_is_enlarged(page):
     switch(page, "mnist")
 
 
+@pytest.mark.slow
 def test_a_link_to_another_checkpoint_opens_all_of_it(server, browser):
     """Its run, its classes, its own page of what runs where, and in the other tabs what belongs to it."""
     other = browser.new_page()

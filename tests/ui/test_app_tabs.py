@@ -88,6 +88,7 @@ def test_draw_with_the_mouse_and_ask_three_things(page):
     shot(page, "noise-and-denoise")
 
 
+@pytest.mark.slow
 def test_latent_space_between_two_digits(page):
     open_tab(page, "Latent space")
     panel = room(page, "Latent space")

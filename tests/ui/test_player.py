@@ -306,6 +306,7 @@ def test_a_model_is_recorded_beside_the_first_requests(catalogue):
     assert catalogue.model().denoiser.net.net.__class__.__name__ == "TracedNetwork"
 
 
+@pytest.mark.slow
 def test_leaving_while_a_model_is_recorded_is_no_crash():
     lines = "from ddpm_demo.models.checkpoint import load", "from ddpm_demo.ui.catalogue import Catalogue"
     start = f"{'; '.join(lines)}; Catalogue(load({str(SHIPPED)!r}), 'mnist')"

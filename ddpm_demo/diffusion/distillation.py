@@ -101,10 +101,11 @@ class Distilled:
                 raise UserError(
                     f"{name} is {getattr(sampling, name)}; this distilled model was trained for the {name} {value} alone"
                 )
-        if sampling.classifier_scale:
-            raise UserError(
-                f"classifier_scale is {sampling.classifier_scale:g}; a distilled model contains its guidance: pass 0"
-            )
+        for name in ("classifier_scale", "autoguidance"):
+            if getattr(sampling, name):
+                raise UserError(
+                    f"{name} is {getattr(sampling, name):g}; a distilled model contains its guidance: pass 0"
+                )
 
     def condition(self, denoise: Denoise, weight: float, steps: int) -> Denoise:
         """Return the denoiser of one guidance weight and one number of steps. It takes labels (N,) like any other."""

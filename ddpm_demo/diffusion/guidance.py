@@ -35,15 +35,38 @@ def is_inside(log_snr: LogSNR, interval: tuple[float, float]) -> Tensor:
 
 
 @dataclass(frozen=True)
+class Autoguidance:
+    """Autoguidance (Karras et al. 2024, eq. 3): ``D + s * (D - W)`` for a weaker denoiser W of the same data.
+
+    W makes the same errors as D, only larger, so that the direction D - W leads away from them. ``scale`` is s (the
+    paper's w is 1 + s); 0 means no guidance. W is not computed outside ``interval`` (lowest, highest log-SNR).
+    """
+
+    denoise: Callable[[Tensor, LogSNR, Tensor | None], Tensor]
+    weak: Callable[[Tensor, LogSNR, Tensor | None], Tensor]
+    scale: float
+    interval: tuple[float, float] = (-inf, inf)
+
+    def __call__(self, x: Tensor, log_snr: LogSNR, label: Tensor | None) -> Guided:
+        """Return the guided clean estimate for x (N, C, H, W), log_snr (a number or (N,)) and label (N,) or None."""
+        x0, inside = self.denoise(x, log_snr, label), is_inside(log_snr, self.interval)
+        if self.scale == 0 or not bool(inside.any()):
+            return Guided(x0, None)
+        direction = per_image(inside, x) * (x0 - self.weak(x, log_snr, label))
+        return Guided(x0 + self.scale * direction, direction)
+
+
+@dataclass(frozen=True)
 class ClassifierFree:
     """Classifier-free guidance (Ho & Salimans 2022, eq. 6): ``(1 + w) * D(label) - w * D(null)``, in one batched call.
 
     ``weight`` is the paper's w: 0 is the conditional denoiser, -1 the unconditional one; diffusers calls 1 + w
     ``guidance_scale``. If w = 0, or outside ``interval`` (lowest, highest log-SNR; Kynkaanniemi et al. 2024), there is
-    no guidance and the unconditional half is not computed. The direction is D(label) - D(null).
+    no guidance and the unconditional half is not computed. The direction is D(label) - D(null). If ``denoise`` is
+    guided itself, D is its guided estimate, and its own direction is returned where this guidance adds none.
     """
 
-    denoise: Callable[[Tensor, LogSNR, Tensor], Tensor]
+    denoise: Denoise
     weight: float
     null_label: int
     interval: tuple[float, float] = (-inf, inf)
@@ -52,12 +75,13 @@ class ClassifierFree:
         """Return the guided clean estimate for x (N, C, H, W), log_snr (a number or (N,)) and label (N,)."""
         inside = is_inside(log_snr, self.interval)
         if self.weight == 0 or not bool(inside.any()):
-            return Guided(self.denoise(x, log_snr, label), None)
+            return split_estimate(self.denoise(x, log_snr, label))
         null = torch.full_like(label, self.null_label)
         if self.weight == -1:
-            return Guided(self.denoise(x, log_snr, torch.where(inside.to(label.device), null, label)), None)
+            return split_estimate(self.denoise(x, log_snr, torch.where(inside.to(label.device), null, label)))
         both = log_snr.repeat(2) if inside.ndim else log_snr
-        conditional, unconditional = self.denoise(x.repeat(2, 1, 1, 1), both, torch.cat([label, null])).chunk(2)
+        estimates = split_estimate(self.denoise(x.repeat(2, 1, 1, 1), both, torch.cat([label, null])))
+        conditional, unconditional = estimates.x0.chunk(2)
         direction = per_image(inside, x) * (conditional - unconditional)
         return Guided(conditional + self.weight * direction, direction)
 
@@ -77,10 +101,10 @@ class ByClassifier:
 
     def __call__(self, x: Tensor, log_snr: LogSNR, label: Tensor) -> Guided:
         """Return the guided clean estimate for x (N, C, H, W), log_snr (a number or (N,)) and label (N,)."""
-        x0 = split_estimate(self.denoise(x, log_snr, label)).x0
+        x0, other = split_estimate(self.denoise(x, log_snr, label))
         inside = is_inside(log_snr, self.interval)
         if self.scale == 0 or not bool(inside.any()):
-            return Guided(x0, None)
+            return Guided(x0, other)
         with torch.enable_grad():
             variable = x.detach().requires_grad_()
             log_p = log_softmax(self.classify(variable, log_snr), -1)

@@ -36,6 +36,9 @@ class Sampling:
     classifier_scale: float = explain(
         0.0, "scale s of classifier guidance (0: none)", lowest=-MAX_WEIGHT, highest=MAX_WEIGHT
     )
+    autoguidance: float = explain(
+        0.0, "scale of autoguidance, away from a weaker model (0: none)", lowest=-MAX_WEIGHT, highest=MAX_WEIGHT
+    )
     corrector_snr: float = explain(0.16, "signal-to-noise ratio of the corrector of pc", lowest=0.0, highest=1.0)
     ode_tolerance: float = explain(1e-3, "error tolerance of a step of ode", **TOLERANCES)
     seed: int | Sequence[int] = explain(0, "seed of the noise of the first image")
@@ -62,8 +65,8 @@ class Sampling:
 
     @property
     def guided(self) -> bool:
-        """Whether classifier-free or classifier guidance is in use."""
-        return self.mixes or self.classifier_scale != 0
+        """Whether classifier-free guidance, classifier guidance or autoguidance is in use."""
+        return self.mixes or self.classifier_scale != 0 or self.autoguidance != 0
 
     @property
     def always_guided(self) -> bool:
@@ -78,7 +81,7 @@ class Sampling:
         interval has an effect: outside of it, the label is used.
         """
         idle = {name for row in SAMPLERS.values() for name in row.uses} - {*SAMPLERS[self.sampler].uses}
-        return idle if self.weight or self.classifier_scale else idle | {"interval"}
+        return idle if self.weight or self.classifier_scale or self.autoguidance else idle | {"interval"}
 
     @property
     def calls(self) -> int:
@@ -87,14 +90,14 @@ class Sampling:
 
     @property
     def evaluations(self) -> int:
-        """Network evaluations per image, at most; an adaptive sampler may need more."""
-        return self.calls * (1 + self.mixes)
+        """Network evaluations per image, of both networks, at most; an adaptive sampler may need more."""
+        return self.calls * (1 + self.mixes) * (1 + (self.autoguidance != 0))
 
     def check(self, model, labels: Sequence[int] | None, count: int | None) -> int:
         """Check that a model can use these settings. Return the number of images that ``labels`` or ``count`` request.
 
         Raises UserError if it cannot. Nothing is computed: the check only reads the model's class names and whether it
-        has a classifier.
+        has a classifier and a weaker model.
         """
         if model.distilled:
             model.distilled.check(self)
@@ -104,6 +107,11 @@ class Sampling:
             raise UserError(
                 f"classifier_scale is {self.classifier_scale}, but this checkpoint has no noise-aware classifier: train "
                 "one with  python train.py --classifier --noise-aware --dataset NAME --output-dir FOLDER"
+            )
+        if self.autoguidance and model.weak is None:
+            raise UserError(
+                f"autoguidance is {self.autoguidance}, but this checkpoint has no weaker model: put one, for example an early "
+                "snapshot of the same training, into its folder weak"
             )
         if labels is None:
             number = 1 if count is None else count

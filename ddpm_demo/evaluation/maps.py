@@ -44,6 +44,7 @@ GUIDANCE = (
     ("classifier-free", "weight", "w", BASE),
     ("classifier, on the model without label", "classifier_scale", "s", replace(BASE, weight=-1.0)),
     ("classifier, on the model with label", "classifier_scale", "s", replace(BASE, weight=0.0)),
+    ("autoguidance, on the model with label", "autoguidance", "s", replace(BASE, weight=0.0)),
 )
 
 
@@ -71,7 +72,7 @@ def tabulate_excess(cells: list[dict], down: str, across: str, same: Sampling) -
 
 
 def tabulate_guidance(cells: list[dict]) -> str:
-    """What classifier-free and classifier guidance gain and lose as they grow, with standard deviations, as Markdown."""
+    """What each kind of guidance gains and loses as it grows, with standard deviations, as Markdown."""
     rows = []
     for title, axis, letter, same in GUIDANCE:
         for cell in sorted(select(cells, same, axis), key=lambda cell: cell["setting"][axis]):

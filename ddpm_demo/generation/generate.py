@@ -7,7 +7,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from ddpm_demo.diffusion.guidance import ByClassifier, ClassifierFree, Denoise
+from ddpm_demo.diffusion.guidance import Autoguidance, ByClassifier, ClassifierFree, Denoise
 from ddpm_demo.diffusion.reverse_process import Step, check_finite, walk
 from ddpm_demo.diffusion.samplers import SAMPLERS
 from ddpm_demo.diffusion.sampling import ALWAYS, Sampling
@@ -33,7 +33,8 @@ def sample(
     ``model.sampling``. ``weight`` is the guidance weight w of Ho & Salimans 2022 (0: conditional; the
     ``guidance_scale`` of diffusers is 1 + w). It applies where the log-SNR is in ``interval``.
     ``classifier_scale`` is the scale of classifier guidance (Dhariwal & Nichol 2021), which requires a noise-aware
-    classifier in the checkpoint. ``variance``, ``corrector_snr`` and ``ode_tolerance`` apply only to some samplers.
+    classifier in the checkpoint. ``autoguidance`` is the scale of autoguidance (Karras et al. 2024), which requires a
+    weaker model in the checkpoint. ``variance``, ``corrector_snr`` and ``ode_tolerance`` apply only to some samplers.
     Image k starts from the noise of ``seed + k``, or of the k-th of several seeds. This noise does not depend on the
     other images or on the device.
 
@@ -84,9 +85,11 @@ def change_settings(sampling: Sampling, settings: dict) -> Sampling:
 
 
 def add_guidance(model: Model, labelled: bool, sampling: Sampling, denoise: Denoise) -> Denoise:
-    """Add classifier-free and classifier guidance to a denoiser, as far as the settings request them."""
+    """Add autoguidance, classifier-free and classifier guidance to a denoiser, as far as the settings request them."""
     if model.distilled:
         return model.distilled.condition(denoise, sampling.weight, sampling.steps)
+    if sampling.autoguidance:
+        denoise = Autoguidance(denoise, model.weak.denoiser, sampling.autoguidance, sampling.interval)
     if model.label_names and labelled:
         denoise = ClassifierFree(denoise, sampling.weight, model.null_label, sampling.interval)
     if sampling.classifier_scale:
@@ -119,11 +122,12 @@ def count_evaluations(model: Model, sampling: Sampling, start: float | None = No
     """Return the network evaluations per image of a run from timestep ``start``, at least: ``ode`` may need more.
 
     A call needs two evaluations where it mixes two estimates: inside the interval of guidance, and not in a distilled
-    network, which contains its guidance.
+    network, which contains its guidance. With autoguidance, the weaker network is evaluated as often there.
     """
     low, high = sampling.interval
     mixes = sampling.mixes and not model.distilled
-    costs = [1 + (mixes and low <= log_snr <= high) for log_snr in log_snr_grid(model, sampling, start).tolist()]
+    guided = (1 + mixes) * (1 + (sampling.autoguidance != 0))
+    costs = [guided if low <= log_snr <= high else 1 for log_snr in log_snr_grid(model, sampling, start).tolist()]
     second = costs[1:] if SAMPLERS[sampling.sampler].calls == 2 else []  # a step's second call is at the next log-SNR
     return sum(costs) + sum(second)
 

@@ -24,6 +24,7 @@ NEEDED = (
 )
 # The files that are uploaded and downloaded. Training states, snapshots and pickles are never transferred.
 PARTS = ["unet/*.json", "unet/*.safetensors", "vae/*.json", "vae/*.safetensors", "scheduler/*.json", "demo.json",
+         "weak/demo.json", "weak/unet/*.json", "weak/unet/*.safetensors", "weak/scheduler/*.json",
          "model_index.json", "autoencoder.json", "reconstructions.png",
          "pipeline.py", "classifier.safetensors", "noisy_classifier.safetensors", "metrics.json",
          "metrics.jsonl", "speed.json", "peer.json", "README.md", "samples.png", "examples.png", "nearest.png",

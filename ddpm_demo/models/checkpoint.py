@@ -2,6 +2,7 @@
 
 unet/config.json, unet/diffusion_pytorch_model.safetensors    float16 on disk, float32 after loading
 vae/config.json, vae/diffusion_pytorch_model.safetensors      the same for an AutoencoderKL, if latents are diffused
+weak/                                                         a checkpoint of a weaker model, for autoguidance
 scheduler/scheduler_config.json                               DDPMScheduler, or DDIMScheduler if distilled, with its betas
 demo.json                                                     dataset, label names, image size, codec, training
 samples.png, metrics.json, README.md                          samples, measured results, model card
@@ -39,6 +40,7 @@ from ddpm_demo.models.weights import (
 
 SMALLEST_SIZE, LARGEST_SIZE, LARGEST_PATCH = 4, 1024, 16  # of images, in pixels
 MOST_STEPS = 10_000  # of a schedule
+WEAK = "weak"  # the folder of the weaker model
 CHANNELS = (1, 3)  # gray or colour
 ENTRIES = {  # of demo.json: its type, and that in words
     "dataset": (str, "a text"),
@@ -64,6 +66,7 @@ class Model:
     dataset: str = ""
     training: dict | None = None  # training settings, as in demo.json
     noisy_classifier: NoisyClassifier | None = None  # for classifier guidance
+    weak: "Model | None" = None  # a weaker model of the same data, for autoguidance
     distilled: Distilled | None = None  # what the rows of a distilled network mean
     sampling: Sampling = Sampling()  # the settings of its samples where nothing else is asked for
 
@@ -88,19 +91,21 @@ class Model:
         return next(self.denoiser.net.parameters()).device
 
     def trace(self) -> "Model":
-        """Return this model with a traced network if it is on a CPU, where that is faster for a few images."""
+        """Return this model with traced networks if it is on a CPU, where that is faster for a few images."""
         if self.device.type != "cpu":
             return self
         x = torch.randn(2, *self.codec.shape(self.channels, self.image_size))
         net, timestep = self.denoiser.net, self.denoiser.schedule.timestep(torch.zeros(2)).float()
         traced = TracedNetwork(net.net, *net.inputs(x, timestep, None, None))
-        return replace(self, denoiser=replace(self.denoiser, net=net.with_net(traced)))
+        denoiser = replace(self.denoiser, net=net.with_net(traced))
+        return replace(self, denoiser=denoiser, weak=self.weak and self.weak.trace())
 
     def to(self, device: str | torch.device) -> "Model":
         """Return this model with its weights on ``device``."""
         net, codec = self.denoiser.net.to(device), self.codec.to(device)
         moved = replace(self, denoiser=replace(self.denoiser, net=net), codec=codec)
-        return replace(moved, noisy_classifier=self.noisy_classifier and self.noisy_classifier.to(device))
+        classifier, weak = (part and part.to(device) for part in (self.noisy_classifier, self.weak))
+        return replace(moved, noisy_classifier=classifier, weak=weak)
 
 
 def refuse_distilled(model: Model, purpose: str) -> None:
@@ -173,7 +178,7 @@ def load_folder(folder: Path) -> Model:
             f"{folder} is not a checkpoint: demo.json names {labels} labels, the network has {adapter.num_classes}"
         )
     continuous = (about["training"] or {}).get("time") == "continuous"
-    return Model(
+    model = Model(
         denoiser=Denoiser(adapter, ContinuousSchedule() if continuous else schedule, prediction),
         codec=codec,
         label_names=names,
@@ -186,6 +191,27 @@ def load_folder(folder: Path) -> Model:
         distilled=distilled,
         sampling=sampling,
     )
+    return replace(model, weak=load_weak(folder / WEAK, model)) if (folder / WEAK).is_dir() else model
+
+
+def load_weak(folder: Path, model: Model) -> Model:
+    """Load the weaker model of a checkpoint. Raises UserError unless it denoises the same states for the same labels."""
+    if (folder / WEAK).exists():
+        raise UserError(f"{folder} has a weaker model of its own: delete {folder / WEAK}")
+    weak = load_folder(folder)
+    if model.takes_image or model.distilled or weak.takes_image or weak.distilled:
+        raise UserError(
+            f"{folder} cannot guide: autoguidance is for networks without an image input that are not distilled"
+        )
+    if not isinstance(model.codec, Codec) or weak.codec != model.codec:
+        raise UserError(f"{folder} cannot guide: both models must diffuse the same pixels, not latents")
+    for name in ("label_names", "channels", "image_size"):
+        ours, others = getattr(model, name), getattr(weak, name)
+        if ours != others:
+            raise UserError(
+                f"{folder} cannot guide: its {name} is {quote(others)}, that of the model is {quote(ours)}; they must be equal"
+            )
+    return weak
 
 
 def load_adapter(folder: Path, condition: str, shape: tuple[int, int, int]) -> ClassAdded:

@@ -36,6 +36,7 @@ from pathlib import Path
 from ddpm_demo.diffusion.sampling import Sampling
 from ddpm_demo.errors import UserError
 from ddpm_demo.files import hash_file, identify_model, list_foreign_figures, lock, read_json, write_atomically
+from ddpm_demo.models.checkpoint import WEAK
 from ddpm_demo.models.noisy_classifier import FILE as GUIDE
 
 FILE = "metrics.json"
@@ -92,8 +93,9 @@ class Metrics:
 
     def describe(self, sampling: Sampling, samples: int) -> dict:
         """Return the entries that say how samples were drawn: their setting, their number, and what guided them."""
-        guide = {"guide": hash_file(self.path.with_name(GUIDE))} if sampling.classifier_scale else {}
-        return {"setting": sampling.as_dict() | {"samples": samples}} | guide
+        return {"setting": sampling.as_dict() | {"samples": samples}} | identify_guides(
+            self.path.parent, sampling.as_dict()
+        )
 
     def add(self, sampling: Sampling, samples: int, figures: dict) -> None:
         """Add the figures of a setting to the file, in place of older figures of the same setting."""
@@ -102,6 +104,16 @@ class Metrics:
             old = find(cells, sampling)
             cells[:] = [cell for cell in cells if cell is not old]
             cells.append(self.describe(sampling, samples) | figures)
+
+
+def identify_guides(folder: Path, setting: dict) -> dict:
+    """Return the hashes of what guides the samples of a setting, beside the model itself."""
+    guides = {}
+    if setting.get("classifier_scale"):
+        guides["guide"] = hash_file(folder / GUIDE)
+    if setting.get("autoguidance"):
+        guides["weak"] = identify_model(folder / WEAK) if (folder / WEAK).is_dir() else None
+    return guides
 
 
 def read_report(folder: Path, name: str, foreign: Sequence[str] | None = None) -> dict:
@@ -115,13 +127,13 @@ def read_report(folder: Path, name: str, foreign: Sequence[str] | None = None) -
 def read_metrics(folder: Path, foreign: Sequence[str] | None = None) -> dict:
     """``metrics.json`` of the model in a checkpoint folder, empty if this model was not measured.
 
-    The figures of samples that another noise-aware classifier guided are left out. ``foreign`` is as in ``read_report``.
+    The figures of samples that another noise-aware classifier or another weaker model guided are left out. ``foreign``
+    is as in ``read_report``.
     """
     content = read_report(folder, FILE, foreign)
-    guide = hash_file(folder / GUIDE)
 
     def was_drawn(entry: dict) -> bool:
-        return not entry["setting"].get("classifier_scale") or entry.get("guide") == guide
+        return entry.items() >= identify_guides(folder, entry["setting"]).items()
 
     if "quality" in content:
         content["quality"] = [cell for cell in content["quality"] if was_drawn(cell)]

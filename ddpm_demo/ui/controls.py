@@ -15,6 +15,7 @@ LAST_ROLLED = 9999  # the highest seed of the dice: short numbers are easy to re
 ROLL = f"() => Math.floor(Math.random() * {LAST_ROLLED + 1})"
 INFO = {  # a few words beside the label of a control
     "classifier_scale": "gradient of a noise-aware classifier; for it alone, w = -1",
+    "autoguidance": "away from a weaker model of the same data",
     "interval_from": "no guidance at more noise",
     "interval_to": "no guidance at less noise",
     "variance": "both choices of Ho et al. 2020, section 3.2",
@@ -58,6 +59,7 @@ def fit_choices(catalogue: Catalogue, name: str) -> dict[str, dict]:
         "class_label": gr.update(choices=list_classes(model), value=ALL),
         "weight": gr.update(visible=bool(model.label_names)),
         "classifier_scale": gr.update(visible=bool(model.noisy_classifier)),
+        "autoguidance": gr.update(visible=bool(model.weak)),
     }
     for setting in ("steps", "sampler", "schedule"):  # a distilled model has one sampler and one schedule
         fits[setting] = gr.update(value=own[setting], interactive=not model.distilled)
@@ -126,6 +128,15 @@ def build_rare_controls(catalogue: Catalogue) -> Controls:
             label="Classifier guidance s",
             visible=bool(catalogue.model().noisy_classifier),
             info=INFO["classifier_scale"],
+        ),
+        "autoguidance": gr.Slider(
+            0,
+            4,
+            DEFAULTS["autoguidance"],
+            step=0.1,
+            label="Autoguidance",
+            visible=bool(catalogue.model().weak),
+            info=INFO["autoguidance"],
         ),
         "interval_from": gr.Slider(
             *ALWAYS, DEFAULTS["interval_from"], step=0.5, label="Guide from log-SNR", info=INFO["interval_from"]

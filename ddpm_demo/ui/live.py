@@ -74,7 +74,14 @@ def find_kind(run: Run) -> tuple:
     """Return everything on which the time of a step depends."""
     sampling = run.sampling
     calls = SAMPLERS[sampling.sampler].calls
-    return run.checkpoint, run.images, sampling.mixes, bool(sampling.classifier_scale), calls
+    return (
+        run.checkpoint,
+        run.images,
+        sampling.mixes,
+        bool(sampling.classifier_scale),
+        bool(sampling.autoguidance),
+        calls,
+    )
 
 
 def count_affordable_steps(run: Run) -> int:

@@ -12,7 +12,7 @@ from ddpm_demo.ui.runs import as_number, unflatten
 
 DISTILLED = (
     "This distilled model needs {calls} for an image, because it contains its guidance. The sampler, the "
-    "schedule, the interval and classifier guidance have no effect on it."
+    "schedule, the interval, classifier guidance and autoguidance have no effect on it."
 )
 ENDS = ("interval_from", "interval_to")
 
@@ -56,7 +56,7 @@ def note_effects(catalogue: Catalogue, settings: dict) -> dict[str, str]:
         return dict.fromkeys(INFO, "no effect on a distilled model")
     notes = {name: "no effect with this sampler" for name in INFO if name in idle}
     if "interval" in idle:
-        notes |= dict.fromkeys(ENDS, "no effect: nothing is guided at w = 0")
+        notes |= dict.fromkeys(ENDS, "no effect: nothing is guided")
     return INFO | notes
 
 

@@ -136,6 +136,8 @@ def find_fixed(model: Model) -> dict:
         fixed["weight"] = 0.0
     if not model.noisy_classifier:
         fixed["classifier_scale"] = 0.0
+    if not model.weak:
+        fixed["autoguidance"] = 0.0
     if model.distilled:
         own = flatten(model.sampling)
         fixed |= {name: own[name] for name in own if name not in ("steps", "weight", "seed")}

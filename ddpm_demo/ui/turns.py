@@ -126,9 +126,15 @@ class ChargedNetwork(nn.Module):
 
 def compute_in_turns(work: Callable[..., Iterator[T]], model: Model, job: Job, *arguments, **options) -> Iterator[T]:
     """Yield the parts of ``work(model, ...)``, computed in turns with other requests and charged to the job."""
+    charged = charge(model, job)
+    charged = replace(charged, weak=model.weak and charge(model.weak, job))
+    return take_turns(work(charged, *arguments, **options), job)
+
+
+def charge(model: Model, job: Job) -> Model:
+    """Return the model with a network whose calls wait for their turn and are charged to the job."""
     net = model.denoiser.net
-    charged = replace(model.denoiser, net=net.with_net(ChargedNetwork(net.net, job)))
-    return take_turns(work(replace(model, denoiser=charged), *arguments, **options), job)
+    return replace(model, denoiser=replace(model.denoiser, net=net.with_net(ChargedNetwork(net.net, job))))
 
 
 def take_turns(parts: Iterator[T], job: Job, threads: int | None = None) -> Iterator[T]:

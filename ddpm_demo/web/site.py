@@ -31,11 +31,11 @@ STATIC = Path(__file__).parent / "static"
 FAVICON = player.HERE.parent / "favicon.png"
 COMPONENTS = ("player", "pad", "grid", "noise_pad", "drag")  # of the app, which the page uses as they are
 DEMO = "demo.json"  # also marks a folder that this module has written
-# The samplers that choose their own steps, and guidance by the gradient of a classifier, run only in the app.
+# The samplers that choose their own steps, and guidance by a second network, run only in the app.
 SAMPLERS_HERE = {name: row for name, row in SAMPLERS.items() if not row.adaptive}
 USED_HERE = {setting for row in SAMPLERS_HERE.values() for setting in row.uses}
 USED_ELSEWHERE = {setting for row in SAMPLERS.values() for setting in row.uses} - USED_HERE
-LEFT_OUT = USED_ELSEWHERE | {"classifier_scale"}
+LEFT_OUT = USED_ELSEWHERE | {"classifier_scale", "autoguidance"}
 
 
 def write_site(folder: Path, checkpoints: list[str], report: Callable[[str], None] = print) -> None:

@@ -167,6 +167,7 @@ def test_rows_number_every_class_weight_and_number_of_steps():
         ({"sampler": "heun"}, "trained for the sampler ddim alone"),
         ({"schedule": "linear"}, "trained for the schedule cosine alone"),
         ({"classifier_scale": 1.0}, "contains its guidance"),
+        ({"autoguidance": 1.0}, "autoguidance is 1; a distilled model contains its guidance"),
     ],
 )
 def test_settings_that_were_not_learned_are_refused_in_a_sentence(settings, words):

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from ddpm_demo.diffusion.denoiser import alpha_sigma
-from ddpm_demo.diffusion.guidance import ByClassifier, ClassifierFree, KeepKnown
+from ddpm_demo.diffusion.guidance import Autoguidance, ByClassifier, ClassifierFree, KeepKnown
 from ddpm_demo.diffusion.mixture import Mixture
 from ddpm_demo.diffusion.reverse_process import walk
 from ddpm_demo.diffusion.schedule import Schedule
@@ -48,6 +48,39 @@ def test_outside_the_interval_nothing_is_guided():
     steps = list(walk(guided, X, torch.tensor([-5.0, -1.0, 1.0, 5.0]), LABEL))
     assert [step.guidance is not None for step in steps] == [False, True, True, False]
     assert denoise.images == len(X) * (1 + 2 + 2 + 1)
+
+
+def test_autoguidance_leads_away_from_the_weaker_estimate():
+    strong, weak = Counting(), Counting()
+    guided = Autoguidance(strong, lambda x, log_snr, label: weak(x, log_snr, label + 1), 0.5, interval=(-2.0, 2.0))
+    x0, direction = guided(X, 0.0, LABEL)
+    asked = torch.ones_like(X) * LABEL.reshape(-1, 1, 1, 1)
+    torch.testing.assert_close(x0, asked - 0.5)  # the weaker estimate is larger by one
+    torch.testing.assert_close(direction, -torch.ones_like(X))
+    steps = list(walk(guided, X, torch.tensor([-5.0, -1.0, 1.0, 5.0]), LABEL))
+    assert [step.guidance is not None for step in steps] == [False, True, True, False]
+    assert (strong.calls, weak.calls) == (1 + 4, 1 + 2)
+    assert Autoguidance(strong, None, 0.0)(X, 0.0, LABEL).direction is None
+
+
+def test_autoguidance_finds_the_denoiser_of_which_both_are_errors():
+    """If both estimates differ from the exact one in the same direction, the weaker twice as much, s = 1 is exact."""
+    exact, error = MIXTURE.denoise, torch.full((2, 1, 4, 4), 0.1)
+    guided = Autoguidance(lambda *a: exact(*a[:2]) + error, lambda *a: exact(*a[:2]) + 2 * error, 1.0)
+    torch.testing.assert_close(guided(X, -1.0, None).x0, exact(X, -1.0))
+
+
+@pytest.mark.parametrize("weight, directions", [(0.0, -1.0), (-1.0, -1.0), (2.0, None)])
+def test_the_class_guides_what_is_guided_by_itself(weight, directions):
+    """At w = 2 each estimate is guided by itself; where the class adds no direction, that of the other guidance is left."""
+    own = Autoguidance(
+        Counting(), lambda x, log_snr, label: torch.ones_like(x) * (2 * label + 1).reshape(-1, 1, 1, 1), 1.0
+    )
+    x0, direction = ClassifierFree(own, weight, null_label=10)(X, 0.0, LABEL)
+    label = LABEL.reshape(-1, 1, 1, 1).float().expand_as(X)
+    with_class, without = 2 * label - (2 * label + 1), torch.full_like(X, 2 * 10 - (2 * 10 + 1))
+    torch.testing.assert_close(x0, (1 + weight) * with_class - weight * without)
+    assert direction is not None and (directions is None or direction.shape == X.shape)
 
 
 MIXTURE = Mixture((0.3, 0.5, 0.2), (-0.8, 0.1, 0.7), (0.1, 0.15, 0.1))

@@ -50,6 +50,12 @@ def test_the_evaluations_are_those_of_the_network(sampler, weight):
         assert draw(sampling)[1] == sampling.evaluations * len(LABEL)
 
 
+def test_autoguidance_uses_the_interval_and_evaluates_a_second_network():
+    sampling = Sampling(autoguidance=1.0)
+    assert sampling.guided and not sampling.mixes and "interval" not in sampling.idle
+    assert sampling.evaluations == 2 * Sampling().evaluations
+
+
 def test_guidance_by_a_classifier_uses_the_interval_and_mixes_nothing():
     sampling = Sampling(classifier_scale=1.0)
     assert sampling.guided and not sampling.mixes and "interval" not in sampling.idle

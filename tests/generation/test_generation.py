@@ -34,6 +34,13 @@ def test_the_seed_and_the_label_decide(model):
     assert not torch.allclose(one, generate(model, [1], steps=4, seed=1), atol=1e-4)
 
 
+def test_autoguidance_counts_the_evaluations_of_both_networks(model):
+    guided = replace(model, weak=model)
+    assert count_evaluations(guided, Sampling(steps=4, autoguidance=1.0)) == 8
+    assert count_evaluations(guided, Sampling(steps=4, autoguidance=1.0, weight=1.0)) == 16
+    assert count_evaluations(guided, Sampling(steps=4, autoguidance=1.0, interval=(19.0, 20.0))) == 4
+
+
 def test_a_distilled_network_needs_no_second_evaluation_for_its_guidance(model):
     guided = Sampling(steps=4, weight=2.0)
     assert count_evaluations(model, guided) == 8

@@ -55,6 +55,39 @@ def test_saving_again_replaces_every_part(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["demo.json", "metrics.json", "scheduler", "unet"]
 
 
+def test_the_weaker_model_guides_and_must_fit(tmp_path):
+    """Of two equal networks the weaker one changes nothing; another one does, with a label and without."""
+    strong = tiny_model(3)
+    checkpoint.save(strong, tmp_path)
+    checkpoint.save(strong, tmp_path / "weak")
+    model, settings = checkpoint.load(tmp_path), {"labels": [0, 2], "steps": 4}
+    torch.testing.assert_close(
+        generate(model, **settings, autoguidance=2.0), generate(model, **settings), atol=1e-6, rtol=0
+    )
+    with torch.no_grad():
+        strong.denoiser.net.net.conv_out.bias += 0.1
+    checkpoint.save(strong, tmp_path / "weak")
+    model = checkpoint.load(tmp_path).trace()
+    for start in (settings, {"count": 2, "steps": 4}):
+        guided, free = (generate(model, **start, autoguidance=scale) for scale in (1.0, 0.0))
+        assert (guided - free).abs().max() > 0.02
+    with pytest.raises(UserError, match="autoguidance is 1.0, but this checkpoint has no weaker model: put one"):
+        generate(strong, **settings, autoguidance=1.0)
+
+
+@pytest.mark.parametrize("weak, message", [
+    (tiny_model(2), "its label_names is .*, that of the model is .*; they must be equal"),
+    (tiny_model(3, size=8), "its image_size is 8"),
+    (tiny_model(3, patch=1), "both models must diffuse the same pixels"),
+    (tiny_model(3, condition="image"), "for networks without an image input"),
+])  # fmt: skip
+def test_a_weaker_model_that_does_not_fit_is_refused(tmp_path, weak, message):
+    checkpoint.save(tiny_model(3), tmp_path)
+    checkpoint.save(weak, tmp_path / "weak")
+    with pytest.raises(UserError, match=message):
+        checkpoint.load(tmp_path)
+
+
 def test_what_is_wrong_with_a_folder_is_said(tmp_path, model):
     with pytest.raises(UserError, match="is neither a checkpoint folder nor a Hub repository"):
         checkpoint.load(tmp_path / "nothing")

@@ -125,6 +125,17 @@ def test_figures_of_another_noise_aware_classifier_are_left_out(folder):
     assert find(cells, guided) is None and find(cells, BASE)
 
 
+def test_figures_of_another_weaker_model_are_left_out(folder):
+    checkpoint.save(tiny_model(), folder / "weak")
+    guided = replace(BASE, autoguidance=0.5)
+    measured(folder)
+    measured(folder, autoguidance=0.5)
+    assert find(read_metrics(folder)["quality"], guided)
+    checkpoint.save(replace(tiny_model(), label_names=("x", "y", "z")), folder / "weak")
+    cells = read_metrics(folder)["quality"]
+    assert find(cells, guided) is None and find(cells, BASE)
+
+
 @pytest.mark.parametrize(
     "path", sorted((ROOT / "checkpoints").glob("*/metrics.json")), ids=lambda path: path.parent.name
 )

@@ -149,7 +149,8 @@ def spread_evenly(total: int, most: int) -> set[int]:
 def describe_guided_call(sampling: Sampling) -> str:
     """Describe the further calls that each guided call of the network needs."""
     both = " × 2 (with, without class)" if sampling.mixes else ""
-    return both + (", as many of the classifier" if sampling.classifier_scale else "")
+    weak = ", as many of the weaker model" if sampling.autoguidance else ""
+    return both + weak + (", as many of the classifier" if sampling.classifier_scale else "")
 
 
 def make_chunk(steps: list[TimedStep], panels: list[str], run: Run) -> tuple[dict, tuple[int, int]]:

@@ -77,6 +77,7 @@ def spread_values(lowest: float, highest: float, count: int = 5) -> list[float]:
 VALUES = {
     "weight": ((-1, 0, 0.5, 1, 2, 4, 8), (-1, 0, 1, 2, 4, 8)),
     "classifier_scale": ((0, 0.5, 1, 2, 4, 8, 16), (0, 1, 2, 4, 8)),
+    "autoguidance": ((0, 0.25, 0.5, 1, 1.5, 2, 3), (0, 0.5, 1, 2)),
     "steps": ((2, 3, 4, 5, 8, 10, 20, 50, 100, 200), (3, 5, 8, 12, 20, 50)),
     "seed": (range(10), range(6)),
 }
@@ -93,7 +94,7 @@ def build_axis(name: str) -> Axis:
     return Axis(offer_always(offered), offer_always(first), type(DEFAULTS[name]), batched=name == "seed")
 
 
-FIRST_AXES = ("weight", "classifier_scale", "schedule", "sampler", "steps", "seed")
+FIRST_AXES = ("weight", "classifier_scale", "autoguidance", "schedule", "sampler", "steps", "seed")
 AXES = {
     "class": Axis(list_classes, list_classes, batched=True),
     **{name: build_axis(name) for name in FIRST_AXES},

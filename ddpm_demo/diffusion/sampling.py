@@ -110,8 +110,8 @@ class Sampling:
             )
         if self.autoguidance and model.weak is None:
             raise UserError(
-                f"autoguidance is {self.autoguidance}, but this checkpoint has no weaker model: put one, for example an early "
-                "snapshot of the same training, into its folder weak"
+                f"autoguidance is {self.autoguidance}, but this checkpoint has no weaker model: copy one, for example an early "
+                "snapshot (train.py --snapshots), to its folder weak"
             )
         if labels is None:
             number = 1 if count is None else count

@@ -71,7 +71,7 @@ def test_the_weaker_model_guides_and_must_fit(tmp_path):
     for start in (settings, {"count": 2, "steps": 4}):
         guided, free = (generate(model, **start, autoguidance=scale) for scale in (1.0, 0.0))
         assert (guided - free).abs().max() > 0.02
-    with pytest.raises(UserError, match="autoguidance is 1.0, but this checkpoint has no weaker model: put one"):
+    with pytest.raises(UserError, match="autoguidance is 1.0, but this checkpoint has no weaker model: copy one"):
         generate(strong, **settings, autoguidance=1.0)
 
 

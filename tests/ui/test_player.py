@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import gradio as gr
 import pytest
@@ -75,6 +76,17 @@ def test_the_guidance_panel_belongs_to_guided_runs(catalogue):
     *_, film = films(catalogue, interval_from=0.0, steps=10)
     guided = ["× 2" in frame["numbers"]["network calls"] for frame in frames(film)]
     assert not guided[0] and guided[-1]
+
+
+def test_a_weaker_model_guides_where_there_is_one(model):
+    catalogue = Catalogue(replace(model, weak=tiny_model(3, condition="add")), "tiny")
+    assert fit_choices(catalogue, "tiny")["autoguidance"]["visible"]
+    *_, film = films(catalogue, weight=0.0, autoguidance=1.0, interval_from=0.0, steps=10)
+    assert [panel["key"] for panel in film["panels"]] == ["x", "x0", "eps", "guidance"]
+    calls = [frame["numbers"]["network calls"] for frame in frames(film)]
+    assert calls[0] == "1" and calls[-1].endswith("as many of the weaker model")
+    assert not fit_choices(Catalogue(model, "tiny"), "tiny")["autoguidance"]["visible"]
+    assert prepare(Catalogue(model, "tiny"), CHOSEN | {"autoguidance": 1.0}).sampling.autoguidance == 0
 
 
 @pytest.mark.parametrize("kind, mode", [("gif", "GIF"), ("webp", "WEBP")])

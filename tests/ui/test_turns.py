@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections import Counter
+from dataclasses import replace
 
 import gradio as gr
 import pytest
@@ -192,6 +193,13 @@ def test_a_run_counts_what_its_interval_guides(catalogue):
     assert (everywhere.evaluations, nowhere.evaluations) == (40, 20)
     heun = prepare(catalogue, LIGHT | {"steps": 20, "weight": 2.0, "sampler": "heun"})
     assert heun.evaluations == 2 * (1 + 2 * 19) == heun.sampling.evaluations
+
+
+def test_the_weaker_model_of_autoguidance_takes_turns_and_is_charged(model, calls):
+    catalogue = Catalogue(replace(model, weak=model), "tiny")
+    run = prepare(catalogue, LIGHT | {"steps": 5, "weight": 0.0, "autoguidance": 1.0})
+    list(run.walk())
+    assert len(calls) == run.evaluations == 10
 
 
 def test_a_draft_ends_with_the_next_one_and_never_costs_much(catalogue, calls):

@@ -9,7 +9,7 @@ from ddpm_demo.diffusion.sampling import ALWAYS, Sampling
 from ddpm_demo.diffusion.schedule import SCHEDULES
 from ddpm_demo.models.classifier import FEATURES
 from ddpm_demo.reports.markdown import write_table
-from ddpm_demo.reports.results import excess, select, without_idle
+from ddpm_demo.reports.results import excess, sampling_of, select, without_idle
 
 BASE = Sampling(weight=1.0)  # the fields that a slice does not vary: those of the app
 FEWEST = 2 * FEATURES  # samples that a covariance of the features can be estimated from
@@ -75,11 +75,12 @@ def tabulate_guidance(cells: list[dict]) -> str:
     """What each kind of guidance gains and loses as it grows, with standard deviations, as Markdown."""
     rows = []
     for title, axis, letter, same in GUIDANCE:
-        for cell in sorted(select(cells, same, axis), key=lambda cell: cell["setting"][axis]):
+        found = {getattr(sampling_of(cell), axis): cell for cell in select(cells, same, axis)}
+        for strength, cell in sorted(found.items()):
             rows.append(
                 [
                     title,
-                    f"{letter} = {cell['setting'][axis]:g}",
+                    f"{letter} = {strength:g}",
                     f"{cell['setting']['samples']:,}",
                     f"{cell['accuracy']:.1%}" + (f" ± {spread:.1%}" if (spread := cell["spread"]["accuracy"]) else ""),
                     f"{excess(cell):.3f} ± {cell['spread']['fid_test']:.3f}",

@@ -56,7 +56,7 @@ def note_effects(catalogue: Catalogue, settings: dict) -> dict[str, str]:
         return dict.fromkeys(INFO, "no effect on a distilled model")
     notes = {name: "no effect with this sampler" for name in INFO if name in idle}
     if "interval" in idle:
-        notes |= dict.fromkeys(ENDS, "no effect: nothing is guided")
+        notes |= dict.fromkeys(ENDS, "no effect: nothing is guided at w = 0")
     return INFO | notes
 
 

@@ -271,12 +271,12 @@ def test_every_field_has_a_flag():
     options = evaluation.command_line().parse_args(["samples"])
     assert evaluation.read_settings(options) == [Sampling(weight=0.0), BASE]
     given = {"--sampler": "pc", "--schedule": "linear", "--steps": "7", "--weight": "2", "--variance": "beta",
-             "--classifier-scale": "3", "--corrector-snr": "0.2", "--ode-tolerance": "0.01", "--seed": "5"}  # fmt: skip
+             "--classifier-scale": "3", "--autoguidance": "0.5", "--corrector-snr": "0.2", "--ode-tolerance": "0.01", "--seed": "5"}  # fmt: skip
     flags = [word for pair in given.items() for word in pair]
     for subcommand in ("samples", "over-time"):
         options = evaluation.command_line().parse_args([subcommand, *flags, "--interval", "-3", "4"])
         assert evaluation.read_settings(options) == [
-            Sampling("pc", "linear", 7, 2.0, (-3.0, 4.0), "beta", 3.0, 0.2, 0.01, 5)
+            Sampling("pc", "linear", 7, 2.0, (-3.0, 4.0), "beta", 3.0, 0.5, 0.2, 0.01, 5)
         ]
     options = evaluation.command_line().parse_args(["samples", "--steps", "2", "3", "--seed", "0", "1"])
     assert len(evaluation.read_settings(options)) == 8

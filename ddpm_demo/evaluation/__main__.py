@@ -12,6 +12,7 @@ python -m ddpm_demo.evaluation likelihood --images 10000              bits per d
 python -m ddpm_demo.evaluation restore --images 512                   images that are completed and enlarged
 python -m ddpm_demo.evaluation compare FOLDER FOLDER                  a comparison of checkpoints
 python -m ddpm_demo.evaluation calls TEACHER DISTILLED                a distilled checkpoint and its teacher
+python -m ddpm_demo.evaluation fidelity TEACHER DISTILLED             the same, step by step, from the same noise
 accelerate launch --multi_gpu --num_processes 2 -m ddpm_demo.evaluation samples ...    on several GPUs or processes
 """
 
@@ -19,10 +20,11 @@ import argparse
 import sys
 from pathlib import Path
 
-from ddpm_demo.errors import UserError
+from ddpm_demo.errors import UserError, check_whole
 from ddpm_demo.evaluation.bits_per_dim import LikelihoodOptions, measure_likelihood
 from ddpm_demo.evaluation.compare import compare_at_equal_time, compare_best
 from ddpm_demo.evaluation.distances import inception_metric
+from ddpm_demo.evaluation.fidelity import tabulate_fidelity
 from ddpm_demo.evaluation.flags import add_sampling_flags, read_settings
 from ddpm_demo.evaluation.maps import TABLES, plan_map, tabulate_excess, tabulate_guidance
 from ddpm_demo.evaluation.over_time import measure_snapshots
@@ -31,6 +33,7 @@ from ddpm_demo.evaluation.restoration import check_options, measure_restoration
 from ddpm_demo.evaluation.samples import Ways, check_samples, fit_to_model, measure_plan
 from ddpm_demo.evaluation.subject import Subject, open_checkpoint
 from ddpm_demo.files import SHIPPED
+from ddpm_demo.models.checkpoint import load
 from ddpm_demo.reports.results import read_metrics
 from ddpm_demo.reports.tables import tabulate_calls
 
@@ -87,6 +90,9 @@ def command_line() -> argparse.ArgumentParser:
     compare.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="checkpoints, measured over time")
     calls = add_command("calls", run_calls, "compare a distilled checkpoint with its teacher by network calls")
     calls.add_argument("folders", nargs=2, type=Path, metavar=("TEACHER", "DISTILLED"), help="measured checkpoints")
+    fidelity = add_command("fidelity", run_fidelity, "compare the steps of a distilled checkpoint with its teacher's")
+    fidelity.add_argument("folders", nargs=2, metavar=("TEACHER", "DISTILLED"), help="checkpoints")
+    fidelity.add_argument("--images", type=int, default=50, help="noises to start from (default: %(default)s)")
     return parser
 
 
@@ -185,6 +191,12 @@ def run_calls(options: argparse.Namespace) -> None:
     if not teacher or not student:
         raise UserError("both checkpoints must be measured first:  python -m ddpm_demo.evaluation samples")
     print(tabulate_calls(choose_rivals(teacher), student))
+
+
+def run_fidelity(options: argparse.Namespace) -> None:
+    """Print how closely a distilled checkpoint follows its teacher."""
+    check_whole("images", options.images, 1, 2**20)
+    print(tabulate_fidelity(*(load(folder) for folder in options.folders), options.images))
 
 
 def choose_rivals(teacher: list[dict]) -> list[dict]:

@@ -6,6 +6,7 @@ U-Net of the Hugging Face diffusion course with diffusers' own loops (peer.py). 
 turn, in short rounds, so that their *ratios* hold on a machine whose speed varies.
 
 python -m ddpm_demo.experiments.benchmark                 about two minutes
+python -m ddpm_demo.experiments.benchmark --distilled checkpoints/mnist-instant    also a distilled model
 python -m ddpm_demo.experiments.benchmark --compile       also torch.compile: a minute more, needs a C++ compiler
 """
 
@@ -197,9 +198,13 @@ def course_stepper(batch: int) -> Callable:
     return step
 
 
-def measure_digits(model: Model) -> list[dict]:
-    """Measure the seconds for finished images: ours at the settings of the app, the course's with 50 DDIM steps."""
+def measure_digits(model: Model, distilled: Model | None = None) -> list[dict]:
+    """Measure the seconds for finished images: ours at the settings of the app, the course's with 50 DDIM steps.
+
+    In the same rounds, measure those of the ``distilled`` model in one step, if it is given.
+    """
     recorded, course, rows = model.trace(), CourseUNet().eval(), []
+    instant = distilled and distilled.trace()
     generator = torch.Generator().manual_seed(0)
     for count in IMAGES:
         label = torch.arange(count) % 10
@@ -207,8 +212,10 @@ def measure_digits(model: Model) -> list[dict]:
             "ours": partial(generate, recorded, label.tolist(), weight=1.0),
             "course": partial(course_sample, course, label, DDIMScheduler(**SCHEDULE), DDIM_STEPS, generator),
         }
+        if instant:
+            ways["distilled"] = partial(generate, instant, label.tolist(), weight=1.0, steps=1)
         seconds = time_in_turns(ways, rounds=3 if count == 1 else 1)
-        rows.append({"images": count, "ours_seconds": seconds["ours"], "course_seconds": seconds["course"]})
+        rows.append({"images": count} | {f"{way}_seconds": value for way, value in seconds.items()})
     return rows
 
 
@@ -258,7 +265,17 @@ def tabulate(report: dict) -> str:
     )
     app = f", the app answers after {started['app_seconds']:.1f} s" if "app_seconds" in started else ""
     tail = f"Loading the checkpoint in a fresh Python: {started['load_seconds']:.1f} s{app}."
-    return "\n\n".join([head, tabulate_calls(report["calls"]), training, finished, tail])
+    parts = [head, tabulate_calls(report["calls"]), training, finished, tabulate_distilled(digits), tail]
+    return "\n\n".join(part for part in parts if part)
+
+
+def tabulate_distilled(digits: list[dict]) -> str:
+    """Tabulate the seconds for finished images by the distilled model, as Markdown; "" if it was not measured."""
+    seconds = [
+        (row["images"], row["ours_seconds"], row["distilled_seconds"]) for row in digits if "distilled_seconds" in row
+    ]
+    rows = [[str(n), f"{ours * 1e3:.0f} ms", f"{few * 1e3:.1f} ms", f"{ours / few:.0f}"] for n, ours, few in seconds]
+    return write_table(["finished images", "20 guided steps", "distilled, one step", "ratio"], rows) if rows else ""
 
 
 def tabulate_calls(calls: list[dict]) -> str:
@@ -283,11 +300,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--checkpoint", default=str(SHIPPED / "mnist"), help="a folder (default: the shipped checkpoints/mnist)"
     )
+    parser.add_argument("--distilled", metavar="FOLDER", help="also measure the images of this distilled checkpoint")
     parser.add_argument("--compile", action="store_true", help="also measure torch.compile")
     options = parser.parse_args(arguments)
     try:
         model = load(options.checkpoint)
         check_model(model, options.checkpoint)
+        distilled = load_distilled(options.distilled, model) if options.distilled else None
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -298,7 +317,7 @@ def main(arguments: list[str] | None = None) -> int:
         "machine": machine,
         "calls": measure_calls(model, machine["convolution_gflops"], options.compile),
         "training": measure_training(model),
-        "digits": measure_digits(model),
+        "digits": measure_digits(model, distilled),
         "startup": measure_startup(options.checkpoint),
     }
     print(tabulate(report))
@@ -315,6 +334,14 @@ def check_model(model: Model, name: str) -> None:
             f"{name} is of {model.channels}x{model.image_size}x{model.image_size} images; the network to compare with "
             "draws digits of 1x28x28: pass a checkpoint of such images"
         )
+
+
+def load_distilled(source: str, model: Model) -> Model:
+    """Load a distilled checkpoint with the classes of the model. Raises UserError for any other."""
+    distilled = load(source)
+    if not distilled.distilled or distilled.label_names != model.label_names:
+        raise UserError(f"{source} is no distilled checkpoint with the classes of the other model: pass one, or none")
+    return distilled
 
 
 if __name__ == "__main__":

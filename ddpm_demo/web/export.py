@@ -1,12 +1,15 @@
 """Exports a checkpoint for the browser: its network as an ONNX file, and the facts that the JavaScript needs as JSON."""
 
+import copy
 import warnings
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from torch import nn
 
+from ddpm_demo.diffusion.distillation import Distilled
 from ddpm_demo.diffusion.schedule import ContinuousSchedule
 from ddpm_demo.errors import UserError
 from ddpm_demo.generation.generate import sampling_range
@@ -23,8 +26,8 @@ def export_network(model: Model) -> bytes:
     """Return the network as an ONNX file with inputs x (N, C, H, W), timestep (N,), label (N,) and an output like x.
 
     x and timestep are float32, label is int64 and may be the null label; N is free. Weights that half precision
-    represents exactly are stored in half precision, which holds for the weights of every saved checkpoint. Raises
-    UserError for a checkpoint that the browser cannot run, if the packages for the export are missing, or if the exported
+    represents exactly are stored in half precision, which holds for the weights of every saved checkpoint. The table of a
+    distilled network is stored as the sum of three small ones. Raises UserError for a checkpoint that the browser cannot run, if the packages for the export are missing, or if the exported
     network does not give the same output.
     """
     check_exportable(model)
@@ -33,7 +36,7 @@ def export_network(model: Model) -> bytes:
         import onnxscript  # noqa: F401 the exporter of torch needs it
     except ImportError as error:
         raise UserError(f"the export needs two packages ({error}): pip install onnx onnxscript") from error
-    net, inputs = model.denoiser.net.eval(), example_inputs(model, 2)
+    net, inputs = split_table(model).denoiser.net.eval(), example_inputs(model, 2)
     batch = {0: torch.export.Dim("batch")}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter warns of its own internals
@@ -45,6 +48,42 @@ def export_network(model: Model) -> bytes:
     onnx.checker.check_model(exported)
     check_same_output(model, exported)
     return exported.SerializeToString()
+
+
+class SummedTable(nn.Module):
+    """A table of embeddings as the sum of three: of the class, of the weight and of the number of steps."""
+
+    def __init__(self, parts: list[torch.Tensor], distilled: Distilled):
+        super().__init__()
+        self.parts = nn.ModuleList(nn.Embedding.from_pretrained(part) for part in parts)
+        self.distilled = distilled
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        """Return the embeddings (N, width) of rows (N,) of the table."""
+        label, weight, size = (part(index) for part, index in zip(self.parts, self.distilled.split_rows(rows)))
+        return label + weight + size
+
+
+def split_table(model: Model) -> Model:
+    """Return a distilled model with its table of embeddings as a ``SummedTable``, and any other as it is.
+
+    Training adds three embeddings and stores the sums in half precision (FactoredEmbedding in training/distillation.py). Each
+    is the mean over the rows of the two others, up to a constant. A table that is no such sum is left as it is.
+    """
+    if not model.distilled:
+        return model
+    adapter, known = model.denoiser.net, model.distilled
+    table = adapter.net.class_embedding.weight.detach()
+    grid = table.double().reshape(-1, len(known.weights), len(known.steps), table.shape[1])
+    label, weight, size = (grid.mean(others) for others in ((1, 2), (0, 2), (0, 1)))
+    parts = [part.float() for part in (label, weight - grid.mean((0, 1, 2)), size - grid.mean((0, 1, 2)))]
+    summed = SummedTable(parts, known)
+    rounding = torch.finfo(torch.float16).eps * table.abs().max()
+    if (summed(torch.arange(len(table))) - table).abs().max() > rounding:
+        return model
+    net = copy.copy(adapter.net)
+    net._modules = adapter.net._modules | {"class_embedding": summed}
+    return replace(model, denoiser=replace(model.denoiser, net=adapter.with_net(net)))
 
 
 def check_exportable(model: Model) -> None:

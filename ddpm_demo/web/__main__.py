@@ -8,7 +8,7 @@ python -m ddpm_demo.web --serve                                       only try i
 Any web server can offer the folder, in any place of its address; it needs no program and no special headers. A browser
 does not open index.html from the disk, because it loads scripts and data only from a web server.
 
-The first call downloads onnxruntime-web (33 MB) from the npm registry to the user's cache. The packages for the export:
+The first call downloads onnxruntime-web (33 MB) and gifenc from the npm registry to the user's cache. The packages for the export:
 pip install -r requirements-web.txt
 """
 

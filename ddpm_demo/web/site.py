@@ -25,7 +25,7 @@ from ddpm_demo.ui.live import FEWEST_STEPS, LIVE_SECONDS
 from ddpm_demo.ui.runs import DEFAULTS, MAX_COUNT, PRESETS, find_fixed, unflatten
 from ddpm_demo.ui.tabs import compare_tab, draw_tab, forward_tab, noise_tab, small_steps_tab
 from ddpm_demo.web.export import check_exportable, describe_model, export_network
-from ddpm_demo.web.runtime import MEMBERS, WASM, compress, fetch_runtime
+from ddpm_demo.web.runtime import WASM, compress, fetch_files
 
 STATIC = Path(__file__).parent / "static"
 FAVICON = player.HERE.parent / "favicon.png"
@@ -49,12 +49,12 @@ def write_site(folder: Path, checkpoints: list[str], report: Callable[[str], Non
     names = [Path(source).resolve().name if Path(source).is_dir() else name_of(source) for source in checkpoints]
     if len(set(names)) < len(names):
         raise UserError(f"two checkpoints have the same name ({', '.join(names)}): rename one of their folders")
-    runtime = fetch_runtime()
+    fetched = fetch_files()
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as temporary:
         written = shutil.copytree(STATIC, Path(temporary) / "demo")
-        for name in MEMBERS:
-            shutil.copyfile(runtime / name, written / name)
+        for name, path in fetched.items():
+            shutil.copyfile(path, written / name)
         shutil.copyfile(player.HERE / "charts.css", written / "charts.css")
         embed_icon(written / "index.html")
         write_components(written / "components")
@@ -62,7 +62,7 @@ def write_site(folder: Path, checkpoints: list[str], report: Callable[[str], Non
         for name, source in zip(names, checkpoints, strict=True):
             report(f"exporting {source}")
             write_model(written / "models", name, source, names)
-        wasm = {"file": WASM, "bytes": (runtime / WASM).stat().st_size}
+        wasm = {"file": WASM, "bytes": fetched[WASM].stat().st_size}
         write_json(written / DEMO, describe_demo() | {"checkpoints": names, "runtime": wasm})
         shutil.rmtree(folder, ignore_errors=True)
         written.replace(folder)

@@ -1,6 +1,7 @@
 """The folder of the static demo: the exported network, the runtime, the settings, the page in Chromium, the command."""
 
 import base64
+import contextlib
 import gzip
 import hashlib
 import io
@@ -19,8 +20,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 from browser import browser, shot  # noqa: F401 a fixture
-from conftest import ROOT, SHIPPED, tiny_model, tiny_student
-from PIL import Image
+from conftest import ROOT, SHIPPED, opened, tiny_model, tiny_student
+from PIL import Image, ImageChops, ImageStat
 from test_parity import assert_close, assert_same_steps, request_of, run_all
 
 from ddpm_demo import UserError, load, sample
@@ -29,6 +30,7 @@ from ddpm_demo.diffusion.sampling import ALWAYS, Sampling
 from ddpm_demo.generation.zero_shot import classify
 from ddpm_demo.models import checkpoint
 from ddpm_demo.ui.components import player as app_player
+from ddpm_demo.ui.data_uri import encode_picture
 from ddpm_demo.ui.runs import DEFAULTS
 from ddpm_demo.web import export, runtime, site
 from ddpm_demo.web.__main__ import main
@@ -38,8 +40,8 @@ STUDENT = "mnist-instant"
 
 @pytest.fixture(scope="session")
 def fetched():
-    """The runtime in the user's own cache: each test has an empty one."""
-    return runtime.fetch_runtime()
+    """The runtime and the writer of GIF files in the user's own cache: each test has an empty one."""
+    return runtime.fetch_files()
 
 
 @pytest.fixture(scope="module")
@@ -48,19 +50,28 @@ def folder(fetched, tmp_path_factory):
     place = tmp_path_factory.mktemp("web")
     checkpoint.save(tiny_student(load(SHIPPED), "mnist"), place / STUDENT)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(site, "fetch_runtime", lambda: fetched)
+        patch.setattr(site, "fetch_files", lambda: fetched)
         site.write_site(place / "demo", [str(SHIPPED), str(place / STUDENT)])
     return place / "demo"
 
 
+@contextlib.contextmanager
+def serving(folder):
+    """The address of a plain file server of a folder."""
+    with site.serve(folder) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
 @pytest.fixture(scope="module")
 def address(folder):
-    with site.serve(folder) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
+    with serving(folder) as address:
+        yield address
 
 
 @pytest.fixture
@@ -129,6 +140,45 @@ def test_the_page_draws_the_digit_of_python_soon_and_loads_little_and_nothing_fr
         "performance.getEntriesByType('resource').reduce((sum, entry) => sum + entry.transferSize, 0)"
     )
     assert 1e5 < loaded < 8e6  # of the page itself; the worker loads the rest
+
+
+# Presses Generate five times, and returns the median of the milliseconds until the player shows the whole run.
+TIME_RUNS = """async () => {
+  const player = document.querySelector("#tab-generate .player"), times = [];
+  for (let k = 0; k < 5; k++) {
+    const old = player.dataset.run, began = performance.now();
+    document.querySelector("#tab-generate button.primary").click();
+    while (player.dataset.run === old || player.dataset.done !== "true") await new Promise(requestAnimationFrame);
+    times.push(performance.now() - began);
+    await new Promise((resolve) => setTimeout(resolve, 300));
+  }
+  return times.sort((a, b) => a - b)[2];
+}"""
+
+
+@pytest.mark.slow
+def test_the_times_of_a_digit_here_and_in_the_app(address, server, browser):  # noqa: F811
+    """``-s`` prints them. Here the network computes in the browser, and there on the server of the same machine."""
+    figures, runs = {}, {"20 guided steps": "", "one step of the distilled model": f"&checkpoint={STUDENT}&steps=1"}
+    for what, query in runs.items():
+        for where, url in (("browser", address), ("app", server.url)):
+            page = browser.new_page(viewport={"width": 1280, "height": 900})
+            page.set_default_timeout(120_000)
+            allowed, began = seconds_allowed(3.0), time.monotonic()
+            page.goto(f"{url}?class_label=7{query}")
+            finished(page)
+            first = time.monotonic() - began
+            assert where == "app" or first < allowed
+            figures |= {f"{what}, {where}: page to digit, ms": 1e3 * first}
+            time.sleep(1)
+            figures |= {f"{what}, {where}: button to digit, ms": page.evaluate(TIME_RUNS)}
+            page.close()
+        here, there = (figures[f"{what}, {where}: button to digit, ms"] for where in ("browser", "app"))
+        figures[f"{what}: browser / app"] = here / there
+    print(json.dumps(figures, indent=2))
+    assert figures["one step of the distilled model, browser: button to digit, ms"] < (
+        figures["20 guided steps, browser: button to digit, ms"] / 3
+    )
 
 
 @pytest.mark.slow
@@ -353,6 +403,24 @@ def test_a_weight_is_halved_only_where_that_loses_nothing():
     assert_close(ReferenceEvaluator(exported).run(None, {})[0], torch.tensor([*values.values()]), 1e-9)
 
 
+def test_the_table_of_a_distilled_network_becomes_the_sum_of_three_small_ones():
+    student = tiny_student(tiny_model())
+    table, known = student.denoiser.net.net.class_embedding, student.distilled
+    table.weight.data = table.weight.half().float()  # as a checkpoint stores it
+    split = export.split_table(student).denoiser.net.net.class_embedding
+    assert sum(weight.numel() for weight in split.parameters()) == (3 + len(known.weights) + 5) * table.embedding_dim
+    rows = torch.arange(known.count_rows(3))
+    assert (split(rows) - table(rows)).abs().max() < 2e-3 * table.weight.abs().max()
+    assert student.denoiser.net.net.class_embedding is table  # the model itself is left as it is
+
+
+def test_a_table_that_is_no_sum_is_exported_as_it_is():
+    student = tiny_student(tiny_model())
+    student.denoiser.net.net.class_embedding.weight.data[7] += 1.0
+    assert export.split_table(student) is student
+    assert export.split_table(model := tiny_model()) is model
+
+
 def test_a_checkpoint_that_the_browser_cannot_run_is_refused():
     with pytest.raises(UserError, match="takes an image"):
         export.export_network(tiny_model(condition="image"))
@@ -418,15 +486,41 @@ def test_a_browser_that_lacks_something_is_told_so(static_page, missing, message
 @pytest.fixture
 def static_page(browser):  # noqa: F811
     """A page, and the address of the scripts without any model."""
-    with site.serve(site.STATIC) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
+    with serving(site.STATIC) as address:
         page = browser.new_page()
-        page.address = f"http://127.0.0.1:{server.server_port}"
+        page.address = address
         yield page
         page.close()
-        server.shutdown()
-        thread.join()
+
+
+def test_a_gif_as_in_the_app(static_page, fetched):
+    writer = fetched[runtime.GIF].read_text()
+    static_page.route(f"**/{runtime.GIF}", lambda route: route.fulfill(body=writer, content_type="text/javascript"))
+    static_page.goto(f"{static_page.address}/random.js")
+    strip = Image.new("RGB", (10 * 7, 2 * 10))
+    for k in range(7):
+        strip.paste((30 * k + 20, 20 * k, 5), (10 * k, 0, 10 * k + 10, 20))
+    noise = Image.frombytes(
+        "RGB", (28, 28), bytes(torch.randint(256, (28 * 28 * 3,)).tolist())
+    )  # more than 256 colours
+    for picture, frames, panels in ((strip, 7, 2), (noise, 1, 1)):
+        order = {"strip": encode_picture(picture), "frames": frames, "panels": panels, "kind": "gif"}
+        uri = static_page.evaluate(
+            """async (order) => {
+              const { animate } = await import("/animation.js"), reader = new FileReader();
+              reader.readAsDataURL(await (await fetch((await animate(order)).uri)).blob());
+              await new Promise((resolve) => reader.onload = resolve);
+              return reader.result;
+            }""",
+            order,
+        )
+        found, expected = opened(uri), opened(app_player.animate(order))
+        assert (found.size, found.n_frames) == (expected.size, expected.n_frames) and found.format == "GIF"
+        for k in range(frames):
+            found.seek(k), expected.seek(k)
+            assert found.info["duration"] == expected.info["duration"]
+            difference = ImageChops.difference(found.convert("RGB"), expected.convert("RGB"))
+            assert max(ImageStat.Stat(difference).mean) < (1 if frames > 1 else 20)
 
 
 def test_a_folder_without_its_files_is_explained(static_page):
@@ -450,15 +544,16 @@ class Registry(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def registry(monkeypatch):
-    """A stand-in for the npm registry, with a package of the real layout whose checksum is expected."""
+    """A stand-in for the npm registry, with one package of the real layouts, whose checksum is expected."""
     content = io.BytesIO()
     with tarfile.open(fileobj=content, mode="w:gz") as archive:
-        for member in runtime.MEMBERS.values():
+        for member in (runtime.RUNTIME.members | runtime.WRITER.members).values():
             entry = tarfile.TarInfo(member)
             entry.size = len(member)
             archive.addfile(entry, io.BytesIO(member.encode()))
     checksum = base64.b64encode(hashlib.sha512(content.getvalue()).digest()).decode()
-    monkeypatch.setattr(runtime, "INTEGRITY", f"sha512-{checksum}")
+    for name in ("RUNTIME", "WRITER"):
+        monkeypatch.setattr(runtime, name, replace(getattr(runtime, name), integrity=f"sha512-{checksum}"))
     with HTTPServer(("127.0.0.1", 0), Registry) as server:
         server.package, server.asked = content.getvalue(), []
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
@@ -470,27 +565,30 @@ def registry(monkeypatch):
 
 
 def test_the_runtime_is_downloaded_once(registry):
-    folder = runtime.fetch_runtime()
-    assert (folder / runtime.SCRIPT).read_bytes() == runtime.MEMBERS[runtime.SCRIPT].encode()
-    assert gzip.decompress((folder / runtime.WASM).read_bytes()) == runtime.MEMBERS[runtime.WASM].encode()
-    assert runtime.fetch_runtime() == folder
-    assert registry.asked == [f"/onnxruntime-web/-/onnxruntime-web-{runtime.VERSION}.tgz"]
+    files, members = runtime.fetch_files(), runtime.RUNTIME.members | runtime.WRITER.members
+    assert files.keys() == members.keys()
+    for name in (runtime.SCRIPT, runtime.GIF):
+        assert files[name].read_bytes() == members[name].encode()
+    assert gzip.decompress(files[runtime.WASM].read_bytes()) == members[runtime.WASM].encode()
+    assert runtime.fetch_files() == files
+    packages = (runtime.RUNTIME, runtime.WRITER)
+    assert registry.asked == [f"/{one.name}/-/{one.name}-{one.version}.tgz" for one in packages]
 
 
 def test_a_changed_package_is_refused_and_nothing_is_kept(registry):
     registry.package += b"changed"
     with pytest.raises(UserError, match="has the checksum sha512-.* is expected"):
-        runtime.fetch_runtime()
+        runtime.fetch_files()
     assert not runtime.cache_folder().exists()
 
 
 def test_without_the_registry_the_error_says_what_to_do(registry, monkeypatch):
     registry.package = b""
     with pytest.raises(UserError, match=r"cannot be downloaded \(HTTP Error 404.*NPM_CONFIG_REGISTRY"):
-        runtime.fetch_runtime()
+        runtime.fetch_files()
     monkeypatch.setenv("NPM_CONFIG_REGISTRY", "http://127.0.0.1:9")
     with pytest.raises(UserError, match=r"cannot be downloaded .*: connect to the internet"):
-        runtime.fetch_runtime()
+        runtime.fetch_files()
 
 
 def test_the_registry_is_that_of_npm(monkeypatch, tmp_path):
@@ -518,10 +616,41 @@ def test_a_folder_of_other_files_is_left_alone(quick, tmp_path, capsys):
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
+def test_forward_and_draw_follow_the_checkpoint_of_generate(fetched, monkeypatch, tmp_path, browser):  # noqa: F811
+    monkeypatch.setattr(site, "fetch_files", lambda: fetched)
+    monkeypatch.setattr(site, "export_network", lambda model: b"network")  # these tabs need none before a run
+    for name, size in (("small", 16), ("large", 24)):
+        checkpoint.save(tiny_model(size=size), tmp_path / name)
+    checkpoint.save(tiny_student(tiny_model(size=24), "large"), tmp_path / "large-instant")
+    assert (
+        main(
+            [str(tmp_path / "demo"), "--checkpoint", *(str(tmp_path / n) for n in ("small", "large", "large-instant"))]
+        )
+        == 0
+    )
+    with serving(tmp_path / "demo") as address:
+        page = browser.new_page()
+        page.goto(address)
+        for tab in ("Forward process", "Draw"):
+            room = page.locator("#tab-forward" if tab == "Forward process" else "#tab-draw")
+            for chosen, size in (("large-instant", 24), ("small", 16)):
+                open_tab(page, "Generate")
+                page.get_by_label("Checkpoint").select_option(chosen)
+                open_tab(page, tab)
+                room.locator(f"canvas[width='{size}']").first.wait_for(timeout=5000)
+                assert room.locator(".hint").count() == 1
+        page.close()
+
+
 def test_an_earlier_demo_is_replaced_as_a_whole_or_not_at_all(quick, tmp_path, capsys):
     folder = tmp_path / "demo"
     assert main([str(folder)]) == 0
-    assert {path.name for path in folder.iterdir()} >= {"index.html", "demo.json", *runtime.MEMBERS}
+    assert {path.name for path in folder.iterdir()} >= {
+        "index.html",
+        "demo.json",
+        *runtime.RUNTIME.members,
+        *runtime.WRITER.members,
+    }
     assert 'href="data:image/png;base64,' in (folder / "index.html").read_text()
     assert gzip.decompress((folder / "models/mnist.onnx.gz").read_bytes()) == b"network"
     (folder / "models/old.json").write_text("{}")

@@ -10,6 +10,7 @@ import * as generate from "./tabs/generate.js";
 import * as noise from "./tabs/noise.js";
 import * as smallSteps from "./tabs/small_steps.js";
 
+const FOLLOWS = true;  // a tab that is built for the checkpoint of Generate
 const EXAMPLE = 3;  // the real image that a pad shows first
 const loading = document.querySelector("#loading"), bar = loading.querySelector("progress"), message = document.querySelector("#message");
 
@@ -35,9 +36,15 @@ async function describePad({ name, image_size: size, channels, label_names: name
   return { ...value, examples: row, ink: encodePictures([await readPicture(row, [shown * size, 0, size, size])]) };
 }
 
+// Return the checkpoint itself, or that from which it was distilled, which can begin anywhere between image and noise.
+const baseOf = ({ pairs }, checkpoint) => pairs.find(({ student }) => student === checkpoint)?.teacher ?? checkpoint;
+
+// Build the tabs, rows of id, title and module, when they are first opened. One that FOLLOWS the checkpoint of Generate is
+// built again, for that checkpoint or its teacher, when it is opened after another was chosen.
 function buildTabs(context, rows) {
-  const list = document.querySelector("[role=tablist]"), main = document.querySelector("main"), built = new Set();
+  const list = document.querySelector("[role=tablist]"), main = document.querySelector("main"), built = new Map();
   const tabs = rows.map(([id, title]) => make("button", { type: "button", role: "tab", id: `to-${id}`, "aria-controls": `tab-${id}` }, title));
+  const followed = (row) => row[3] ? baseOf(context, context.generate.read().checkpoint) : "";
   const rooms = rows.map(([id]) => make("section", { role: "tabpanel", id: `tab-${id}`, "aria-labelledby": `to-${id}` }));
 
   function select(chosen, focus = false) {
@@ -48,9 +55,11 @@ function buildTabs(context, rows) {
     });
     if (focus) tabs[chosen].focus();
     tabs[chosen].scrollIntoView({ block: "nearest", inline: "nearest" });
-    if (built.has(chosen)) return undefined;
-    built.add(chosen);
-    return rows[chosen][2].build(rooms[chosen], context);
+    const checkpoint = followed(rows[chosen]);
+    if (built.get(chosen) === checkpoint) return undefined;
+    built.set(chosen, checkpoint);
+    rooms[chosen].replaceChildren();
+    return rows[chosen][2].build(rooms[chosen], context, checkpoint);
   }
 
   tabs.forEach((tab, k) => tab.addEventListener("click", () => select(k)));
@@ -73,7 +82,7 @@ async function start() {
   const pairs = facts.filter(({ teacher }) => teacher).map(({ name, teacher }) => ({ teacher, student: name }));
   const context = { demo, engine, models, pairs, examples, say };
   context.generate = buildTabs(context, [
-    ["generate", "Generate", generate], ["forward", "Forward process", forward], ["compare", "Compare", compare], ["draw", "Draw", draw],
+    ["generate", "Generate", generate], ["forward", "Forward process", forward, FOLLOWS], ["compare", "Compare", compare], ["draw", "Draw", draw, FOLLOWS],
     ...(pairs.length ? [["noise", "Noise pad", noise]] : []), ["small-steps", "Why small steps?", smallSteps],
   ]);
   context.generate.open(new URLSearchParams(location.search));

@@ -1,4 +1,5 @@
 // The Draw tab: the model denoises, completes or classifies an image of the user (ui/tabs/draw_tab.py).
+import { animate } from "../animation.js";
 import { drawBars, escape } from "../charts.js";
 import * as pad from "../components/pad.js";
 import * as player from "../components/player.js";
@@ -14,8 +15,8 @@ mark a region, or erase half, and let the model fill it in. What is it? shows fo
 the model classifies without being trained for it.`;
 const ANY = "any", MARKED = "marked", BRIGHT = "bright";
 
-export async function build(room, context) {
-  const { demo, models, engine, examples } = context, about = demo.draw, checkpoint = demo.checkpoints[0], model = models[checkpoint];
+export async function build(room, context, checkpoint) {
+  const { demo, models, engine, examples } = context, about = demo.draw, model = models[checkpoint];
   const names = model.label_names, tasks = names.length ? about.tasks : about.tasks.slice(0, 2), [renoise, complete, read] = about.tasks;
   const task = radio("Task", tasks.map((name) => [name, name]), renoise), sheet = make("div");
   const label = radio("Paint as class", [...listClasses(model), [ANY, ANY]], ANY, "classes", "any: let the model decide");
@@ -31,7 +32,7 @@ export async function build(room, context) {
   stop.disabled = true;
   let drawing = await examples(checkpoint);
   mount(pad, sheet, { value: { ...drawing, marks: true }, on: { input: (_, value) => { drawing = value; } } });
-  const show = mount(player, view);
+  const show = mount(player, view, { server: { export: animate } });
 
   function showControls() {
     const reads = task.value === read;

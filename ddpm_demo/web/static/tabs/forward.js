@@ -12,8 +12,8 @@ closed form. Move t and see which schedule destroys the image first; then draw y
 const WALK = `Jump or walk? The closed form and the chain of single steps x ← √(1−β) x + √β z must lead to the same distribution.
 Here both are applied 2,000 times to one bright pixel.`;
 
-export async function build(room, { demo, models, examples }) {
-  const model = models[demo.checkpoints[0]], { channels, image_size: size } = model, last = demo.forward.last_timestep;
+export async function build(room, { demo, models, examples }, checkpoint) {
+  const model = models[checkpoint], { channels, image_size: size } = model, last = demo.forward.last_timestep;
   const schedules = Object.fromEntries(demo.schedules.map((name) => [name, Schedule.named(name)]));
   const t = slider("Timestep t", 0, last, 1, 300, `0: the image, ${last}: the end`), seed = number("Seed", 0, 2 ** 31, 0, "of the noise");
   const sheet = make("div"), cards = make("div", { class: "cards" }), plots = make("div", { class: "charts" });
@@ -23,8 +23,9 @@ export async function build(room, { demo, models, examples }) {
     make("div", {}, make("div", { class: "row" }, t.node, seed.node), wrong, cards)), plots,
     make("div", { class: "columns" }, make("div", {}, make("p", {}, WALK), schedule.node, button("Walk again", walk)), walked));
 
-  let ink = (await examples(demo.checkpoints[0])).ink;
-  mount(pad, sheet, { value: await examples(demo.checkpoints[0]), on: { input: (_, value) => { ink = value.ink; redraw(); } } });
+  const example = await examples(checkpoint);
+  let { ink } = example;
+  mount(pad, sheet, { value: example, on: { input: (_, value) => { ink = value.ink; redraw(); } } });
 
   function check() {
     const right = Number.isInteger(t.value) && t.value >= 0 && t.value <= last && Number.isInteger(seed.value) && seed.value >= 0;

@@ -38,8 +38,8 @@ class PureNoise:
 class MixedNoise:
     """Starts from mixtures of the noises of four seeds, which are at the corners of a square.
 
-    ``places`` holds one (u, v) per sample, from (0, 0) at the first corner over (1, 0) and (0, 1) to (1, 1) at the last.
-    The noise there is the sum of sqrt(w_i) * noise_i with the weights w_i of bilinear interpolation. They add up to 1,
+    ``places`` holds one (u, v) per sample, or one for all samples, from (0, 0) at the first corner over (1, 0) and (0, 1)
+    to (1, 1) at the last. The noise there is the sum of sqrt(w_i) * noise_i with the weights w_i of bilinear interpolation. They add up to 1,
     so the mixture is Gaussian noise of variance 1, too; at a corner it is the noise of that seed.
     """
 
@@ -48,13 +48,15 @@ class MixedNoise:
     start = None
 
     def check(self, model: Model, count: int) -> None:
-        """Raise UserError unless there are four seeds, and one place in the square for each sample."""
+        """Raise UserError unless there are four seeds, and one place in the square for each sample or for all."""
         if len(self.seeds) != 4:
             raise UserError(f"there are {len(self.seeds)} seeds; there must be four, one for each corner")
         for seed in self.seeds:
             check_whole("seed", seed, 0, LAST_SEED)
-        if len(self.places) != count:
-            raise UserError(f"there are {len(self.places)} places for {count} images; there must be one for each")
+        if len(self.places) not in (1, count):
+            raise UserError(
+                f"there are {len(self.places)} places for {count} images; there must be one for each, or one for all"
+            )
         for place in self.places:
             if len(place) != 2:
                 raise UserError(f"a place is {place}; it must be two numbers from 0 to 1")
@@ -68,7 +70,8 @@ class MixedNoise:
         )
         u, v = torch.tensor(self.places).T
         weights = torch.stack([(1 - u) * (1 - v), u * (1 - v), (1 - u) * v, u * v], 1)
-        return torch.einsum("nk,kchw->nchw", weights.sqrt(), corners).to(noise), guide(model.denoiser)
+        mixed = torch.einsum("nk,kchw->nchw", weights.sqrt(), corners)
+        return mixed.to(noise).expand_as(noise), guide(model.denoiser)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from ddpm_demo.ui.runs import ALL, DEFAULTS, MAX_COUNT, flatten
 Controls = dict[str, gr.components.Component]
 OFF = 0  # the choice of the model that was not distilled
 LAST_ROLLED = 9999  # the highest seed of the dice: short numbers are easy to remember
-ROLL = f"() => Math.floor(Math.random() * {LAST_ROLLED + 1})"
+ROLL = f"() => [Math.floor(Math.random() * {LAST_ROLLED + 1}), '']"  # a seed, and no place in the noise pad
 INFO = {  # a few words beside the label of a control
     "classifier_scale": "gradient of a noise-aware classifier; for it alone, w = -1",
     "autoguidance": "away from a weaker model of the same data",
@@ -163,5 +163,8 @@ def build_rare_controls(catalogue: Catalogue) -> Controls:
             value=DEFAULTS["ode_tolerance"],
             label="Tolerance of Runge-Kutta",
             info=INFO["ode_tolerance"],
+        ),
+        "place": gr.Textbox(
+            DEFAULTS["place"], label="Place in the noise pad", info="if not empty, its noise replaces that of the seed"
         ),
     }

@@ -8,7 +8,7 @@ from ddpm_demo.diffusion.sampling import Sampling
 from ddpm_demo.errors import UserError
 from ddpm_demo.ui.catalogue import Catalogue
 from ddpm_demo.ui.controls import INFO
-from ddpm_demo.ui.runs import as_number, unflatten
+from ddpm_demo.ui.runs import as_number, read_place, unflatten
 
 DISTILLED = (
     "This distilled model needs {calls} for an image, because it contains its guidance. The sampler, the "
@@ -28,11 +28,12 @@ def remark_on(catalogue: Catalogue, settings: dict) -> str:
         distilled = catalogue.model(settings["checkpoint"]).distilled
         low, high = ends = [as_number(name, settings[name]) for name in ENDS]
         sampling = unflatten(settings | dict(zip(ENDS, sorted(ends))))
+        place = describe_place(settings["place"])
     except UserError as error:
         return str(error)
-    sentences = [describe_weight(sampling)]
+    sentences = [describe_weight(sampling), *place]
     if distilled:
-        return f"{sentences[0]} {DISTILLED.format(calls=count_calls(sampling.steps))}"
+        return " ".join([*sentences, DISTILLED.format(calls=count_calls(sampling.steps))])
     if low > high:
         sentences.append("The guidance interval ends before it begins.")
     elif not sampling.always_guided and "interval" in sampling.idle:
@@ -66,6 +67,15 @@ def describe_weight(sampling: Sampling) -> str:
     ignored = ", the network ignores the class" if sampling.classifier_scale else ", the class is ignored"
     meaning = {-1: ignored, 0: ", the class without guidance"}.get(weight, "")
     return f"w = {weight:g}, called guidance_scale {weight + 1:g} in diffusers{meaning}."
+
+
+def describe_place(text: str) -> list[str]:
+    """The noise from which the run starts, if it is a place in the noise pad. UserError for a wrong place."""
+    if text == "":
+        return []
+    noise = read_place(text)
+    seeds, (u, v) = ", ".join(map(str, noise.seeds)), noise.places[0]
+    return [f"All images start from the noise at ({u:g}, {v:g}) between the seeds {seeds} of the noise pad."]
 
 
 def list_unused(sampling: Sampling) -> Iterator[str]:

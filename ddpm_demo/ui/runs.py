@@ -1,9 +1,10 @@
 """A run that a visitor asked for: its settings checked again behind the controls, its cost, and its steps.
 
-The settings of the page are the fields of ``Sampling``, the interval as two numbers, with the class, the number of images
-and the checkpoint beside them. Controls, links, presets and API parameters all use these names.
+The settings of the page are the fields of ``Sampling``, the interval as two numbers, with the class, the number of images,
+the checkpoint and a place in the noise pad beside them. Controls, links, presets and API parameters all use these names.
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import inf
@@ -11,7 +12,7 @@ from math import inf
 from ddpm_demo.diffusion.reverse_process import Step
 from ddpm_demo.diffusion.sampling import LAST_SEED, Sampling
 from ddpm_demo.errors import UserError, check_one_of, check_whole, quote
-from ddpm_demo.generation.begin import LAST_TIMESTEP, Begin, PureNoise
+from ddpm_demo.generation.begin import LAST_TIMESTEP, Begin, MixedNoise, PureNoise
 from ddpm_demo.generation.generate import count_evaluations, log_snr_grid, sample
 from ddpm_demo.models.checkpoint import Model
 from ddpm_demo.ui.catalogue import Catalogue, report_mistakes
@@ -40,7 +41,11 @@ def unflatten(settings: dict) -> Sampling:
 
 
 # In the order of the API's parameters and of a link's query.
-DEFAULTS = {"class_label": ALL, **flatten(Sampling(weight=1.0)), "count": 1, "checkpoint": ""}
+DEFAULTS = {"class_label": ALL, **flatten(Sampling(weight=1.0)), "count": 1, "checkpoint": "", "place": ""}
+# A place in the noise pad as text: the seeds at the corners, and the distances from the left and from the top.
+PLACE = re.compile(
+    r"(\d{1,10}) (\d{1,10}) (\d{1,10}) (\d{1,10}) at ([01](?:\.\d{1,20})?) ([01](?:\.\d{1,20})?)", re.ASCII
+)
 PRESETS = {
     "Balanced: 20 steps": {"sampler": "dpm++2m", "schedule": "cosine", "steps": 20},
     "Fast: 8 steps": {"sampler": "dpm++2m", "schedule": "cosine", "steps": 8},
@@ -63,11 +68,12 @@ class Run:
     checkpoint: str
     sampling: Sampling
     begin: Begin = PureNoise()
+    place: str = ""  # in the noise pad, if ``begin`` is the noise there
 
     @property
     def settings(self) -> dict:
         """The settings in full, as in DEFAULTS."""
-        about = {"class_label": self.class_label, "count": self.count, "checkpoint": self.checkpoint}
+        about = {name: getattr(self, name) for name in ("class_label", "count", "checkpoint", "place")}
         flat = about | flatten(self.sampling)
         return {name: flat[name] for name in DEFAULTS}
 
@@ -111,11 +117,13 @@ class Run:
 
 @report_mistakes()
 def prepare(catalogue: Catalogue, settings: dict, begin: Begin = PureNoise()) -> Run:
-    """The run with a user's settings, a missing one being its default; gr.Error for a wrong one."""
-    settings = DEFAULTS | settings
-    checkpoint = settings["checkpoint"] or catalogue.names[0]
+    """The run with a user's settings, a missing one being its default; gr.Error for a wrong one.
+
+    The default number of steps is that of the checkpoint.
+    """
+    checkpoint = settings.get("checkpoint") or catalogue.names[0]
     model = catalogue.model(checkpoint)
-    settings |= find_fixed(model)
+    settings = DEFAULTS | {"steps": model.sampling.steps} | settings | find_fixed(model)
     check_whole("count", count := as_int("count", settings["count"]), 1, MAX_COUNT)
     check_one_of("class_label", chosen := settings["class_label"], (*model.class_names, ALL))
     sampling = unflatten(settings)
@@ -123,7 +131,9 @@ def prepare(catalogue: Catalogue, settings: dict, begin: Begin = PureNoise()) ->
     if not model.label_names and not sampling.classifier_scale:
         classes = []
     labels = [label for label in classes for _ in range(count)] or None
-    run = Run(catalogue, labels, count, chosen, checkpoint, sampling, begin)
+    if settings["place"] != "":
+        begin = read_place(settings["place"])
+    run = Run(catalogue, labels, count, chosen, checkpoint, sampling, begin, settings["place"])
     begin.check(model, sampling.check(model, labels, None if labels else count))
     check_budget(run.evaluations)
     return run
@@ -142,6 +152,25 @@ def find_fixed(model: Model) -> dict:
         own = flatten(model.sampling)
         fixed |= {name: own[name] for name in own if name not in ("steps", "weight", "seed")}
     return fixed
+
+
+def read_place(text) -> MixedNoise:
+    """The noise at a place in the noise pad, for all images of a run; UserError for anything but such a place."""
+    found = PLACE.fullmatch(text) if isinstance(text, str) else None
+    if not found:
+        raise UserError(
+            f"place is {quote(text)}; it must be four seeds and a place between them, such as 0 1 2 3 at 0.5 0.25, or empty"
+        )
+    *seeds, u, v = found.groups()
+    return MixedNoise(tuple(int(seed) for seed in seeds), ((float(u), float(v)),))
+
+
+def apply_preset(model: Model, settings: dict, name: str) -> dict:
+    """The settings with those of a preset. A distilled model keeps its sampler, and takes the nearest of its steps."""
+    settings = DEFAULTS | settings | PRESETS.get(name, {}) | find_fixed(model)
+    if model.distilled:
+        settings["steps"] = min(model.distilled.steps, key=lambda steps: abs(steps - settings["steps"]))
+    return settings
 
 
 def as_int(name: str, value) -> int:

@@ -42,6 +42,14 @@ def test_generate_draws_and_says_how(client):
     assert pixels(again) == image.tobytes()
 
 
+def test_a_checkpoint_brings_its_own_number_of_steps(client):
+    _, used = client.predict(class_label="3", checkpoint="mnist-instant", api_name="/generate")
+    assert (used["steps"], used["sampler"]) == (4, "ddim")
+    place = "0 1 2 3 at 0.5 0.25"
+    _, used = client.predict(class_label="3", place=place, api_name="/generate")
+    assert (used["steps"], used["place"]) == (20, place)
+
+
 @pytest.mark.parametrize("name", ["generate", "interpolate", "compare"])
 def test_no_computation_bypasses_the_queue(server, name):
     """A request that is not in the queue could not be stopped when its client leaves."""

@@ -6,7 +6,7 @@ import re
 import time
 
 import pytest
-from browser import PATIENCE, browser, canvas_bytes, finished, number, page, player, shot, state  # noqa: F401 some are fixtures
+from browser import PATIENCE, browser, canvas_bytes, finished, number, open_tab, page, player, shot, state  # noqa: F401 some are fixtures
 from conftest import Server
 from PIL import Image
 
@@ -205,6 +205,46 @@ def test_closing_the_tab_frees_the_worker_within_a_second(server, browser):
     assert server.cpu_seconds() - before < 0.5
 
 
+# Moves a slider by its step and returns the milliseconds until the element that ``changed`` watches has changed.
+MOVE_SLIDER = """async ([slider, watched, attribute]) => {
+  const input = document.querySelector(slider), shown = document.querySelector(watched), old = shown.dataset[attribute];
+  const at = performance.now();
+  input.value = +input.value + 0.1;
+  input.dispatchEvent(new Event("input", { bubbles: true }));
+  while (shown.dataset[attribute] === old) await new Promise(requestAnimationFrame);
+  return performance.now() - at;
+}"""
+
+
+def time_instant(page) -> dict:
+    """Figures of the distilled model: from the slider to the picture in Live and in the noise pad, pictures of a drag."""
+    page.goto(page.url.partition("?")[0] + "?class_label=7&checkpoint=mnist-instant&steps=1")
+    finished(page)
+    time.sleep(6)  # the network is recorded meanwhile
+    page.get_by_label("Live").check()
+    time.sleep(2)
+    slider, live, pad = "input[type=range][aria-label*='Guidance weight']", [], "#tab-noise .noisepad"
+    for _ in range(15):
+        live.append(page.evaluate(MOVE_SLIDER, [slider, "#tab-generate .player", "drawn"]))
+        time.sleep(0.3)
+    open_tab(page, "Noise pad")
+    page.locator(pad).and_(page.locator("[data-compared]")).wait_for()
+    time.sleep(1)
+    box, began, moved = page.locator(f"{pad} .square").bounding_box(), time.monotonic(), 0
+    before = int(page.locator(pad).get_attribute("data-drawn"))
+    page.mouse.move(box["x"] + 9, box["y"] + 9)
+    page.mouse.down()
+    while time.monotonic() < began + 4:
+        moved = (moved + 3) % int(box["width"] - 18)
+        page.mouse.move(box["x"] + 9 + moved, box["y"] + 9 + moved)
+    drawn = int(page.locator(pad).get_attribute("data-drawn")) - before
+    page.mouse.up()
+    return {
+        "Live, distilled model, 1 step: slider to picture, median ms": sorted(live)[7],
+        "Noise pad: pictures a second during a drag": drawn / 4,
+    }
+
+
 @pytest.mark.slow
 def test_the_figures_of_a_visit(browser, tmp_path):
     """Start-up, first frame, a run, Live and payload, as a visitor has them; ``-s`` prints the figures."""
@@ -260,6 +300,7 @@ def test_the_figures_of_a_visit(browser, tmp_path):
         figures[f"Live, {steps} steps: slider to picture, median ms"] = sorted(ms for ms, _ in moved)[2]
         figures[f"Live, {steps} steps: drawn at once"] = [drawn_at_once for _, drawn_at_once in moved]
         page.get_by_label("Live").uncheck()
+    figures |= time_instant(page)
     page.close()
     server.stop()
     print(json.dumps(figures, indent=2))

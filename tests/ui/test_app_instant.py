@@ -1,8 +1,9 @@
 """The distilled model of digits in a real browser: few steps, Live, and the noise pad."""
 
 import json
-import time
+from urllib.parse import parse_qsl, urlsplit
 
+import pytest
 from browser import browser, canvas_bytes, finished, open_tab, page, player, room, shot, state  # noqa: F401 some are fixtures
 
 
@@ -45,16 +46,19 @@ def test_the_pad_draws_while_the_handle_moves(page):
     open_tab(page, "Noise pad")
     pad = room(page, "Noise pad").locator(".noisepad")
     pad.and_(page.locator("[data-compared]")).wait_for()
-    drawn, picture = int(pad.get_attribute("data-drawn")), pad.locator("canvas.image")
-    before, box = picture.evaluate("e => e.toDataURL()"), pad.locator(".square").bounding_box()
+    picture, box, seen = pad.locator("canvas.image"), pad.locator(".square").bounding_box(), []
     page.mouse.move(box["x"] + 20, box["y"] + 20)
     page.mouse.down()
-    for k in range(40):
-        page.mouse.move(box["x"] + 20 + 5 * k, box["y"] + 20 + 4 * k)
-        time.sleep(0.02)
+    for k in (1, 2, 3):  # each place is drawn while the button is down
+        before = int(pad.get_attribute("data-drawn"))
+        page.mouse.move(box["x"] + k * box["width"] / 4, box["y"] + k * box["height"] / 4)
+        page.wait_for_function("([e, n]) => Number(e.dataset.drawn) > n", arg=[pad.element_handle(), before])
+        seen.append(picture.evaluate("e => e.toDataURL()"))
+    page.mouse.move(box["x"] + box["width"] + 9, box["y"] - 9)  # the corner of seed 1, as the pad ends there
     page.mouse.up()
-    assert int(pad.get_attribute("data-drawn")) > drawn + 2
-    assert picture.evaluate("e => e.toDataURL()") != before
+    assert len(set(seen)) == 3
+    corner = pad.locator(".corners canvas").nth(1).element_handle()
+    page.wait_for_function("([a, b]) => a.toDataURL() === b.toDataURL()", arg=[picture.element_handle(), corner])
     names = pad.locator(".same .row div").all_inner_texts()
     assert [name.strip() for name in names] == ["1 call", "2 calls", "4 calls", "8 calls", "16 calls", "40 calls"]
     shot(page, "noise-pad")
@@ -73,6 +77,25 @@ def test_a_corner_opens_its_seed_in_generate(page):
     finished(page, after=before)
     shown = settings(page)
     assert (shown["checkpoint"], shown["seed"], shown["class_label"]) == ("mnist", 2, "3")
+
+
+def test_a_place_opens_in_generate_and_in_the_link(page):
+    before = state(page)["run"]
+    open_tab(page, "Noise pad")
+    pad = room(page, "Noise pad").locator(".noisepad")
+    box = pad.locator(".square").bounding_box()
+    page.mouse.click(box["x"] + box["width"] / 4, box["y"] + box["height"] / 2)
+    pad.get_by_role("button", name="Open in Generate", exact=True).click()
+    opened = finished(page, after=before)["run"]
+    shown = settings(page)
+    assert (shown["checkpoint"], shown["class_label"]) == ("mnist", "3")
+    *corners, at, u, v = shown["place"].split()
+    assert corners == ["0", "1", "2", "3"] and at == "at"
+    assert (float(u), float(v)) == pytest.approx((0.25, 0.5), abs=0.01)
+    assert dict(parse_qsl(urlsplit(page.url).query))["place"] == shown["place"]
+    page.get_by_role("button", name="New seed").click()
+    finished(page, after=opened)
+    assert settings(page)["place"] == "" and "place=" not in page.url
 
 
 def test_nothing_went_wrong(page):

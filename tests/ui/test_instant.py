@@ -1,20 +1,23 @@
 """A distilled checkpoint in the app: the choice of its steps, Live, links, Compare, and the noise pad."""
 
+import re
+from urllib.parse import parse_qsl
+
 import gradio as gr
 import pytest
 import torch
-from conftest import frames, opened
+from conftest import frames, last_picture, opened
 
 from ddpm_demo.data.images import render_grid
 from ddpm_demo.errors import UserError
 from ddpm_demo.generation.begin import MixedNoise
-from ddpm_demo.generation.generate import generate
+from ddpm_demo.generation.generate import generate, sample
 from ddpm_demo.ui import live
 from ddpm_demo.ui.catalogue import Catalogue
-from ddpm_demo.ui.components.player import film
+from ddpm_demo.ui.components.player import begin_film, film
 from ddpm_demo.ui.controls import describe_instant, fit_choices
 from ddpm_demo.ui.remarks import remark_on
-from ddpm_demo.ui.runs import DEFAULTS, prepare
+from ddpm_demo.ui.runs import DEFAULTS, PRESETS, apply_preset, prepare
 from ddpm_demo.ui.tabs import compare_tab, noise_tab
 from ddpm_demo.ui.tabs.generate_tab import keep_choices, open_page, update_controls
 
@@ -58,14 +61,19 @@ def test_compare_varies_its_steps(pair):
 
 
 def test_the_pad_draws_what_generate_draws_at_its_corners(pair):
-    """At a corner the noise is that of its seed, for the student and for its teacher."""
+    """At a corner the noise is that of its seed, for the student with any number of steps and for its teacher."""
     for corner, seed in enumerate(ORDER["seeds"]):
         place = [[corner % 2, corner // 2]]
         shown = opened(noise_tab.draw_places(pair, ORDER | {"places": place}))
         model = pair.model("tiny-instant")
         expected = render_grid(generate(model, [1], weight=2.0, steps=1, seed=seed), 1, gap=0)
         assert shown.tobytes() == expected.tobytes()
-    assert len(noise_tab.compare_calls(pair, ORDER)) == 6
+    compared = noise_tab.compare_calls(pair, ORDER)
+    ways = [("tiny-instant", steps, steps) for steps in (1, 2, 4, 8, 16)] + [("tiny", 20, 40)]
+    for picture, (name, steps, calls) in zip(compared, ways, strict=True):
+        expected = render_grid(generate(pair.model(name), [1], weight=2.0, steps=steps, seed=4), 1, gap=0)
+        assert picture["calls"] == calls and opened(picture["uri"]).tobytes() == expected.tobytes()
+    assert len({picture["uri"] for picture in compared}) == 6  # they differ, so none can be another's
 
 
 def test_mixed_noise_has_variance_1_everywhere():
@@ -100,6 +108,94 @@ def test_an_order_without_a_part_is_refused(pair):
     for name in ("checkpoint", "seeds", "places"):
         with pytest.raises(gr.Error, match="incomplete"):
             noise_tab.draw_places(pair, {key: value for key, value in ORDER.items() if key != name})
+
+
+PLACE = "4 5 6 7 at 0.25 0.5"
+
+
+def first_state(run):
+    """The state from which a run starts."""
+    return next(run.walk()).x
+
+
+def test_a_place_opens_in_generate_with_the_very_same_noise(pair):
+    settings = noise_tab.choose_settings(pair, {**STUDENT, "weight": 2.0, "place": PLACE})
+    assert (settings["checkpoint"], settings["place"], settings["steps"]) == ("tiny", PLACE, DEFAULTS["steps"])
+    model = pair.model("tiny-instant")
+    begin = MixedNoise((4, 5, 6, 7), ((0.25, 0.5),))
+    *_, few = sample(model, [1], weight=2.0, steps=1, begin=begin)
+    assert torch.equal(first_state(prepare(pair, settings)), few.x)
+    assert not torch.equal(first_state(prepare(pair, settings | {"place": ""})), few.x)
+    instant = prepare(pair, settings | STUDENT)  # with Instant, the student draws the place in Generate as well
+    assert opened(noise_tab.draw_places(pair, ORDER | {"places": [[0.25, 0.5]]})).tobytes() == (
+        render_grid(list(instant.walk())[-1].x0, 1, gap=0).tobytes()
+    )
+
+
+def test_a_link_holds_the_place_in_the_noise_pad(pair):
+    settings = {"class_label": "b", "place": PLACE, "steps": 3}
+    *_, whole = film(prepare(pair, settings))
+    query = dict(parse_qsl(whole["link"][1:]))
+    *_, (again, *_), _ = open_page(Catalogue(pair.model("tiny"), "tiny"), DEFAULTS, query)
+    assert query["place"] == PLACE and again[0]["settings"] == whole["settings"]
+    assert last_picture(again[0]).tobytes() == last_picture(whole).tobytes()
+    assert "place" not in film_link(pair, settings | {"place": ""})
+
+
+def film_link(catalogue, settings):
+    return begin_film(prepare(catalogue, settings))["link"]
+
+
+def test_all_images_start_from_the_place_and_the_remark_says_so(pair):
+    x = first_state(prepare(pair, {"class_label": "all", "place": PLACE, "count": 2}))
+    assert len(x) == 6 and torch.equal(x, x[:1].expand_as(x))
+    said = remark_on(pair, DEFAULTS | {"place": PLACE})
+    assert "start from the noise at (0.25, 0.5) between the seeds 4, 5, 6, 7" in said
+    assert "must be four seeds" in remark_on(pair, DEFAULTS | {"place": "4 5"})
+
+
+def test_compare_starts_from_the_place_unless_it_varies_the_seed(pair):
+    settings = DEFAULTS | {"class_label": "b", "steps": 2, "place": PLACE}
+    *_, (grid, _) = compare_tab.fill_grid(pair, "weight", [0], "class", ["a", "b"], settings)
+    expected = list(prepare(pair, settings | {"weight": 0}).walk())[-1].x0
+    assert opened(grid["cells"][1]["image"]).tobytes() == render_grid(expected, 1, gap=0).tobytes()
+    *_, (grid, _) = compare_tab.fill_grid(pair, "weight", [0], "seed", [1, 2], settings)
+    assert grid["cells"][0]["image"] != grid["cells"][1]["image"]
+
+
+@pytest.mark.parametrize(
+    "place, words",
+    [
+        ("4 5 6 at 0.5 0.5", "place is '4 5 6 at 0.5 0.5'; it must be four seeds and a place between them, such as"),
+        ("4 5 6 7 at 0.5", "must be four seeds"),
+        ("4 5 6 7 at nan 0.5", "must be four seeds"),
+        ("4 5 6 9999999999 at 0.5 0.5", "seed is 9999999999"),
+        ("4 5 6 7 at 0.5 1.5", "place is 1.5"),
+        (7, "place is 7; it must be"),
+        (None, "place is None; it must be"),
+    ],
+)
+def test_a_wrong_place_is_refused_in_a_sentence(pair, place, words):
+    with pytest.raises(gr.Error, match=re.escape(words)):
+        prepare(pair, {"class_label": "b", "place": place})
+
+
+def test_without_steps_a_checkpoint_takes_its_own(pair):
+    assert prepare(pair, {"checkpoint": "tiny-instant"}).sampling.steps == 4
+    assert prepare(pair, {"checkpoint": "tiny"}).sampling.steps == DEFAULTS["steps"]
+    *_, (film, *_), _ = open_page(pair, DEFAULTS, {"checkpoint": "tiny-instant", "class_label": "b"})
+    assert film[0]["settings"]["checkpoint"] == "tiny-instant" and film[0]["settings"]["steps"] == 4
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_on_a_distilled_model_takes_what_it_can(pair, name):
+    settings = apply_preset(pair.model("tiny-instant"), DEFAULTS | STUDENT, name)
+    run = prepare(pair, settings)
+    nearest = {20: 16, 8: 8, 1000: 16, 50: 16, 200: 16}
+    assert run.sampling.steps == nearest.get(PRESETS[name].get("steps"), 1)
+    assert run.sampling.weight == PRESETS[name].get("weight", DEFAULTS["weight"])
+    assert (settings["sampler"], settings["schedule"]) == ("ddim", "cosine")  # what the disabled controls show
+    assert apply_preset(pair.model("tiny"), DEFAULTS, name) == DEFAULTS | PRESETS[name] | {"classifier_scale": 0.0}
 
 
 def test_a_corner_opens_in_generate_with_the_teacher(pair):

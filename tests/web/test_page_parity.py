@@ -21,7 +21,7 @@ from ddpm_demo.models.adapters import ClassAdded
 from ddpm_demo.ui.catalogue import Catalogue
 from ddpm_demo.ui.components.player import film
 from ddpm_demo.ui.remarks import note_effects, remark_on
-from ddpm_demo.ui.runs import prepare, unflatten
+from ddpm_demo.ui.runs import PRESETS, apply_preset, prepare, unflatten
 from ddpm_demo.ui.tabs import small_steps_tab
 from ddpm_demo.ui.tabs.generate_tab import read_query
 from ddpm_demo.web import site
@@ -181,6 +181,7 @@ def test_pictures_as_in_python(page, count, channels, columns):  # noqa: F811
         {"class_label": "b", "count": 2, "steps": 5},
         {"class_label": "all", "weight": -1, "sampler": "ddpm", "interval_from": -3.5, "interval_to": 2},
         {"class_label": "a", "weight": 0, "seed": 7, "interval_to": 1.0},
+        {"class_label": "b", "place": "1 2 3 4 at 0.3 0.75", "count": 2, "steps": 3},
     ],
 )
 def test_a_film_as_in_python(page, gaussian, settings):  # noqa: F811
@@ -237,7 +238,7 @@ def test_the_remarks_are_those_of_the_app(page, gaussian):  # noqa: F811
     chosen = [{"weight": weight} for weight in (-1, 0, 1, 2.5)]
     chosen += [{"weight": weight, "interval_from": -4, "interval_to": 2.5} for weight in (-1, 0, 1)]
     chosen += [{"sampler": name, "steps": steps} for name in site.SAMPLERS_HERE for steps in (20, 100)]
-    chosen += [{"checkpoint": "instant", "steps": 2, "weight": 1.5}]
+    chosen += [{"place": "1 2 3 4 at 0.3 0.75"}, {"checkpoint": "instant", "steps": 2, "weight": 1.5}]
     found = compute(
         page,
         """const say = (run) => [js.remarkOn(data.demo, run), js.noteEffects(data.demo, run)];
@@ -270,6 +271,10 @@ def test_a_link_is_read_as_in_the_app_and_a_wrong_setting_is_refused(page, gauss
         "interval_to": (-30, "interval_to is -30; it must be a number from -20 to 20"),
         "interval_from": (20, ""),
         "checkpoint": ("other", 'checkpoint is "other"; it must be one of gaussian'),
+        "place": (
+            "1 2 3 at 0.5 0.5",
+            'place is "1 2 3 at 0.5 0.5"; it must be four seeds and a place between them, such as',
+        ),
     }
     said = compute(
         page,
@@ -278,9 +283,37 @@ def test_a_link_is_read_as_in_the_app_and_a_wrong_setting_is_refused(page, gauss
         context=context,
         wrong=[{name: value} for name, (value, _) in wrong.items()],
     )
+    places = [{"place": "1 2 3 9999999999 at 0 1"}, {"place": "1 2 3 4 at 0 1.5"}]
+    refused = compute(
+        page,
+        """const say = (settings) => { try { js.prepare(data.context, settings); } catch (error) { return error.message; } };
+        return data.places.map(say);""",
+        context=context,
+        places=places,
+    )
+    assert refused[0].startswith("seed is 9999999999; it must be") and refused[1].startswith("place is 1.5; it must be")
     assert said[-1] == "the guidance interval begins at log-SNR 3 and ends at 2: exchange them"
     for message, (_, expected) in zip(said, wrong.values()):
         assert message.startswith(expected) and bool(message) == bool(expected)
+
+
+def test_a_preset_and_a_missing_number_of_steps_as_in_python(page):  # noqa: F811
+    model = replace(instant_model(), distilled=Distilled(lowest=-1.0, highest=8.0, spacing=0.5))
+    model = replace(model, sampling=replace(model.distilled.defaults, weight=1.0))
+    catalogue = Catalogue(model, "instant")
+    demo = json.loads(json.dumps(site.describe_demo() | {"checkpoints": ["instant"]}))
+    context = {"demo": demo, "models": {"instant": facts_of(model, "instant")}}
+    here = {**demo["defaults"], "checkpoint": "instant", "steps": 1}
+    run, *applied = compute(
+        page,
+        """const apply = (name) => js.applyPreset(data.context, data.here, name);
+        return [js.prepare(data.context, {}), ...Object.keys(data.context.demo.presets).map(apply)];""",
+        context=context,
+        here=here,
+    )
+    assert run["sampling"]["steps"] == prepare(catalogue, {}).sampling.steps == model.sampling.steps
+    for name, found in zip(PRESETS, applied, strict=True):
+        assert found == site.keep_known(apply_preset(model, site.DEFAULTS | here, name))
 
 
 @pytest.mark.parametrize(

@@ -85,7 +85,7 @@ async function rest() {
 }
 
 function move(u, v) {
-  place = [u, v].map((value) => Math.min(1, Math.max(0, value)));
+  place = [u, v].map((value) => Math.round(1000 * Math.min(1, Math.max(0, value))) / 1000);  // short numbers in links
   handle.style.left = 100 * place[0] + "%"; handle.style.top = 100 * place[1] + "%";
   change(false);
 }
@@ -110,10 +110,15 @@ function fillGroup(selector, values, chosen) {
   press(chosen);
 }
 
+// Open a noise in Generate: that of a seed at a corner, or of a place as ui/runs.py reads it.
+function open(noise) {
+  const { checkpoint, class_label, weight } = order([place]);
+  trigger("open", { checkpoint, class_label, weight, ...noise });
+}
+
 function fillCorners() {
   const nodes = seeds.map((seed) => {
-    const node = button("", seed, () => trigger("open", { checkpoint: choices.checkpoint,
-      class_label: order([place]).class_label, weight: Number(weight.value), seed }));
+    const node = button("", seed, () => open({ seed }));
     node.title = "Open in Generate";
     node.setAttribute("aria-label", `Open seed ${seed} in Generate`);
     node.append(document.createElement("canvas"), String(seed));
@@ -134,6 +139,7 @@ square.addEventListener("keydown", (event) => {
   if (step) { move(place[0] + step[0], place[1] + step[1]); event.preventDefault(); }
 });
 weight.addEventListener("input", () => { $(".weight output").textContent = Number(weight.value).toFixed(1); change(true); });
+$(".here").addEventListener("click", () => open({ place: `${seeds.join(" ")} at ${place.join(" ")}` }));
 $(".dice").addEventListener("click", () => {
   seeds = seeds.map(() => Math.floor(Math.random() * 100000));
   fillCorners(); change(true);

@@ -65,6 +65,7 @@ async function take() {
 // The address of this run: its settings, and all other parts of the query (such as a theme).
 function address() {
   const query = new URLSearchParams(location.search);
+  for (const name of Object.keys(film.settings)) query.delete(name);
   new URLSearchParams(film.link).forEach((value, name) => query.set(name, value));
   return location.pathname + "?" + query;
 }

@@ -101,7 +101,7 @@ def begin_film(run: Run) -> dict:
         "run": new_name(),
         "settings": settings,
         "source": describe_sampler(run.sampling),
-        "link": "?" + urlencode({k: f"{v:g}" if isinstance(v, float) else v for k, v in settings.items()}),
+        "link": "?" + urlencode({k: f"{v:g}" if isinstance(v, float) else v for k, v in settings.items() if v != ""}),
         "curve": [[step, round(log_snr, 3)] for step, log_snr in enumerate(run.curve)],
         "names": name_images(run),
         "columns": run.columns,

@@ -95,11 +95,12 @@ def build_axis(name: str) -> Axis:
 
 
 FIRST_AXES = ("weight", "classifier_scale", "autoguidance", "schedule", "sampler", "steps", "seed")
+OTHERS = ("class_label", "count", "checkpoint", "place")  # settings with an axis of another kind, or without one
 AXES = {
     "class": Axis(list_classes, list_classes, batched=True),
     **{name: build_axis(name) for name in FIRST_AXES},
     "checkpoint": Axis(list_checkpoints, list_alike),
-    **{name: build_axis(name) for name in DEFAULTS if name not in (*FIRST_AXES, "class_label", "count", "checkpoint")},
+    **{name: build_axis(name) for name in DEFAULTS if name not in (*FIRST_AXES, *OTHERS)},
 }
 OWN = ("class", "checkpoint")  # axes whose values depend on the checkpoint
 SETTING = {"class": "class_label"}  # axes whose name differs from that of their setting
@@ -169,7 +170,7 @@ def offer_endpoint(catalogue: Catalogue) -> None:
         across_values: str = "5, 10, 20",
         settings: dict | None = None,
     ) -> tuple[Image.Image, dict]:
-        common = DEFAULTS | {"class_label": choose_example(catalogue)}
+        common = {"class_label": choose_example(catalogue), "checkpoint": ""}
         values = [[part.strip() for part in str(text).split(",")] for text in (down_values, across_values)]
         if settings is not None and not isinstance(settings, dict):
             raise gr.Error(f"settings is {settings!r}; it must be an object of settings", print_exception=False)
@@ -212,8 +213,8 @@ def plan_grid(catalogue: Catalogue, down, down_values, across, across_values, se
     rows, columns = parse_values(down, down_values), parse_values(across, across_values)
     if len(rows) * len(columns) > MAX_CELLS:
         raise UserError(f"{len(rows)} x {len(columns)} cells are too many: at most {MAX_CELLS}")
-    common = settings | {"count": 1}
     names = SETTING.get(down, down), SETTING.get(across, across)
+    common = settings | {"count": 1} | ({"place": ""} if "seed" in names else {})  # else the seed would change nothing
     cells = [[common | {names[0]: row, names[1]: column} for column in columns] for row in rows]
     if "class" not in (down, across):
         cells = [[choose_class(catalogue, cell, common) for cell in line] for line in cells]
@@ -301,7 +302,8 @@ def draw_cells(catalogue: Catalogue, cells: list[dict], job: Job) -> tuple[Tenso
     labels = [label for run in runs for label in run.labels] if runs[0].labels else None
     sampling = replace(runs[0].sampling, seed=[run.sampling.seed for run in runs])
     count = None if labels else len(runs)
-    *_, step = catalogue.compute(sample, runs[0].checkpoint, labels, job=job, count=count, sampling=sampling)
+    options = {"count": count, "begin": runs[0].begin, "sampling": sampling}
+    *_, step = catalogue.compute(sample, runs[0].checkpoint, labels, job=job, **options)
     return step.x0, step.nfe
 
 

@@ -28,7 +28,10 @@ from ddpm_demo.ui.controls import (
 from ddpm_demo.ui.events import AT_ONCE, NETWORK, QUIET, add_endpoint
 from ddpm_demo.ui.live import finish_sketch, forget_user, sketch
 from ddpm_demo.ui.remarks import note_effects, remark_on
-from ddpm_demo.ui.runs import DEFAULTS, PRESETS, flatten, prepare
+from ddpm_demo.ui.runs import DEFAULTS, PRESETS, apply_preset, prepare
+
+PRESET_INFO = "settings to start from"
+PRESET_DISTILLED = "a distilled model keeps its sampler and schedule, and takes the nearest of its steps"
 
 
 @dataclass(frozen=True)
@@ -88,7 +91,7 @@ def lay_out(catalogue: Catalogue, checkpoint: gr.Dropdown) -> Layout:
                 live = gr.Checkbox(False, label="Live", min_width=70, elem_classes="live")
             remark = gr.Markdown(remark_on(catalogue, DEFAULTS), elem_classes="remark")
             with gr.Accordion("More settings and presets", open=False):
-                preset = gr.Dropdown(list(PRESETS), value=None, label="Preset", info="settings to start from")
+                preset = gr.Dropdown(list(PRESETS), value=None, label="Preset", info=PRESET_INFO)
                 controls |= seeds | build_rare_controls(catalogue)
         with gr.Column(elem_classes="view"):
             player = build_player(elem_classes=["viewer"])
@@ -109,7 +112,8 @@ def wire_runs(demo: gr.Blocks, catalogue: Catalogue, layout: Layout) -> None:
     opened = demo.load(
         follow_link, layout.inputs, [*layout.outputs, layout.remark, layout.instant, *layout.inputs], **NETWORK
     )
-    rolled = layout.dice.click(None, None, layout.controls["seed"], js=ROLL, api_visibility="private")
+    noise = [layout.controls["seed"], layout.controls["place"]]
+    rolled = layout.dice.click(None, None, noise, js=ROLL, api_visibility="private")
     rolled = rolled.then(run, layout.inputs, layout.outputs, **NETWORK)
     layout.stop.click(
         reset_buttons,
@@ -184,8 +188,12 @@ def wire_changes(demo: gr.Blocks, catalogue: Catalogue, layout: Layout) -> None:
     def finish(request: gr.Request, live, *values):
         yield from finish_sketch(catalogue, live, layout.read(values), request.session_hash)
 
-    def apply_preset(name, *values):
-        return [*(DEFAULTS | layout.read(values) | PRESETS.get(name, {})).values()]
+    def change_preset(name, *values):
+        settings = layout.read(values)
+        model = catalogue.model(settings["checkpoint"])
+        settings = apply_preset(model, settings, name)
+        instant = gr.update(**describe_instant(catalogue, settings["checkpoint"], settings["steps"]))
+        return gr.update(info=PRESET_DISTILLED if model.distilled else PRESET_INFO), instant, *settings.values()
 
     redraw = [component.input for name, component in layout.controls.items() if name != "checkpoint"]
     choice, shown = [layout.live, *layout.inputs], [layout.player, *layout.noted]
@@ -194,7 +202,8 @@ def wire_changes(demo: gr.Blocks, catalogue: Catalogue, layout: Layout) -> None:
     several = NETWORK | {"trigger_mode": "multiple"}
     sketched.success(finish, choice, layout.player, **several)
     demo.unload(forget_user)
-    applied = layout.preset.input(apply_preset, [layout.preset, *layout.inputs], layout.inputs, **AT_ONCE)
+    changed = [layout.preset, layout.instant, *layout.inputs]
+    applied = layout.preset.input(change_preset, [layout.preset, *layout.inputs], changed, **AT_ONCE)
     applied.then(change, choice, shown, **AT_ONCE).success(finish, choice, layout.player, **several)
 
 
@@ -202,18 +211,25 @@ def offer_endpoint(catalogue: Catalogue) -> None:
     """Offer the endpoint ``/generate``. Its parameters are the settings. It returns a picture and all settings."""
 
     def generate(*values) -> tuple[Image.Image, dict]:
-        return draw_picture(catalogue, dict(zip(DEFAULTS, values)))
+        settings = dict(zip(DEFAULTS, values))
+        if settings["steps"] is None:
+            del settings["steps"]
+        return draw_picture(catalogue, settings)
 
+    given = DEFAULTS | {"steps": None}  # None: as many as the checkpoint takes by default
     # Gradio names the endpoint's parameters after those of the function.
     generate.__signature__ = Signature(
-        [Parameter(name, Parameter.POSITIONAL_OR_KEYWORD, default=value) for name, value in DEFAULTS.items()]
+        [Parameter(name, Parameter.POSITIONAL_OR_KEYWORD, default=value) for name, value in given.items()]
     )
     inputs = [
         (gr.Textbox if isinstance(value, str) else gr.Number)(value, label=name, render=False)
-        for name, value in DEFAULTS.items()
+        for name, value in given.items()
     ]
     outputs = [gr.Image(format="png", label="image", render=False), gr.JSON(label="settings", render=False)]
-    description = "Draws images of a class. Returns the finished picture and all settings of the run."
+    description = (
+        "Draws images of a class. Returns the finished picture and all settings of the run. Without steps, it takes as many "
+        "as the checkpoint takes by default."
+    )
     add_endpoint("generate", generate, inputs, outputs, description)
 
 
@@ -245,13 +261,16 @@ def watch(catalogue: Catalogue, settings: dict) -> Iterator[tuple]:
 
 
 def open_page(catalogue: Catalogue, settings: dict, query: Mapping[str, str]) -> Iterator[tuple]:
-    """Yield the outputs of the opening page: the settings of the link, or the defaults, and their run."""
+    """Yield the outputs of the opening page: the settings of the link, or the defaults, and their run.
+
+    Without steps in the link, there are as many as the checkpoint takes by default.
+    """
+    settings = {name: value for name, value in settings.items() if name != "steps"}
     try:
         run = prepare(catalogue, settings | read_query(query))
     except gr.Error as error:
-        if query:
-            gr.Warning(f"This link cannot be followed: {error.message}")
-        run = prepare(catalogue, flatten(catalogue.model().sampling))
+        gr.Warning(f"This link cannot be followed: {error.message}")
+        run = prepare(catalogue, settings)
     instant, updates = update_controls(catalogue, run.settings)
     page = [remark_on(catalogue, run.settings), instant, *updates.values()]
     start = json.dumps(run.settings)

@@ -16,8 +16,8 @@ from ddpm_demo.ui.tabs import generate_tab
 from ddpm_demo.ui.turns import check_budget
 
 HINT = """Each corner of the pad is the noise of one seed, and each place between them a mixture of the four. **Drag** over
-the pad: a distilled model draws the image of every place in one network call. A click on a corner's picture opens that
-seed in **Generate**, where the model with many steps draws it."""
+the pad: a distilled model draws the image of every place in one network call. **Open in Generate**, or a click on a
+corner's picture, opens that noise in **Generate**, where the model with many steps draws it."""
 MISSING = """This tab needs a distilled model, which draws an image in one network call. Train one from a checkpoint with
 
     python train.py --distill checkpoints/mnist"""
@@ -41,12 +41,12 @@ def build(catalogue: Catalogue, generate: generate_tab.Layout, tabs: gr.Tabs) ->
 
     pad = gr.HTML(describe_pad(catalogue, student), **read_component("noise_pad"), server_functions=[draw, compare])
 
-    def open_seed(event: gr.EventData):
+    def open_noise(event: gr.EventData):
         settings = choose_settings(catalogue, event._data)
         instant, updates = generate_tab.update_controls(catalogue, settings)
         return gr.update(selected="generate"), instant, *updates.values()
 
-    opened = pad.open(open_seed, None, [tabs, generate.instant, *generate.inputs], **QUIET)
+    opened = pad.open(open_noise, None, [tabs, generate.instant, *generate.inputs], **QUIET)
     generate_tab.run_after(opened, catalogue, generate)
 
 
@@ -122,6 +122,6 @@ def compare_calls(catalogue: Catalogue, order: dict) -> list[dict]:
 
 @report_mistakes()
 def choose_settings(catalogue: Catalogue, order: dict) -> dict:
-    """Return the settings of Generate that draw the noise of one seed by the teacher."""
-    settings = {name: order[name] for name in ("class_label", "weight", "seed")}
+    """Return the settings of Generate that draw the noise of one ``seed``, or of one ``place``, by the teacher."""
+    settings = {name: order[name] for name in ("class_label", "weight", "seed", "place") if name in order}
     return prepare(catalogue, settings | {"checkpoint": catalogue.teachers[order["checkpoint"]]}).settings

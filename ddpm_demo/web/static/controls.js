@@ -45,6 +45,15 @@ export function number(label, lowest, highest, first, note = "") {
   };
 }
 
+export function text(label, first, note = "") {
+  const input = make("input", { type: "text", value: first });
+  return {
+    node: make("label", { class: "field" }, ...describeLabel(label, note), input),
+    get value() { return input.value; },
+    set value(value) { input.value = value; },
+  };
+}
+
 // ``choices`` are [value, text]. ``kind`` is "classes" for separate buttons, "segments" for one bar.
 export function radio(label, choices, first, kind = "segments", note = "") {
   const group = newId(), wrap = make("div", { class: "wrap" });

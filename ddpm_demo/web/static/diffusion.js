@@ -258,17 +258,17 @@ export function decode(model, x) {
 
 // Where sampling begins (generation/begin.py): {kind, ...} gives the first state and the guided denoiser. An ``image`` is
 // one image or one for each sample. ``keep`` is (H, W), 1 where the pixel of the image is kept and 0 elsewhere. ``seeds``
-// are those of four corners; ``places`` holds one [u, v] for each sample.
+// are those of four corners; ``places`` holds one [u, v] for each sample, or one for all.
 
 const BEGIN = {
   PureNoise: (model, begin, noise, logSnr, guided) => [noise, guided],
   MixedNoise: (model, { seeds, places }, noise, logSnr, guided) => {
-    const size = noise.length / places.length, corners = seeds.map((seed) => randn(size, new Generator(seed)));
+    const size = model.channels * model.image_size ** 2, corners = seeds.map((seed) => randn(size, new Generator(seed)));
     const mixed = places.map(([u, v]) => {
       const roots = [(1 - u) * (1 - v), u * (1 - v), (1 - u) * v, u * v].map(Math.sqrt);
       return corners[0].map((_, k) => roots.reduce((sum, root, corner) => sum + root * corners[corner][k], 0));
     });
-    return [noise.map((_, k) => mixed[Math.floor(k / size)][k % size]), guided];
+    return [noise.map((_, k) => mixed[Math.floor(k / size) % mixed.length][k % size]), guided];
   },
   NoisedImage: (model, { image }, noise, logSnr, guided) => [addNoise(encode(model, image), logSnr, noise), guided],
   Completion: (model, { image, keep }, noise, logSnr, guided) => {

@@ -38,7 +38,7 @@ function beginFilm(demo, run) {
   const curve = logSnrGrid(run.model, run.sampling, run.request.begin?.start);
   return {
     run: newName(), settings: run.settings, source: `${title} (${source})`,
-    link: "?" + new URLSearchParams(run.settings), curve: curve.map((value, step) => [step, value]),
+    link: "?" + new URLSearchParams(Object.entries(run.settings).filter(([, value]) => value !== "")), curve: curve.map((value, step) => [step, value]),
     names: run.names, columns: run.columns, gap: GAP,
     panels: demo.panels.filter(({ key }) => key !== "guidance" || run.guided), chunks: [], done: false,
   };

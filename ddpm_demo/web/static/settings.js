@@ -32,20 +32,42 @@ function readSampling(demo, settings) {
   return sampling;
 }
 
-// Return a run with a user's settings, a missing one being its default. Throw a RangeError for a wrong one. ``begin`` is
-// that of ``sample`` in diffusion.js.
+const PLACE = /^(\d{1,10}) (\d{1,10}) (\d{1,10}) (\d{1,10}) at ([01](?:\.\d{1,20})?) ([01](?:\.\d{1,20})?)$/;
+
+// Return the noise at a place in the noise pad, for all images of a run, from its text.
+function readPlace({ settings }, text) {
+  const found = PLACE.exec(text), { lowest, highest } = settings.find(({ name }) => name === "seed");
+  if (!found) {
+    throw new RangeError(`place is ${JSON.stringify(text)}; it must be four seeds and a place between them, such as 0 1 2 3 at 0.5 0.25, or empty`);
+  }
+  const numbers = found.slice(1).map(Number), seeds = numbers.slice(0, 4), place = numbers.slice(4);
+  seeds.forEach((seed) => checkNumber("seed", seed, lowest, highest, true));
+  place.forEach((coordinate) => checkNumber("place", coordinate, 0, 1));
+  return { kind: "MixedNoise", seeds, places: [place] };
+}
+
+// Return the settings with those of a preset. A distilled model keeps its sampler, and takes the nearest of its steps.
+export function applyPreset({ demo, models }, given, name) {
+  const settings = { ...given, ...demo.presets[name] }, { distilled, fixed } = models[settings.checkpoint];
+  const distance = (steps) => Math.abs(steps - settings.steps);
+  const nearest = distilled && { steps: distilled.steps.reduce((best, steps) => distance(steps) < distance(best) ? steps : best) };
+  return { ...settings, ...fixed, ...nearest };
+}
+
+// Return a run with a user's settings, a missing one being its default; that of the steps is the checkpoint's. Throw a
+// RangeError for a wrong one. ``begin`` is that of ``sample`` in diffusion.js.
 export function prepare({ demo, models }, given, begin) {
-  const settings = { ...demo.defaults, ...given };
-  settings.checkpoint ||= demo.checkpoints[0];
-  checkOneOf("checkpoint", settings.checkpoint, demo.checkpoints);
-  const model = models[settings.checkpoint], names = model.label_names, chosen = settings.class_label;
-  Object.assign(settings, model.fixed);
+  const checkpoint = given.checkpoint || demo.checkpoints[0];
+  checkOneOf("checkpoint", checkpoint, demo.checkpoints);
+  const model = models[checkpoint], names = model.label_names;
+  const settings = { ...demo.defaults, steps: model.sampling.steps, ...given, checkpoint, ...model.fixed }, chosen = settings.class_label;
   checkNumber("count", settings.count, 1, demo.most_images, true);
   checkOneOf("class_label", chosen, [...names, ALL]);
   const sampling = readSampling(demo, settings);
   const classes = chosen === ALL ? names.map((_, k) => k) : [names.indexOf(chosen)];
   const labels = names.length ? classes.flatMap((label) => Array(settings.count).fill(label)) : null;
-  const images = labels?.length ?? settings.count, checkpoint = settings.checkpoint;
+  const images = labels?.length ?? settings.count;
+  if (settings.place !== "") begin = readPlace(demo, settings.place);
   return {
     model, settings, sampling, images, columns: countColumns(images), names: nameImages(labels, names, settings.count),
     guided: !model.distilled && ![0, -1].includes(sampling.weight),
@@ -83,15 +105,17 @@ export function readQuery({ defaults }, query) {
 }
 
 // Return sentences about what the settings of a run mean together.
-export function remarkOn(demo, { model, sampling }) {
+export function remarkOn(demo, { model, sampling, request: { begin } }) {
   const { weight, sampler, steps, interval } = sampling, meanings = { "-1": ", the class is ignored", 0: ", the class without guidance" };
   const guidance = `w = ${weight}, called guidance_scale ${Number((weight + 1).toFixed(6))} in diffusers${meanings[weight] ?? ""}.`;
+  const place = begin?.kind === "MixedNoise" ? [`All images start from the noise at (${begin.places[0].join(", ")}) between the `
+    + `seeds ${begin.seeds.join(", ")} of the noise pad.`] : [];
   if (model.distilled) {
-    return `${guidance} This distilled model needs ${steps} network call${steps === 1 ? "" : "s"} for an image, because it contains its guidance. The `
+    return `${[guidance, ...place].join(" ")} This distilled model needs ${steps} network call${steps === 1 ? "" : "s"} for an image, because it contains its guidance. The `
       + "sampler, the schedule and the interval have no effect on it.";
   }
   const row = demo.samplers[sampler], [from, to] = interval, always = demo.settings.find(({ name }) => name === "interval");
-  const sentences = model.label_names.length ? [guidance] : [];
+  const sentences = model.label_names.length ? [guidance, ...place] : place;
   if (from > always.lowest || to < always.highest) {
     const between = `where the log-SNR is between ${from} and ${to}.`;
     sentences.push(weight === 0 ? "The guidance interval has no effect at this weight."

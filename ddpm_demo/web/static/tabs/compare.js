@@ -1,4 +1,5 @@
 // The Compare tab: a grid of two settings with the same noise; a click on a cell opens its run (ui/tabs/compare_tab.py).
+import { animate } from "../animation.js";
 import * as grid from "../components/grid.js";
 import * as player from "../components/player.js";
 import { button, checks, dropdown, make } from "../controls.js";
@@ -19,7 +20,7 @@ export function build(room, context) {
   room.append(make("p", { class: "hint" }, HINT), make("div", { class: "columns even" }, down.node, across.node),
     make("div", { class: "row" }, go, stop), wrong, make("div", { class: "columns even" }, sheet, view));
   stop.disabled = true;
-  const showGrid = mount(grid, sheet, { on: { open: ({ row, column }) => play(plan[row][column]) } }), showFilm = mount(player, view);
+  const showGrid = mount(grid, sheet, { on: { open: ({ row, column }) => play(plan[row][column]) } }), showFilm = mount(player, view, { server: { export: animate } });
 
   function offer(name) {
     const names = models[generate.read().checkpoint].label_names;
@@ -48,6 +49,7 @@ export function build(room, context) {
     }
     const settings = { ...generate.read(), count: 1 }, own = models[settings.checkpoint].label_names;
     if (settings.class_label === ALL && own.length) settings.class_label = own[Math.min(3, own.length - 1)];
+    if (names.includes("seed")) settings.place = "";  // else the seed would change nothing
     const [r, c] = names.map((name) => name === "class" ? "class_label" : name);
     return { axes: names, rows, columns, cells: rows.map((row) => columns.map((column) => prepare(context, { ...settings, [r]: row, [c]: column }))) };
   }

@@ -1,9 +1,10 @@
 // The Generate tab: a user chooses settings and watches noise become an image (ui/tabs/generate_tab.py, ui/live.py).
+import { animate } from "../animation.js";
 import * as player from "../components/player.js";
-import { annotate, button, checkbox, dropdown, make, number, radio, slider } from "../controls.js";
+import { annotate, button, checkbox, dropdown, make, number, radio, slider, text } from "../controls.js";
 import { film, finish } from "../film.js";
 import { mount } from "../host.js";
-import { ALL, noteEffects, prepare, readQuery, remarkOn } from "../settings.js";
+import { ALL, applyPreset, noteEffects, prepare, readQuery, remarkOn } from "../settings.js";
 
 const HINT = `Pick a class and press Generate, then drag the film strip below the picture to see every step. Next, switch Live on,
 choose one class, and move the guidance weight.`;
@@ -32,6 +33,7 @@ function buildControls({ demo, models }) {
     variance: radio("Reverse variance of DDPM", limits.variance.names.map((name) => [name, VARIANCES[name]]), defaults.variance),
     corrector_snr: slider("Corrector's signal-to-noise ratio", limits.corrector_snr.lowest, limits.corrector_snr.highest, 0.02,
       defaults.corrector_snr),
+    place: text("Place in the noise pad", defaults.place, "if not empty, its noise replaces that of the seed"),
   };
 }
 
@@ -49,12 +51,13 @@ export function build(room, context) {
     make("div", { class: "row go" }, go, stop, live.node), remark, controls.sampler.node, controls.schedule.node,
     make("div", { class: "row seed" }, controls.seed.node, button("⚄", () => {
       controls.seed.value = Math.floor(Math.random() * (LAST_ROLLED + 1));
+      controls.place.value = "";
       changed();
       if (!live.value) start();
     }, "roll"), controls.count.node), preset.node,
-    make("details", {}, make("summary", {}, "More: guidance interval, reverse variance, corrector"),
-      ...["interval_from", "interval_to", "variance", "corrector_snr"].map((name) => controls[name].node)), make("p", { class: "hint" }, HINT)), view));
-  const show = mount(player, view);
+    make("details", {}, make("summary", {}, "More: guidance interval, reverse variance, corrector, noise"),
+      ...["interval_from", "interval_to", "variance", "corrector_snr", "place"].map((name) => controls[name].node)), make("p", { class: "hint" }, HINT)), view));
+  const show = mount(player, view, { server: { export: animate } });
   room.querySelector(".roll").setAttribute("aria-label", "New seed");
   stop.disabled = true;
   controls.checkpoint.node.hidden = demo.checkpoints.length - pairs.length < 2;  // Instant chooses between two
@@ -147,7 +150,7 @@ export function build(room, context) {
     const { teacher, student } = pairs.find((pair) => Object.values(pair).includes(controls.checkpoint.value));
     choose(instant.value ? student : teacher, instant.value || demo.defaults.steps);
   });
-  preset.node.addEventListener("input", () => { if (preset.value) change(demo.presets[preset.value]); });
+  preset.node.addEventListener("input", () => { if (preset.value) change(applyPreset(context, read(), preset.value)); });
 
   // The opening page shows the run of its link, or otherwise one image, which takes less time than one of each class.
   function open(query) {

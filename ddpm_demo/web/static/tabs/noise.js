@@ -6,8 +6,8 @@ import { encodePictures, renderGrid } from "../images.js";
 import { countCalls, prepare } from "../settings.js";
 
 const HINT = `Each corner of the pad is the noise of one seed, and each place between them a mixture of the four. Drag over the pad: a
-distilled model draws the image of every place in one network call. A click on a corner's picture opens that seed in Generate,
-where the model with many steps draws it.`;
+distilled model draws the image of every place in one network call. Open in Generate, or a click on a corner's picture, opens
+that noise in Generate, where the model with many steps draws it.`;
 
 export function build(room, context) {
   const { demo, models, engine, pairs, generate, openTab } = context, { teacher, student } = pairs[0], model = models[student];
@@ -45,10 +45,9 @@ export function build(room, context) {
     return { pictures: [...pictures, { calls: countCalls(demo, run), uri: encode(images, 1) }] };
   }
 
-  function open({ class_label, weight, seed }) {
+  function open({ class_label, weight, seed, place }) {
     openTab("generate");
-    const { sampler, schedule, steps } = demo.defaults;
-    generate.play({ class_label, weight, seed, count: 1, checkpoint: teacher, sampler, schedule, steps });
+    generate.play({ ...demo.defaults, class_label, weight, seed: seed ?? demo.defaults.seed, place: place ?? "", checkpoint: teacher });
   }
 
   const value = {

@@ -7,7 +7,7 @@ import gradio as gr
 
 from ddpm_demo.diffusion.samplers import SAMPLERS
 from ddpm_demo.ui.catalogue import Catalogue
-from ddpm_demo.ui.components.player import film
+from ddpm_demo.ui.components.player import film, new_name
 from ddpm_demo.ui.remarks import remark_on
 from ddpm_demo.ui.runs import Run, prepare
 from ddpm_demo.ui.turns import Job
@@ -25,8 +25,9 @@ DRAFT_BUDGET = (
 def sketch(catalogue: Catalogue, live: bool, settings: dict, session: str) -> tuple:
     """Return (film or nothing, remark) after a change. If Live is on, the film is the run, or a draft of a slow run.
 
-    A draft has as many steps as fit into LIVE_SECONDS at the pace of the last run of this kind. ``finish_sketch`` then
-    draws the whole run. An adaptive sampler has no draft, because its cost does not depend on the number of steps.
+    A draft has as many steps as fit into LIVE_SECONDS at the pace of the last run of this kind. The player then asks for the
+    whole run, which ``finish_sketch`` draws. The draft of an adaptive sampler has no picture, because its cost does not
+    depend on the number of steps.
     """
     NEWEST.pop(hash(session), None)
     if live is not True:
@@ -34,7 +35,7 @@ def sketch(catalogue: Catalogue, live: bool, settings: dict, session: str) -> tu
     run, newest = prepare(catalogue, settings), [settings, 0]
     remember(session, newest)
     if SAMPLERS[run.sampling.sampler].adaptive:
-        return gr.skip(), remark_on(catalogue, settings)
+        return {"run": new_name(), "chunks": [], "draft": True}, remark_on(catalogue, settings)
     steps, asked = count_affordable_steps(run), run.sampling.steps
     began = time.perf_counter()
     draft = prepare(catalogue, run.settings | {"steps": steps}) if steps < asked else run
@@ -42,7 +43,7 @@ def sketch(catalogue: Catalogue, live: bool, settings: dict, session: str) -> tu
     PACE[find_kind(run)] = (time.perf_counter() - began) / steps
     newest[1] = steps
     if steps < asked:
-        whole |= {"link": "", "source": f"draft of {steps} steps; all {asked} follow"}
+        whole |= {"draft": True, "link": "", "source": f"draft of {steps} steps; all {asked} follow"}
     return whole, remark_on(catalogue, settings)
 
 

@@ -5,6 +5,7 @@ const player = $(".player"), panels = $(".panels"), track = $(".track"), strip =
 const scrub = $(".scrub"), play = $(".play"), numbers = $(".numbers");
 const MAIN = ["x", "x0", "only"];  // the panels that are shown large
 let film = null;      // the film being shown
+let asked = "";       // the newest draft that was followed by a request for the whole run
 let before = [];      // the curve of the film before it, for comparison
 let frames = [];      // what is known of each frame: {step, log_snr, numbers, guidance, chunk, row}
 let sprites = [];     // per chunk: {panel key: ImageBitmap}
@@ -26,7 +27,8 @@ function arrived() { arriving = arriving.then(take).catch((error) => console.err
 
 async function take() {
   const next = data();
-  if (!next || !next.chunks) return;
+  if (next?.draft && next.run !== asked) { asked = next.run; trigger("draft"); }  // the whole run is still to be drawn
+  if (!next?.chunks?.length) return;
   if (!film || next.run !== film.run) {
     const old = film, frame = (film) => film && JSON.stringify([film.panels, film.width, film.height]);
     before = old?.curve || [];

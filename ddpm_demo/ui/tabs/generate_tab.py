@@ -197,14 +197,13 @@ def wire_changes(demo: gr.Blocks, catalogue: Catalogue, layout: Layout) -> None:
 
     redraw = [component.input for name, component in layout.controls.items() if name != "checkpoint"]
     choice, shown = [layout.live, *layout.inputs], [layout.player, *layout.noted]
-    sketched = gr.on([*redraw, layout.live.input], change, choice, shown, trigger_mode="always_last", **AT_ONCE)
+    gr.on([*redraw, layout.live.input], change, choice, shown, trigger_mode="always_last", **AT_ONCE)
     # Several at once: otherwise Gradio would drop the rest of a run while that of an older one is waiting for its turn.
-    several = NETWORK | {"trigger_mode": "multiple"}
-    sketched.success(finish, choice, layout.player, **several)
+    layout.player.draft(finish, choice, layout.player, **NETWORK | {"trigger_mode": "multiple"})
     demo.unload(forget_user)
     changed = [layout.preset, layout.instant, *layout.inputs]
     applied = layout.preset.input(change_preset, [layout.preset, *layout.inputs], changed, **AT_ONCE)
-    applied.then(change, choice, shown, **AT_ONCE).success(finish, choice, layout.player, **several)
+    applied.then(change, choice, shown, **AT_ONCE)
 
 
 def offer_endpoint(catalogue: Catalogue) -> None:

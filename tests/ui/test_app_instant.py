@@ -100,5 +100,18 @@ def test_a_place_opens_in_generate_and_in_the_link(page):
     assert settings(page)["place"] == "" and "place=" not in page.url
 
 
+@pytest.mark.parametrize("query", ["steps=20", "sampler=ode&steps=5"])  # the second has a draft without a picture
+def test_live_draws_the_whole_run_after_a_draft(page, server, query):
+    page.goto(f"{server.url}?class_label=3&{query}")
+    finished(page)
+    page.get_by_label("Live").check()
+    page.get_by_label("range slider for Guidance weight w").press("ArrowRight")
+    page.wait_for_function("""() => {
+      const { done, settings } = document.querySelector("#tab-generate .player").dataset, { weight, steps } = JSON.parse(settings);
+      return done === "true" && weight === 1.1 && [5, 20].includes(steps);
+    }""")
+    assert "draft" not in room(page, "Generate").locator(".source").inner_text()
+
+
 def test_nothing_went_wrong(page):
     assert page.problems == [] and page.foreign == []

@@ -14,7 +14,10 @@ NEWEST_LAST = QUIET | {"trigger_mode": "always_last"}  # changes during an answe
 
 
 def stop_with(button: gr.Button, *started) -> None:
-    """Make a button stop the handlers in ``started``."""
+    """Make a button stop the handlers in ``started``.
+
+    A button that also starts a handler must get that handler later: Gradio stops nothing before an earlier one has ended.
+    """
     button.click(None, None, None, cancels=list(started), queue=False, api_visibility="private")
 
 

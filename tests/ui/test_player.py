@@ -22,7 +22,7 @@ from ddpm_demo.ui.catalogue import Catalogue
 from ddpm_demo.ui.components import charts, player
 from ddpm_demo.ui.controls import fit_choices
 from ddpm_demo.ui.data_uri import encode_picture
-from ddpm_demo.ui.events import RUNNING
+from ddpm_demo.ui.events import NETWORK, RUNNING
 from ddpm_demo.ui.remarks import remark_on
 from ddpm_demo.ui.runs import ALL, DEFAULTS, PRESETS, count_columns, prepare
 from ddpm_demo.ui.tabs import compare_tab, draw_tab, evidence_tab, generate_tab, small_steps_tab
@@ -326,13 +326,27 @@ def test_leaving_while_a_model_is_recorded_is_no_crash():
     assert ended.returncode == 0, ended.stderr
 
 
-def test_limits_are_set(catalogue):
-    demo = page.build(catalogue)
+@pytest.fixture(scope="module")
+def demo():
+    return page.build(Catalogue(tiny_model(), "tiny"))
+
+
+def test_limits_are_set(demo):
     assert demo.analytics_enabled is False
     options = page.launch_options()
     # A handler that waits for its turn holds a thread, so that there are more threads than computations at once.
     assert RUNNING < options["max_threads"] <= 64 and options["max_file_size"] == "1mb"
     assert demo._queue.max_size == 32
+
+
+def test_a_button_ends_other_runs_before_it_starts_its_own(demo):
+    """Gradio's page runs the handlers of an event one after another: a later one would end them too late."""
+    starting = set()
+    for handler in demo.fns.values():
+        assert not (handler.cancels and starting & {*handler.targets}), handler
+        if handler.concurrency_id == NETWORK["concurrency_id"]:
+            starting |= {*handler.targets}
+    assert starting
 
 
 def test_the_interface_holds_no_mathematics():

@@ -80,7 +80,8 @@ def build(tab: gr.Tab, catalogue: Catalogue, checkpoint: gr.components.Component
     inputs["task"].change(show_controls, inputs["task"], [*shown, layout.player, layout.chart], **QUIET)
     values, outputs = [*inputs.values(), checkpoint], [layout.player, layout.chart]
     example = show_example(tab, catalogue, run, values, outputs)
-    started = layout.go.click(run, values, outputs, cancels=[example], **NETWORK)
+    stop_with(layout.go, example)
+    started = layout.go.click(run, values, outputs, **NETWORK)
     stop_with(layout.stop, started, example)
     checkpoint.change(refill, checkpoint, [inputs["drawing"], inputs["label"], inputs["task"]], **QUIET)
     offer_completion(catalogue)

@@ -62,7 +62,8 @@ def build(tab: gr.Tab, catalogue: Catalogue, checkpoint: gr.components.Component
 
     inputs, outputs = [first, second, frames, tolerance, checkpoint], [player, report]
     example = show_example(tab, catalogue, run, inputs, outputs)
-    started = go.click(run, inputs, outputs, cancels=[example], **NETWORK)
+    stop_with(go, example)
+    started = go.click(run, inputs, outputs, **NETWORK)
     stop_with(stop, started, example)
     checkpoint.change(refill, checkpoint, [first, second], **QUIET)
     offer_endpoint(catalogue)

@@ -156,7 +156,9 @@ def describe_tabs() -> dict:
     return {
         "forward": {"last_timestep": LAST_TIMESTEP, "left": forward_tab.LEFT},
         "axes": [describe_axis(name) for name in compare_tab.AXES if name not in {*compare_tab.OWN, *LEFT_OUT}],
+        "pairs": compare_tab.PAIRS,
         "most_cells": compare_tab.MAX_CELLS,
+        "steps_shown": compare_tab.STEPS_SHOWN,
         "draw": {
             "tasks": tasks,
             "steps": draw_tab.STEPS,

@@ -51,6 +51,47 @@ def test_compare_fills_and_opens_a_cell(page):
     shot(page, "compare")
 
 
+def test_a_line_wipes_between_two_runs_of_the_grid(page):
+    """Left of the line the picture is that of run A, right of it that of run B, in what the browser paints."""
+    open_tab(page, "Compare")
+    panel = room(page, "Compare")
+    panel.get_by_role("button", name="1 step or 20").click()
+    panel.get_by_text("8 of 8 cells").wait_for()
+    assert panel.locator(".name").all_inner_texts() == ["A · steps 1", "B · steps 20"]
+    picture, line = panel.locator(".picture"), panel.get_by_role("slider", name="Line between A and B")
+    zoom = picture.bounding_box()["width"] / 28
+    assert zoom >= 10 and zoom == int(zoom)
+
+    def painted(share: float, side: str) -> bytes:
+        """The pixels left or right of the middle, while the line is at this share of the width."""
+        box = picture.bounding_box()
+        line.fill(f"{share}")
+        left = {"left": 0.25, "right": 0.55}[side]
+        clip = {"x": box["x"] + left * box["width"], "y": box["y"] + 0.2 * box["height"]}
+        return page.screenshot(clip=clip | {"width": 0.2 * box["width"], "height": 0.2 * box["height"]})
+
+    picture.scroll_into_view_if_needed()
+    for side, run, other in (("left", 100, 0), ("right", 0, 100)):
+        assert painted(50, side) == painted(run, side) != painted(other, side)
+    box = picture.bounding_box()
+    page.mouse.click(box["x"] + 0.25 * box["width"], box["y"] + 9)
+    assert line.input_value() == "25" and line.evaluate("e => e === document.activeElement")
+    page.keyboard.press("ArrowRight")
+    assert line.input_value() == "26"
+    shot(page, "wipe")
+
+    second = panel.locator(".half").nth(1)
+    finished_run = second.evaluate("e => e.toDataURL()")
+    panel.get_by_role("slider", name="Progress of both runs").fill("0")
+    assert second.evaluate("e => e.toDataURL()") != finished_run
+    panel.get_by_label("Run B, right of the line").select_option("steps 1, seed 0")
+    panel.locator(".name", has_text="B · seed 0").wait_for()  # any two can be chosen
+    panel.get_by_role("button", name="Open in the player: steps 20, seed 2").click()
+    panel.locator(".name", has_text="B · steps 20").wait_for()  # the same seed again
+    assert panel.locator("td[data-side=A] button").get_attribute("title") == "steps 1, seed 2"
+    assert panel.locator("td[data-side=B] button").get_attribute("title") == "steps 20, seed 2"
+
+
 def test_draw_with_the_mouse_and_ask_three_things(page):
     open_tab(page, "Draw")
     panel = room(page, "Draw")

@@ -108,6 +108,26 @@ def test_classes_and_seeds_are_drawn_together(catalogue):
     assert (one - other).abs().max() <= 1
 
 
+def test_a_cell_shows_its_run_at_some_of_its_steps(catalogue):
+    whole, _, _ = grid(catalogue, "steps", ["1", "5", "40"], "seed", ["0", "1"])
+    for cell in whole["cells"]:
+        steps, last = opened(cell["steps"]), opened(cell["image"])
+        assert steps.size == (16, 16 * min(int(whole["rows"][cell["row"]]), compare.STEPS_SHOWN))
+        assert steps.crop((0, steps.height - 16, 16, steps.height)).tobytes() == last.tobytes()
+
+
+def test_every_pair_fills(pair):
+    """Also that of the distilled model; the dropdowns offer the values that they then show."""
+    pairs = compare.list_pairs(pair)
+    assert len(pairs) == len(compare.PAIRS) + 1
+    for axes in pairs.values():
+        down, down_values, across, across_values = compare.fill_pickers(pair, axes)
+        assert set(down_values["value"]) <= set(down_values["choices"])
+        assert set(across_values["value"]) <= set(across_values["choices"])
+        whole, _, _ = grid(pair, down, down_values["value"], across, across_values["value"])
+        assert whole["done"]
+
+
 @pytest.mark.parametrize("axis", compare.AXES)
 def test_every_axis_fills(catalogue, axis):
     other = "seed" if axis != "seed" else "class"

@@ -265,6 +265,9 @@ def test_every_tab_computes_and_none_scrolls_sideways_on_a_phone(page, address):
     page.wait_for_selector("#tab-compare [data-done=true]")
     page.locator("#tab-compare td button").last.click()
     finished(page, "compare", {"sampler": "dpm++2m", "steps": 5})
+    page.get_by_role("button", name="1 step or 20").click()
+    page.locator("#tab-compare .name", has_text="B · steps 20").wait_for()
+    assert page.locator("#tab-compare .name").first.inner_text() == "A · steps 1"
     assert_fits(page)
     open_tab(page, "Draw")
     page.get_by_role("button", name="Go").click()

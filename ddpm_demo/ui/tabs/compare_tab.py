@@ -1,8 +1,12 @@
-"""The Compare tab: a grid that compares two settings with the same noise. A click on a cell opens its run."""
+"""The Compare tab: a grid that compares two settings with the same noise, and any two of its runs under a wipe.
+
+A click on a cell compares it with the top of its column, and opens its run in the player.
+"""
 
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
+from functools import partial
 
 import gradio as gr
 from PIL import Image
@@ -14,18 +18,24 @@ from ddpm_demo.errors import UserError, check_one_of
 from ddpm_demo.generation.generate import sample
 from ddpm_demo.ui.catalogue import Catalogue, report_mistakes
 from ddpm_demo.ui.components.pad import decode_small_picture
-from ddpm_demo.ui.components.player import build_player, film, new_name, read_component
+from ddpm_demo.ui.components.player import build_player, film, new_name, read_component, spread_evenly, stack
 from ddpm_demo.ui.controls import Controls
 from ddpm_demo.ui.data_uri import encode_picture
-from ddpm_demo.ui.events import NETWORK, QUIET, add_endpoint, stop_with
+from ddpm_demo.ui.events import AT_ONCE, NETWORK, QUIET, add_endpoint, stop_with
 from ddpm_demo.ui.examples import show_example
 from ddpm_demo.ui.runs import ALL, DEFAULTS, prepare
 from ddpm_demo.ui.turns import Job, check_budget
 
-HINT = """Choose two settings to compare; all others are as in **Generate**, and every cell starts from the same
-noise. Try *steps* against *sampler*: which sampler needs the fewest steps? Click a cell to see its run."""
+HINT = """All runs have the same noise, and the settings of **Generate** that you do not vary. **Drag the line** between run A
+and run B. Click a cell to compare it with the top of its column, and to play it below."""
 MAX_CELLS = 120
 EXAMPLE = ("weight", [0, 1, 4], "steps", [3, 8, 20])  # the grid that is drawn when the tab is opened
+PAIRS = {  # name -> the grid that compares two values, for several noises
+    "1 step or 20": ("steps", [1, 20], "seed", list(range(4))),
+    "w = 0 or 4": ("weight", [0, 4], "seed", list(range(4))),
+    "DDIM or DDPM": ("sampler", ["ddim", "ddpm"], "seed", list(range(4))),
+}
+STEPS_SHOWN = 8  # of the run of a cell, evenly spaced, in the wipe
 GAP, ZOOM = 2, 3  # pixels between the cells of the API's picture, and its magnification
 
 
@@ -78,7 +88,7 @@ VALUES = {
     "weight": ((-1, 0, 0.5, 1, 2, 4, 8), (-1, 0, 1, 2, 4, 8)),
     "classifier_scale": ((0, 0.5, 1, 2, 4, 8, 16), (0, 1, 2, 4, 8)),
     "autoguidance": ((0, 0.25, 0.5, 1, 1.5, 2, 3), (0, 0.5, 1, 2)),
-    "steps": ((2, 3, 4, 5, 8, 10, 20, 50, 100, 200), (3, 5, 8, 12, 20, 50)),
+    "steps": ((1, 2, 3, 4, 5, 8, 10, 16, 20, 50, 100, 200), (3, 5, 8, 12, 20, 50)),
     "seed": (range(10), range(6)),
 }
 
@@ -109,19 +119,20 @@ SETTING = {"class": "class_label"}  # axes whose name differs from that of their
 def build(tab: gr.Tab, catalogue: Catalogue, controls: Controls) -> None:
     """Lay out the tab, attach its handlers, and offer the endpoint ``/compare``. ``controls`` are those of Generate."""
     gr.Markdown(HINT, elem_classes="hint")
-    with gr.Row():
-        down = build_picker(catalogue, controls["checkpoint"], "Down", "sampler")
-        across = build_picker(catalogue, controls["checkpoint"], "Across", "steps")
-    pickers = [*down, *across]
-    with gr.Row():
-        go = gr.Button("Fill the grid", variant="primary", min_width=120)
-        stop = gr.Button("Stop", min_width=80)
-    asked = gr.State({})  # the plan of the grid on the page of one user
-    with gr.Row():
-        with gr.Column(scale=5, min_width=320):
+    with gr.Row(elem_classes="layout"):
+        with gr.Column(elem_classes="pick"):
+            down = build_picker(catalogue, controls["checkpoint"], "Down", "sampler")
+            across = build_picker(catalogue, controls["checkpoint"], "Across", "steps")
+            with gr.Row():
+                go = gr.Button("Fill the grid", variant="primary", min_width=120)
+                stop = gr.Button("Stop", min_width=80)
+        with gr.Column(elem_classes="view"):
+            with gr.Row(elem_classes="pairs"):
+                pairs = {gr.Button(name, size="sm", min_width=80): axes for name, axes in list_pairs(catalogue).items()}
             grid = gr.HTML(None, **read_component("grid"))
-        with gr.Column(scale=4, min_width=320):
             player = build_player(visible=False)
+    pickers = [*down, *across]
+    asked = gr.State({})  # the plan of the grid on the page of one user
 
     def run(*values):
         axes, settings = values[: len(pickers)], dict(zip(controls, values[len(pickers) :]))
@@ -135,18 +146,42 @@ def build(tab: gr.Tab, catalogue: Catalogue, controls: Controls) -> None:
 
     inputs, outputs = [*pickers, *controls.values()], [grid, asked]
     example = show_example(tab, catalogue, draw_small, [*controls.values()], outputs)
-    started = go.click(run, inputs, outputs, cancels=[example], **NETWORK)
-    stop_with(stop, started, example, grid.open(play, asked, player, **NETWORK))
+    paired = [
+        button.click(partial(fill_pickers, catalogue, axes), None, pickers, **AT_ONCE).then(
+            run, inputs, outputs, **NETWORK
+        )
+        for button, axes in pairs.items()
+    ]
+    stop_with(go, example, *paired)
+    started = go.click(run, inputs, outputs, **NETWORK)
+    for button, own in zip(pairs, paired):
+        stop_with(button, started, example, *(event for event in paired if event is not own))
+    stop_with(stop, started, example, *paired, grid.open(play, asked, player, **NETWORK))
     offer_endpoint(catalogue)
+
+
+def list_pairs(catalogue: Catalogue) -> dict[str, tuple]:
+    """Return the pairs to compare: a name, and the axes and values of its grid. Each distilled model is in one of them."""
+    return PAIRS | {
+        f"{teacher} or {student}": ("checkpoint", [teacher, student], "steps", [16, 4, 1])
+        for student, teacher in catalogue.teachers.items()
+    }
+
+
+def fill_pickers(catalogue: Catalogue, axes: tuple) -> list:
+    """Return the updates of the four dropdowns that choose the axes and values of a pair."""
+    updates = []
+    for axis, values in (axes[:2], axes[2:]):
+        updates += [axis, gr.update(**list_values(catalogue, axis) | {"value": [f"{value}" for value in values]})]
+    return updates
 
 
 def build_picker(
     catalogue: Catalogue, checkpoint: gr.components.Component, label: str, axis: str
 ) -> tuple[gr.Dropdown, gr.Dropdown]:
     """Create the dropdowns in which a user chooses an axis and its values."""
-    with gr.Column(min_width=260):
-        which = gr.Dropdown(list(AXES), value=axis, label=label)
-        values = gr.Dropdown(multiselect=True, allow_custom_value=True, label="Values", **list_values(catalogue, axis))
+    which = gr.Dropdown(list(AXES), value=axis, label=label)
+    values = gr.Dropdown(multiselect=True, allow_custom_value=True, label="Values", **list_values(catalogue, axis))
 
     def change_axis(axis, name):
         return gr.update(**list_values(catalogue, axis, name))
@@ -155,7 +190,7 @@ def build_picker(
         return change_axis(axis, name) if axis in OWN else gr.skip()
 
     inputs = [which, checkpoint]
-    which.change(change_axis, inputs, values, api_visibility="private")
+    which.input(change_axis, inputs, values, api_visibility="private")
     checkpoint.change(change_checkpoint, inputs, values, **QUIET)
     return which, values
 
@@ -233,6 +268,11 @@ def parse_values(axis: str, values) -> list:
         raise UserError(f"{axis} holds {values!r}; each must be a number") from None
 
 
+def name_value(value) -> str:
+    """Return a value of an axis as text; 4.0 as 4."""
+    return f"{value:g}" if isinstance(value, float) else f"{value}"
+
+
 def choose_class(catalogue: Catalogue, cell: dict, common: dict) -> dict:
     """Return a cell with one class: the chosen one, or an example if all are chosen or the checkpoint has others."""
     check_one_of("checkpoint", cell["checkpoint"] or catalogue.names[0], catalogue.folders)
@@ -253,15 +293,15 @@ def fill_grid(
     with report_mistakes():  # all are checked before the first is drawn
         check_budget(sum(prepare(catalogue, cell).evaluations for line in asked["cells"] for cell in line))
     job = Job()
-    names = {"rows": [f"{value}" for value in rows], "columns": [f"{value}" for value in columns]}
+    names = {"rows": [name_value(value) for value in rows], "columns": [name_value(value) for value in columns]}
     grid = {"run": new_name(), "axes": asked["axes"], **names, "done": False, "cells": [], "progress": "starting"}
     yield grid, asked
     began, computing, calls, total = time.perf_counter(), 0.0, 0, len(rows) * len(columns)
     for places in group_cells(asked):
         started = time.perf_counter()
-        images, nfe = draw_cells(catalogue, [asked["cells"][r][c] for r, c in places], job)
+        estimates, nfe = draw_cells(catalogue, [asked["cells"][r][c] for r, c in places], job)
         computing, calls = computing + time.perf_counter() - started, calls + nfe
-        cells = [*grid["cells"], *describe_cells(asked, places, images)]
+        cells = [*grid["cells"], *describe_cells(asked, places, estimates)]
         grid = grid | {"cells": cells, "done": len(cells) == total}
         left = (time.perf_counter() - began) * (total / len(cells) - 1)
         more = "" if grid["done"] else f", about {left:.0f} s left"
@@ -269,15 +309,19 @@ def fill_grid(
         yield grid, gr.skip()
 
 
-def describe_cells(asked: dict, places: list[tuple[int, int]], images: Tensor) -> list[dict]:
-    """Describe the cells at these places, with their images (N, C, H, W), for the page."""
+def describe_cells(asked: dict, places: list[tuple[int, int]], estimates: list[Tensor]) -> list[dict]:
+    """Describe the cells at these places for the page, with their clean estimates (N, C, H, W) at some of their steps.
+
+    ``steps`` has these estimates below each other, and ``image`` is the last one.
+    """
     down, across = asked["axes"]
     return [
         {
             "row": r,
             "column": c,
-            "image": encode_picture(render_grid(images[k : k + 1], 1, gap=0)),
-            "label": f"{down} {asked['rows'][r]}, {across} {asked['columns'][c]}",
+            "image": encode_picture(render_grid(estimates[-1][k : k + 1], 1, gap=0)),
+            "steps": encode_picture(stack([render_grid(images[k : k + 1], 1, gap=0) for images in estimates])),
+            "label": f"{down} {name_value(asked['rows'][r])}, {across} {name_value(asked['columns'][c])}",
         }
         for k, (r, c) in enumerate(places)
     ]
@@ -296,15 +340,21 @@ def group_cells(asked: dict) -> list[list[tuple[int, int]]]:
     return [[(r, c)] for r in rows for c in columns]
 
 
-def draw_cells(catalogue: Catalogue, cells: list[dict], job: Job) -> tuple[Tensor, int]:
-    """Return the finished images (N, C, H, W) of cells that differ only in class and seed, and the network calls."""
+def draw_cells(catalogue: Catalogue, cells: list[dict], job: Job) -> tuple[list[Tensor], int]:
+    """Draw cells that differ only in class and seed. Return the clean estimates (N, C, H, W) and the network calls.
+
+    There are estimates of at most STEPS_SHOWN steps. The last one is the finished image.
+    """
     runs = [prepare(catalogue, cell) for cell in cells]
     labels = [label for run in runs for label in run.labels] if runs[0].labels else None
     sampling = replace(runs[0].sampling, seed=[run.sampling.seed for run in runs])
     count = None if labels else len(runs)
     options = {"count": count, "begin": runs[0].begin, "sampling": sampling}
-    *_, step = catalogue.compute(sample, runs[0].checkpoint, labels, job=job, **options)
-    return step.x0, step.nfe
+    estimates = []
+    for step in catalogue.compute(sample, runs[0].checkpoint, labels, job=job, **options):
+        if step.index in spread_evenly(step.total, STEPS_SHOWN):
+            estimates.append(step.x0)
+    return estimates, step.nfe
 
 
 def open_cell(catalogue: Catalogue, asked: dict, row, column) -> Iterator[dict]:

@@ -44,7 +44,7 @@ function beginFilm(demo, run) {
   };
 }
 
-function spreadEvenly(total, most) {
+export function spreadEvenly(total, most) {
   const count = Math.min(total, most);
   return new Set(Array.from({ length: count }, (_, k) => count < total ? Math.round(k * (total - 1) / (most - 1)) : k));
 }

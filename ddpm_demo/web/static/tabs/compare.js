@@ -1,24 +1,29 @@
-// The Compare tab: a grid of two settings with the same noise; a click on a cell opens its run (ui/tabs/compare_tab.py).
+// The Compare tab: a grid of two settings with the same noise, and two of its runs under a wipe (ui/tabs/compare_tab.py).
 import { animate } from "../animation.js";
 import * as grid from "../components/grid.js";
 import * as player from "../components/player.js";
 import { button, checks, dropdown, make } from "../controls.js";
-import { film, newName } from "../film.js";
+import { film, newName, spreadEvenly } from "../film.js";
 import { mount } from "../host.js";
 import { encodePictures, renderGrid } from "../images.js";
 import { ALL, countCalls, prepare } from "../settings.js";
 
-const HINT = `Choose two settings to compare; all others are as in Generate, and every cell starts from the same noise. Try steps
-against sampler: which sampler needs the fewest steps? Click a cell to see its run.`;
+const HINT = `All runs have the same noise, and the settings of Generate that you do not vary. Drag the line between run A and
+run B. Click a cell to compare it with the top of its column, and to play it below.`;
 
 export function build(room, context) {
   const { demo, models, engine, generate } = context;
   const wrong = make("p", { class: "wrong", role: "alert" }), sheet = make("div"), view = make("div", { class: "view" });
   const go = button("Fill the grid", fill, "primary"), stop = button("Stop", () => engine.stop("compare"));
   const [down, across] = [["Down", "sampler"], ["Across", "steps"]].map(([label, first]) => buildPicker(label, first));
+  const pairs = Object.entries(demo.pairs).map(([name, axes]) => button(name, () => {
+    if (go.disabled) return;  // a grid is being filled
+    down.choose(...axes.slice(0, 2)); across.choose(...axes.slice(2));
+    fill();
+  }));
   let plan = null;  // the settings of each cell, [row][column]
-  room.append(make("p", { class: "hint" }, HINT), make("div", { class: "columns even" }, down.node, across.node),
-    make("div", { class: "row" }, go, stop), wrong, make("div", { class: "columns even" }, sheet, view));
+  room.append(make("p", { class: "hint" }, HINT), make("div", { class: "row pairs" }, ...pairs), make("div", { class: "columns even" }, down.node, across.node),
+    make("div", { class: "row" }, go, stop), wrong, sheet, view);
   stop.disabled = true;
   const showGrid = mount(grid, sheet, { on: { open: ({ row, column }) => play(plan[row][column]) } }), showFilm = mount(player, view, { server: { export: animate } });
 
@@ -36,7 +41,8 @@ export function build(room, context) {
     };
     axis.node.addEventListener("input", refill);
     refill();
-    return { axis, values, node: make("div", {}, axis.node, values.node) };
+    const choose = (name, chosen) => { axis.value = name; values.offer(offer(name).offered.map((value) => [value, value]), chosen); };
+    return { axis, values, choose, node: make("div", {}, axis.node, values.node) };
   }
 
   // Return the run of each cell, [row][column].
@@ -66,11 +72,16 @@ export function build(room, context) {
       [go.disabled, stop.disabled] = [true, false];
       for (const [k, run] of runs.entries()) {
         let last = null;
-        for await (const { step } of engine.ask("sample", "compare", run.request)) last = step;
+        const estimates = [];
+        for await (const { step } of engine.ask("sample", "compare", run.request)) {
+          last = step;
+          if (spreadEvenly(step.total, demo.steps_shown).has(step.index)) estimates.push(step.x0);
+        }
         if (last?.index + 1 !== last?.total || !last) break;
         const row = Math.floor(k / columns.length), column = k % columns.length, seconds = (performance.now() - began) / 1000;
-        const image = encodePictures([renderGrid(last.x0, run.model.channels, run.model.image_size, 1, 0)]);
-        shown.cells.push({ row, column, image, label: `${axes[0]} ${rows[row]}, ${axes[1]} ${columns[column]}` });
+        const pictures = estimates.map((x0) => renderGrid(x0, run.model.channels, run.model.image_size, 1, 0));
+        const image = encodePictures(pictures.slice(-1)), steps = encodePictures(pictures);
+        shown.cells.push({ row, column, image, steps, label: `${axes[0]} ${rows[row]}, ${axes[1]} ${columns[column]}` });
         made += calls[k];
         shown.done = k + 1 === runs.length;
         const left = shown.done ? "" : `, about ${(seconds * (all / made - 1)).toFixed()} s left`;

@@ -8,6 +8,7 @@ import gradio as gr
 from starlette.middleware import Middleware
 
 from ddpm_demo.ui.catalogue import Catalogue
+from ddpm_demo.ui.components.player import read_component
 from ddpm_demo.ui.controls import build_checkpoint
 from ddpm_demo.ui.events import RUNNING
 from ddpm_demo.ui.preview import TITLE, add_preview
@@ -40,6 +41,7 @@ def build(catalogue: Catalogue) -> gr.Blocks:
     with Page(title=TITLE, analytics_enabled=False, fill_width=True, delete_cache=(KEPT_SECONDS, KEPT_SECONDS)) as demo:
         with gr.Row(elem_id="masthead"):
             gr.Markdown("# See through a diffusion model")
+            gr.HTML(None, **read_component("tour"), elem_id="tour")
             checkpoint = build_checkpoint(catalogue)
         with gr.Tabs(elem_id="tabs", overflow_behavior="wrap") as tabs:  # app.css makes this bar scroll
             with gr.Tab("Generate", id="generate", elem_id="tab-generate"):

@@ -170,5 +170,51 @@ def test_a_link_to_the_app_shows_its_own_title_and_picture(server):
         assert icon.format == "PNG"
 
 
+def test_the_tour_moves_the_controls_and_can_be_left(page):
+    page.emulate_media(reduced_motion="reduce")  # no pause before a control moves
+    panel = page.locator("#tour").get_by_role("dialog")
+    assert not panel.is_visible()
+
+    def moved(title: str) -> None:
+        """Wait until the stop with this title has moved its control; the panel is beside it and has the focus."""
+        panel.get_by_role("heading", name=title).wait_for()
+        page.locator("#tour [data-moved]").wait_for()
+        assert (
+            panel.get_by_role("button", name="Next")
+            .or_(panel.get_by_role("button", name="Done"))
+            .evaluate("e => e === document.activeElement")
+        )
+        ring, box = page.locator("#tour .ring").bounding_box(), panel.bounding_box()
+        assert ring["width"] > 100 and box["x"] >= 0 and box["y"] + box["height"] <= page.viewport_size["height"]
+
+    def step(name: str, title: str) -> None:
+        panel.get_by_role("button", name=name).click()
+        moved(title)
+
+    page.get_by_role("button", name="Tour").click()
+    moved("Go back in time")
+    frames = int(state(page)["arrived"])
+    assert state(page)["at"] == str(round(0.3 * (frames - 1)))
+    step("Next", "Turn guidance off")
+    assert page.get_by_label("number input for Guidance weight w").first.input_value() == "0"
+    step("Next", "Let Live redraw")
+    assert (
+        page.get_by_role("checkbox", name="Live").is_checked()
+        and page.get_by_role("radio", name="linear").first.is_checked()
+    )
+    step("Next", "One network call")
+    assert page.locator("#tab-noise .handle").evaluate("e => [e.style.left, e.style.top]") == ["90%", "90%"]
+    step("Next", "Two runs from one noise")
+    assert page.get_by_role("slider", name="Line between A and B").input_value() == "25"
+    step("Next", "Let it read your handwriting")
+    page.locator("#tab-draw .reading").wait_for()
+    step("Back", "Two runs from one noise")
+    page.keyboard.press("Escape")
+    assert not panel.is_visible() and page.get_by_role("button", name="Tour").evaluate(
+        "e => e === document.activeElement"
+    )
+    page.emulate_media(reduced_motion="no-preference")
+
+
 def test_nothing_broke(page):
     assert page.problems == [] and page.foreign == []

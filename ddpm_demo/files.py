@@ -14,7 +14,12 @@ from filelock import FileLock
 PARTIAL, COMPLETE, OLD = ".partial", ".complete", ".old"  # temporary folders of ``replace_together``
 SHIPPED = Path(__file__).resolve().parents[1] / "checkpoints"  # the folder of the shipped checkpoints
 # The files of a checkpoint with figures of one model, and the file that holds the hash of this model.
-FIGURES = {"metrics.json": "metrics.json", "nearest.png": "metrics.json", "speed.json": "speed.json"}
+FIGURES = {
+    "metrics.json": "metrics.json",
+    "nearest.png": "metrics.json",
+    "beside.png": "metrics.json",
+    "speed.json": "speed.json",
+}
 MARK = "ddpm_demo_model"  # the entry of a model card's metadata with the hash of its model
 RECORDS = ("training", "sampling")  # the entries of demo.json that decide no sample, except ``time`` and ``classes``
 

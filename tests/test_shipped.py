@@ -30,7 +30,7 @@ def test_a_command_that_loads_it(module, monkeypatch, capsys):
     assert capsys.readouterr().err == f"error: asked for {SHIPPED}\n"
 
 
-@pytest.mark.parametrize("command", ["samples", "map", "over-time", "likelihood", "restore"])
+@pytest.mark.parametrize("command", ["samples", "map", "over-time", "likelihood", "restore", "beside"])
 def test_every_measurement(command):
     assert Path(evaluation.command_line().parse_args([command]).checkpoint) == SHIPPED
 

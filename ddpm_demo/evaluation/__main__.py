@@ -10,6 +10,7 @@ python -m ddpm_demo.evaluation map --samples 512                      slices of 
 python -m ddpm_demo.evaluation over-time --samples 1024               the snapshots of  train.py --snapshots
 python -m ddpm_demo.evaluation likelihood --images 10000              bits per dimension of test images, by three routes
 python -m ddpm_demo.evaluation restore --images 512                   images that are completed and enlarged
+python -m ddpm_demo.evaluation beside                                 a picture: samples beside real test images
 python -m ddpm_demo.evaluation compare FOLDER FOLDER                  a comparison of checkpoints
 python -m ddpm_demo.evaluation calls TEACHER DISTILLED                a distilled checkpoint and its teacher
 python -m ddpm_demo.evaluation fidelity TEACHER DISTILLED             the same, step by step, from the same noise
@@ -21,6 +22,7 @@ import sys
 from pathlib import Path
 
 from ddpm_demo.errors import UserError, check_whole
+from ddpm_demo.evaluation.beside import draw_beside
 from ddpm_demo.evaluation.bits_per_dim import LikelihoodOptions, measure_likelihood
 from ddpm_demo.evaluation.compare import compare_at_equal_time, compare_best
 from ddpm_demo.evaluation.distances import inception_metric
@@ -86,6 +88,8 @@ def command_line() -> argparse.ArgumentParser:
     add_checkpoint_flags(restore)
     restore.add_argument("--images", type=int, default=512, help="test images (default: %(default)s)")
     restore.add_argument("--seed", type=int, default=0, help="seed of the noise and the choice (default: %(default)s)")
+    beside = add_command("beside", run_beside, "draw samples at the best measured setting beside real test images")
+    add_checkpoint_flags(beside, judge=False)
     compare = add_command("compare", run_compare, "compare checkpoints at their best and at equal training time")
     compare.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="checkpoints, measured over time")
     calls = add_command("calls", run_calls, "compare a distilled checkpoint with its teacher by network calls")
@@ -177,6 +181,11 @@ def run_restore(options: argparse.Namespace) -> None:
     judge = subject.load_judge()
     subject.add("restored", measure_restoration(subject.model, judge, options.images, options.seed))
     subject.write_card()
+
+
+def run_beside(options: argparse.Namespace) -> None:
+    """Draw samples beside real test images."""
+    draw_beside(open_checkpoint(options.checkpoint, options.data_dir))
 
 
 def run_compare(options: argparse.Namespace) -> None:

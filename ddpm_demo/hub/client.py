@@ -28,7 +28,7 @@ PARTS = ["unet/*.json", "unet/*.safetensors", "vae/*.json", "vae/*.safetensors",
          "model_index.json", "autoencoder.json", "reconstructions.png",
          "pipeline.py", "classifier.safetensors", "noisy_classifier.safetensors", "metrics.json",
          "metrics.jsonl", "speed.json", "peer.json", "README.md", "samples.png", "examples.png", "nearest.png",
-         "denoising.webp", "samples/step-*.png"]  # fmt: skip
+         "beside.png", "denoising.webp", "samples/step-*.png"]  # fmt: skip
 LOCAL_FOLDERS = ("checkpoints", "runs")  # the project's own; anybody could own these names on the Hub
 WAITS = (1, 2, 4)  # seconds before each new attempt after a server error
 PATIENCE = 60  # longest accepted wait for a rate limit, in seconds

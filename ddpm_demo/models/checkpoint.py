@@ -6,6 +6,7 @@ weak/                                                         a checkpoint of a 
 scheduler/scheduler_config.json                               DDPMScheduler, or DDIMScheduler if distilled, with its betas
 demo.json                                                     dataset, label names, image size, codec, training
 samples.png, metrics.json, README.md                          samples, measured results, model card
+beside.png, nearest.png                                       samples beside test images, and the nearest training images
 examples.png, metrics.jsonl, samples/                         real images, losses, samples during training, for the app
 """
 

@@ -19,6 +19,7 @@
   }],
   "memorised": {"samples", "median", "median_of_test_images", "closer_than_99_percent_of_test_images", "setting",
                 "mirrored"},            whether mirrored training images count as well, as they do in the training
+  "beside": {"setting"},                the samples that beside.png shows beside as many test images
   "autoencoder": {"psnr", "fid_train", "accuracy"},     of all test images after encoding and decoding (latents only)
   "restored": {"images", "seed", "steps", "complete", "enlarge": {"psnr", "psnr_of_another", "psnr_plain", "accuracy"}},
   "over_time": [{"training": {"steps", "seconds", "batch_size"}, "setting", and figures as above}],
@@ -40,7 +41,9 @@ from ddpm_demo.models.checkpoint import WEAK
 from ddpm_demo.models.noisy_classifier import FILE as GUIDE
 
 FILE = "metrics.json"
-NOT_JUDGED = ("model", "bits_per_dim")  # the entries that do not depend on the judge
+NOT_JUDGED = ("model", "bits_per_dim", "beside")  # the entries that do not depend on the judge
+
+PICTURED = ("memorised", "beside")  # the entries about the samples in nearest.png and beside.png
 
 
 class Metrics:
@@ -137,9 +140,7 @@ def read_metrics(folder: Path, foreign: Sequence[str] | None = None) -> dict:
 
     if "quality" in content:
         content["quality"] = [cell for cell in content["quality"] if was_drawn(cell)]
-    if "memorised" in content and not was_drawn(content["memorised"]):
-        del content["memorised"]
-    return content
+    return {name: value for name, value in content.items() if name not in PICTURED or was_drawn(value)}
 
 
 def sampling_of(cell: dict) -> Sampling:
@@ -177,6 +178,11 @@ def most_sampled(metrics: dict) -> list[dict]:
     cells = metrics.get("quality", [])
     most = max((cell["setting"]["samples"] for cell in cells), default=0)
     return [cell for cell in cells if cell["setting"]["samples"] == most]
+
+
+def find_best(metrics: dict) -> dict | None:
+    """The cell with the least FID of those that were measured on the most samples, None if nothing was measured."""
+    return min(most_sampled(metrics), key=excess, default=None)
 
 
 def excess(cell: dict) -> float:

@@ -8,8 +8,10 @@ from dataclasses import replace
 import pytest
 import torch
 from conftest import SHIPPED, run, tiny_model
+from PIL import Image
 
 from ddpm_demo.data import datasets as data
+from ddpm_demo.data.images import fit_image
 from ddpm_demo.diffusion.denoiser import Denoiser
 from ddpm_demo.diffusion.samplers import SAMPLERS
 from ddpm_demo.diffusion.sampling import ALWAYS, Sampling
@@ -18,6 +20,7 @@ from ddpm_demo.errors import UserError
 from ddpm_demo.evaluation import __main__ as evaluation
 from ddpm_demo.evaluation import judge as judging
 from ddpm_demo.evaluation import maps, samples
+from ddpm_demo.evaluation.beside import count_images
 from ddpm_demo.evaluation.compare import compare_best
 from ddpm_demo.evaluation.maps import BASE
 from ddpm_demo.evaluation.subject import open_checkpoint
@@ -162,6 +165,34 @@ def test_what_is_measured_is_not_measured_again(folder, mnist_dir, capsys):
     assert figures[0] == figures[1]  # the same seed: the same figures, to the last digit
     assert evaluate(folder, mnist_dir, "samples", *wanted, "--seed", "7") == 0
     assert cells(folder)[1]["fid_test"] != first[0]["fid_test"]
+
+
+def test_samples_are_drawn_beside_test_images_of_the_same_classes(folder, images, mnist_dir, capsys):
+    command = ["beside", "--checkpoint", str(folder), "--data-dir", str(mnist_dir)]
+    assert evaluation.main(command) == 2 and "was not measured: python -m" in capsys.readouterr().err
+    metrics, best = Metrics(folder), Sampling(steps=2, weight=1.0, seed=7)
+    metrics.set_judge("digest", 0.9, 0.1)
+    for sampling, fid in ((Sampling(steps=1), 0.5), (best, 0.2)):
+        metrics.add(sampling, 256, {"fid_test": fid, "reference": {"fid_test": 0.1}})
+    assert evaluation.main(command) == 0
+    with Image.open(folder / "beside.png") as sheet:
+        tiles = [sheet.crop((x, y, x + 28, y + 28)) for y in range(0, sheet.height, 28) for x in range(0, 280, 28)]
+    drawn, real = ([fit_image(tile, 1, 28) for tile in half] for half in (tiles[:40], tiles[40:]))
+    asked = generate(checkpoint.load(folder), labels=[k % 10 for k in range(40)], steps=2, weight=1.0, seed=7)
+    torch.testing.assert_close(torch.stack(drawn), asked.clamp(-1, 1), atol=0.01, rtol=0)
+    found, _ = images[1].batch(torch.arange(40))
+    places = [[k for k, image in enumerate(found) if torch.equal(image, tile)] for tile in real]
+    assert all(place and images[1].labels[place[0]] == k % 10 for k, place in enumerate(places))
+    assert sorted(x.tolist() for x in real) == sorted(x.tolist() for x in found)  # each once
+    assert Metrics(folder).content["beside"]["setting"] == best.as_dict() | {"samples": 40}
+
+
+def test_a_picture_needs_a_row_of_test_images(images):
+    few = data.Data(images[1].images[:7], images[1].labels[:7], images[1].label_names)
+    with pytest.raises(UserError, match="there are only 7"):
+        count_images(few, None)
+    with pytest.raises(UserError, match="there are only 0"):
+        count_images(few, torch.arange(10))
 
 
 def test_other_weights_start_a_new_file(folder, mnist_dir, capsys):

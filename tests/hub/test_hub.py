@@ -90,7 +90,7 @@ def test_the_app_shows_the_figures_of_a_checkpoint_of_the_hub(there, folder, tmp
     hub.push(made, NAME)
     catalogue = app.open_catalogue(NAME)
     assert catalogue.names[0] == NAME
-    summary, *_, quality, rest = evidence.show(catalogue, DEFAULTS)
+    summary, *_, quality, _maps, rest = evidence.show(catalogue, DEFAULTS)
     assert "43.21% of real test images" in summary and "2.345" in quality and f"--checkpoint {NAME}" in quality + rest
 
 
@@ -99,17 +99,20 @@ def test_a_push_of_other_weights_deletes_the_published_figures(there, folder, tm
     metrics = Metrics(made)
     metrics.set_judge("digest", 0.4321, 0.1)
     metrics.add(BASE, 256, CELL)
-    (made / "nearest.png").write_bytes(b"a picture")
+    for name in ("nearest.png", "beside.png"):
+        (made / name).write_bytes(b"a picture")
     write_card(made)
     hub.push(made, NAME)
-    assert {"metrics.json", "nearest.png"} <= there.files(NAME).keys() and b"2.345" in there.files(NAME)["README.md"]
+    assert {"metrics.json", "nearest.png", "beside.png"} <= there.files(NAME).keys() and b"2.345" in there.files(NAME)[
+        "README.md"
+    ]
     weights = made / "unet/diffusion_pytorch_model.safetensors"
     save_file({name: value + 1 for name, value in load_file(weights).items()}, weights)
     with pytest.raises(UserError, match="README.md is about other weights"):
         hub.push(made, NAME)
     write_card(made)
     hub.push(made, NAME)
-    assert not {"metrics.json", "nearest.png"} & there.files(NAME).keys()
+    assert not {"metrics.json", "nearest.png", "beside.png"} & there.files(NAME).keys()
     assert b"2.345" not in there.files(NAME)["README.md"]
 
 

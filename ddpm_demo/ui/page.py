@@ -29,7 +29,7 @@ from ddpm_demo.ui.theme import build_theme
 from ddpm_demo.ui.turns import CLOSING
 
 HERE = Path(__file__).parent
-STYLES = (HERE / "app.css", HERE / "components/charts.css")
+STYLES = (HERE / "app.css", HERE / "components/charts.css", HERE / "tabs/evidence.css")
 SESSIONS = 50  # Gradio keeps the state of so many open pages and API clients, 0.4 MB each; its default is 10,000
 KEPT_SECONDS = 3600  # a picture that Gradio wrote for a client is deleted after this time
 # For answers that are being sent, and for the whole end of the server. Open pages keep streams, for which it would wait.

@@ -163,11 +163,22 @@ def test_old_figures_are_not_shown_for_new_weights(zeroed, model, no_recording):
     best = (
         f"{max(cell['accuracy'] for cell in read_metrics(SHIPPED)['quality'] if cell['setting']['samples'] > 999):.2%}"
     )
-    summary, *_, quality, rest = evidence.show(Catalogue(model, "mnist", SHIPPED), DEFAULTS)
-    assert best in quality and "Images a second" in rest and "not measured for these weights" not in summary
-    summary, _, _, nearest, quality, rest = evidence.show(Catalogue(model, "zeroed", zeroed), DEFAULTS)
+    summary, *_, quality, maps, rest = evidence.show(Catalogue(model, "mnist", SHIPPED), DEFAULTS)
+    assert (
+        best in maps
+        and "Drawn by the model" in summary
+        and "Images a second" in rest
+        and "not measured for these weights" not in summary
+    )
+    summary, _, _, nearest, quality, maps, rest = evidence.show(Catalogue(model, "zeroed", zeroed), DEFAULTS)
     assert "metrics.json: not measured for these weights" in summary and "speed.json: not" in summary
-    assert best not in quality and "has not been measured" in quality and nearest == "" and "Images a sec" not in rest
+    assert "beside.png: not" in summary and "<img" not in summary
+    assert (
+        best not in quality + maps
+        and "has not been measured" in quality
+        and nearest == ""
+        and "Images a sec" not in rest
+    )
     assert read_report(zeroed, "speed.json") == {} and best in (zeroed / "README.md").read_text()
     write_card(zeroed)
     card = (zeroed / "README.md").read_text()
@@ -180,7 +191,7 @@ def test_old_figures_are_not_published_with_new_weights(zeroed, tmp_path, capsys
     write_card(zeroed)
     staged = hub.stage_checkpoint(zeroed, tmp_path / "second")
     assert {"README.md", "demo.json"} <= {path.name for path in staged.iterdir()}
-    assert not {"metrics.json", "speed.json", "nearest.png"} & {path.name for path in staged.iterdir()}
+    assert not {"metrics.json", "speed.json", "nearest.png", "beside.png"} & {path.name for path in staged.iterdir()}
     assert "not published, because other weights were measured: metrics.json" in capsys.readouterr().out
 
 

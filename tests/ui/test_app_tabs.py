@@ -197,10 +197,19 @@ def test_why_small_steps(page):
     shot(page, "small-steps")
 
 
+SIZES_OF_TEXT = """charts => charts.filter((chart) => chart.clientWidth).flatMap((chart) =>
+  [...chart.querySelectorAll("text:not(.title)")].map((text) =>
+    parseFloat(getComputedStyle(text).fontSize) * chart.clientWidth / chart.viewBox.baseVal.width))"""
+
+
 def test_evidence(page):
     open_tab(page, "Evidence")
     panel = room(page, "Evidence")
     panel.locator(".facts[data-checkpoint='checkpoints/mnist']").wait_for()
+    tops = [panel.locator(part).first.bounding_box()["y"] for part in (".beside img", ".verdict", ".charts")]
+    assert tops == sorted(tops) and tops[0] < 300  # first the samples, then the judgement, then the settings
+    assert panel.get_by_text("At the end, the loss").bounding_box()["y"] > tops[-1]
+    panel.get_by_role("button", name="All measured settings").click()
     assert "of real test images" in panel.inner_text()
     panel.locator(".measured summary", has_text="measured settings").click()
     assert panel.locator("table tr").count() >= 3
@@ -208,6 +217,8 @@ def test_evidence(page):
     titles.get_by_text("FID by sampler and steps").wait_for()
     panel.get_by_label("precision").check()
     titles.get_by_text("precision by sampler and steps").wait_for()
+    for fold in ("Likelihood of real images", "The classifier that can guide"):
+        panel.locator(".measured summary", has_text=fold).click()
     for title in (
         "Two kinds of guidance",
         "What a step costs in bits per dimension",
@@ -217,7 +228,11 @@ def test_evidence(page):
     panel.locator(".measured summary", has_text="Likelihood by three routes").click()
     assert panel.get_by_text("probability-flow ODE").is_visible()
     assert panel.locator(".nearest img").evaluate("image => image.naturalWidth") == 10 * 28
-    page.wait_for_timeout(500)
+    for width in (360, 500, 700, 1000, 1100, 1280, 1920):  # the text of charts keeps its size while they grow
+        page.set_viewport_size({"width": width, "height": 900})
+        sizes = panel.locator(".charted svg").evaluate_all(SIZES_OF_TEXT)
+        assert len(sizes) > 20 and min(sizes) >= 11 and max(sizes) <= 17, width
+    page.set_viewport_size({"width": 1280, "height": 900})
     shot(page, "evidence")
 
 

@@ -4,6 +4,7 @@ import json
 import math
 import re
 from dataclasses import replace
+from itertools import pairwise
 
 import gradio as gr
 import pytest
@@ -22,16 +23,18 @@ from ddpm_demo.models.adapters import adapt
 from ddpm_demo.models.checkpoint import Model
 from ddpm_demo.models.codec import LatentCodec
 from ddpm_demo.models.networks import build_unet
-from ddpm_demo.reports.results import find, read_metrics, without_idle
+from ddpm_demo.reports.results import find, read_metrics, sampling_of, without_idle
 from ddpm_demo.training import autoencoder
 from ddpm_demo.ui.catalogue import Catalogue
 from ddpm_demo.ui.components import charts, pad
 from ddpm_demo.ui.components.player import film
-from ddpm_demo.ui.data_uri import encode_picture
+from ddpm_demo.ui.data_uri import decode_uri, encode_picture
 from ddpm_demo.ui.runs import DEFAULTS, as_int, as_number, prepare, unflatten
 from ddpm_demo.ui.tabs import compare_tab as compare
 from ddpm_demo.ui.tabs import draw_tab as draw
 from ddpm_demo.ui.tabs import evidence_charts, stages_section
+from ddpm_demo.ui.tabs import evidence_sections as sections
+from ddpm_demo.ui.tabs import evidence_sentences as sentences
 from ddpm_demo.ui.tabs import evidence_tab as evidence
 from ddpm_demo.ui.tabs import forward_tab as forward
 from ddpm_demo.ui.tabs import small_steps_tab as small_steps
@@ -231,17 +234,78 @@ def test_a_wrong_step_is_a_sentence(wrong):
 
 
 def test_evidence_shows_what_was_measured(shipped):
-    summary, _, _, nearest, quality, rest = evidence.show(shipped, DEFAULTS)
+    summary, _, _, nearest, quality, maps, rest = evidence.show(shipped, DEFAULTS)
     metrics = read_metrics(SHIPPED)
     assert f"{metrics['classifier_test_accuracy']:.2%}" in summary and f"{metrics['floor']:.4f}" in summary
     here = find(metrics["quality"], unflatten(DEFAULTS))
-    assert "You are here" in quality and f"{here['fid_test']:.3f}" in quality and "class=here" in quality
+    assert "You are here" in quality and f"{here['fid_test']:.3f}" in quality and "class=here" in maps
     assert "Is it memorising?" in nearest and f"{metrics['memorised']['median']:.3f}" in nearest
     assert "Images a second" in rest and "What each choice is worth" in rest
+    assert evidence.draw_maps(shipped, DEFAULTS, "FID") == maps != evidence.draw_maps(shipped, DEFAULTS, "recall")
     elsewhere = evidence.show(shipped, DEFAULTS | {"steps": 777})[4]
     assert "has not been measured" in elsewhere and "--steps 777" in elsewhere
     with pytest.raises(gr.Error, match="figure is 'beauty'"):
         evidence.show(shipped, DEFAULTS, "beauty")
+    with pytest.raises(gr.Error, match="figure is 'beauty'"):
+        evidence.draw_maps(shipped, DEFAULTS, "beauty")
+
+
+def test_evidence_begins_with_samples_beside_real_images(shipped):
+    """The halves of the committed picture, the figures of its setting, and what was found in them."""
+    summary, _, _, nearest, *_ = evidence.show(shipped, DEFAULTS)
+    report = read_metrics(SHIPPED)["beside"]
+    pictures = [decode_uri(uri) for uri in re.findall(r'<img src="([^"]+)"', summary)]
+    assert [picture.size for picture in pictures] == [(280, report["setting"]["samples"] // 10 * 28)] * 2
+    assert pictures[0].tobytes() != pictures[1].tobytes()
+    assert summary.index("<img") < summary.index("<dl")
+    judged = find(read_metrics(SHIPPED)["quality"], sampling_of(report))
+    for figure in ("fid_test", "precision", "recall"):
+        assert f">{judged[figure]:.3f}<" in nearest and f">{judged['reference'][figure]:.3f}<" in nearest
+
+
+def test_every_chart_of_evidence_has_a_sentence(shipped):
+    _, curves, _, _, quality, maps, rest = evidence.show(shipped, DEFAULTS)
+    for html in (curves, quality, maps, rest):
+        sentences = re.findall(r"</svg>\s*<figcaption>([^<]{30,})", html)
+        assert len(sentences) == html.count("<svg")
+    assert maps.count("<svg") > 4 and rest.count("<details") > 4
+
+
+def test_the_sentences_say_what_the_figures_say():
+    steps = {"ddim": ([5, 20], [0.9, 0.2]), "heun": ([5, 20, 50], [0.4, 0.3, 0.1]), "pc": ([5], [2.5])}
+    assert (
+        "with 5 steps, heun is the closest to real images (0.40) and pc the farthest (2.50)"
+        in sentences.describe_steps(steps)
+    )
+    assert "with 20 steps, ddim is the closest" in sentences.describe_steps(steps)
+    calls = {"distilled": ([1, 2], [0.2, 0.1]), "ddim": ([5, 20], [0.9, 0.2]), "heun": ([39], [0.05])}
+    assert "its teacher needs 20 calls to come as close (ddim)" in sentences.describe_calls(calls, "distilled")
+    assert "no measured number" in sentences.describe_calls(
+        {"distilled": ([1], [0.01]), "ddim": ([5], [0.9])}, "distilled"
+    )
+    weights = {"precision": ([0, 4], [0.8, 0.9]), "recall": ([0, 4], [0.9, 0.5]), "read": ([0, 4], [0.5, 0.502])}
+    assert sentences.describe_tradeoff(weights).startswith(
+        "From w = 0 to w = 4, precision rises from 0.80 to 0.90, recall falls from 0.90 to 0.50 and read stays at 0.50."
+    )
+    paths = {"a": ([0.9, 0.3], [0.5, 0.99]), "b": ([0.9, 0.6], [0.5, 0.95])}
+    assert "b keeps the most: recall 0.60, with 95.0%" in sentences.describe_guidance(paths)
+    assert "by heart" in sentences.describe_losses([1, 0.5], [0.52]) and "gap" in sentences.describe_losses(
+        [1, 0.5], [0.9]
+    )
+    assert "The best cell is a, y: 0.1." in sentences.describe_map(
+        {("a", "x"): (0.2, "3"), ("a", "y"): (1.0, "0.1")}, False
+    )
+    better = {"precision": 0.7, "recall": 0.9, "reference": {"precision": 0.9, "recall": 0.9}}
+    assert "quality of single samples: its precision is 0.700" in sentences.describe_verdict(better)
+    assert "as good as real images" in sentences.describe_verdict(better | {"precision": 0.9})
+
+
+def test_names_beside_curves_do_not_cover_each_other():
+    series = {f"curve {k}": ([0, 1], [0, 0.5 + k / 1000]) for k in range(8)}
+    chart = charts.draw_lines("t", series, charts.Axis(0, 1), charts.Axis(0, 1), style=charts.Style(beside=True))
+    places = sorted(float(y) for y in re.findall(r'class="name" x="[\d.]+" y="([\d.]+)"', chart))
+    assert len(places) == 8 and places[-1] <= charts.HEIGHT
+    assert min(b - a for a, b in pairwise(places)) >= charts.LINE_HEIGHT - 0.11
 
 
 def test_evidence_of_a_run_with_a_log(tmp_path, model):
@@ -255,7 +319,8 @@ def test_evidence_of_a_run_with_a_log(tmp_path, model):
         for s in (50, 125, 250)
     ]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows) + '{"torn')
-    _, curves, pages, nearest, quality, rest = evidence.show(Catalogue(model, "run", folder), DEFAULTS)
+    summary, curves, pages, nearest, quality, _, rest = evidence.show(Catalogue(model, "run", folder), DEFAULTS)
+    assert "ddpm_demo.evaluation beside --checkpoint" in summary and "<img" not in summary
     assert nearest == "" and "evaluation likelihood --checkpoint" in rest and "<svg" not in rest
     assert "held out" in curves and curves.count("<polyline") == 2
     assert pages["value"]["count"] == 2 and pages["value"]["chunks"][0]["frames"][1]["numbers"]["after step"] == "250"
@@ -269,6 +334,10 @@ def test_text_from_outside_is_escaped(model):
     for html in (
         evidence.summarise(replace(model, dataset=evil), {}, evil),
         evidence.show_quality({}, BASE, evil),
+        evidence.show_maps({}, BASE, evil),
+        sections.show_beside(None, {}, True, evil),
+        charts.draw_lines(evil, {evil: ([0, 1], [0, 1]), "b": ([0], [1])}, charts.Axis(0, 1), charts.Axis(0, 1)),
+        sections.fold(evil, evil),
         draw.draw_reading(reading, (evil,)),
         charts.draw_bars(evil, {evil: (1.0, 0.0, evil)}),
         charts.draw_map(evil, evil, [evil], [evil], {(evil, evil): (1.0, evil)}),
@@ -313,13 +382,14 @@ def cell(fid=0.3, samples=512, **setting):
 def test_quality_is_drawn_as_curves_and_maps():
     cells = [cell(n * 0.1 + w, sampler=s, steps=n, weight=w) for s in ("ddim", "dpm++2m") for n in (5, 10, 20)
              for w in (0.0, 1.0, 2.0)]  # fmt: skip
-    html = evidence.show_quality({"quality": cells, "floor": 0.01}, unflatten(DEFAULTS), "x")
+    measured = {"quality": cells, "floor": 0.01}, unflatten(DEFAULTS), "x"
+    html = evidence.show_quality(*measured) + evidence.show_maps(*measured)
     assert "What guidance buys" in html and "FID by steps, w = 0" in html
     for title in ("w = 1, cosine", "w = 0, cosine", "5 steps, cosine", "20 steps, cosine"):
         assert title in html
     assert html.count('stroke-width="2"') == 2  # the settings in use, in the map by steps and in the one by weight
     assert ">1.90</text>" in html  # 0.1 * 10 + 1, less the 0.1 of as many real images
-    assert ">80.0%" not in html and ">0.80</text>" in evidence.show_quality(
+    assert ">80.0%" not in html and ">0.80</text>" in evidence.show_maps(
         {"quality": cells}, unflatten(DEFAULTS), "x", "precision"
     )
 

@@ -1,6 +1,6 @@
 """Draws small charts as SVG. They follow the page's light or dark theme and are redrawn within milliseconds."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import ceil, floor, isfinite, log10
 
@@ -9,7 +9,8 @@ from ddpm_demo.ui.rendering import render
 WIDTH, HEIGHT = 360, 210
 LEFT, RIGHT, TOP, BOTTOM = 46, 10, 26, 34
 BASE, END = HEIGHT - BOTTOM, WIDTH - RIGHT  # y of the horizontal axis, x of its end
-COLOURS = ("var(--chart-1)", "var(--chart-2)", "var(--chart-3)", "var(--chart-4)", "var(--chart-5)", "var(--chart-6)")
+LINE_HEIGHT = 18  # the least distance between two names beside curves
+COLOURS = tuple(f"var(--chart-{k})" for k in range(1, 9))
 GREY = "var(--body-text-color-subdued)"
 
 
@@ -50,25 +51,26 @@ class Axis:
 
 @dataclass(frozen=True)
 class Style:
-    """The style of curves: dots at their points, a filled area below them, colours, attributes of the SVG."""
+    """The style of curves: dots at their points, a filled area below them, colours, attributes of the SVG.
+
+    With ``beside``, the names of several curves stand at their right ends; otherwise they are a legend.
+    """
 
     dots: bool = False
+    beside: bool = False
     filled: bool = False
     colours: Sequence[str] = COLOURS
     attributes: Mapping[str, float] = field(default_factory=dict)
 
 
-def fit_axis(
-    values: Sequence[float], label: str = "", log: bool = False, zero: bool = False, legend_rows: int = 0
-) -> Axis:
-    """Return an axis for the finite values, with space for the rows of a legend. With ``zero``, it starts at 0."""
+def fit_axis(values: Sequence[float], label: str = "", log: bool = False, zero: bool = False) -> Axis:
+    """Return an axis for the finite values. With ``zero``, it starts at 0."""
     finite = [v for v in values if isfinite(v) and (v > 0 or not log)] or [0.1, 1.0]
     low, high = (0.0 if zero else min(finite)), max(finite)
-    above = 0.09 * legend_rows
     if log:
-        return Axis(low / 1.15, high * 1.15 * (high / low) ** above, label, log=True)
+        return Axis(low / 1.15, high * 1.15, label, log=True)
     room = (high - low) * 0.05 or 0.5
-    return Axis(low if zero else low - room, high + room + (high - low) * above, label)
+    return Axis(low if zero else low - room, high + room, label)
 
 
 def draw_lines(
@@ -79,17 +81,21 @@ def draw_lines(
     mark: float | None = None,
     style: Style = Style(),
 ) -> str:
-    """Draw named curves (xs, ys), with a legend if there are several. ``mark`` is the x of a vertical line."""
+    """Draw named curves (xs, ys), with their names if there are several. ``mark`` is the x of a vertical line."""
     curves = [
         describe_curve(name, xs, ys, (x, y), style.colours[k % len(style.colours)], style)
         for k, (name, (xs, ys)) in enumerate(series.items())
     ]
-    across = 4 if len(series) == 4 else 3
-    for k, curve in enumerate(curves):
-        curve["legend"] = {"x": LEFT + 6 + k % across * (304 // across), "y": TOP + 10 + k // across * 12}
+    beside = style.beside and len(series) > 1
+    if beside:
+        place_names(curves)
+    elif len(series) > 1:
+        across = 4 if len(series) == 4 else 3
+        for k, curve in enumerate(curves):
+            curve["legend"] = {"x": LEFT + 6 + k % across * (304 // across), "y": TOP + 10 + k // across * 12}
     return render(
         "chart_lines.html",
-        frame=describe_frame(title, x, y),
+        frame=describe_frame(title, x, y) | (make_room(series) if beside else {}),
         curves=curves,
         mark=None if mark is None else f"{place_x(x, mark):.1f}",
         attributes=style.attributes,
@@ -111,7 +117,29 @@ def describe_curve(
     if style.dots:
         for (at, height), (u, v) in zip(points, values):
             dots.append({"x": at, "y": height, "text": f"{name}: {u:g}, {v:.4g}"})
-    return {"name": name, "colour": colour, "path": path, "area": area, "dots": dots}
+    return {"name": name, "colour": colour, "path": path, "points": points, "area": area, "dots": dots}
+
+
+def make_room(names: Iterable[str]) -> dict:
+    """Return the frame's size with room for names beside curves, and for all texts where a phone shows them large."""
+    return {"start": -16, "width": WIDTH + 20 + 11 * max(map(len, names)), "height": HEIGHT + 6}
+
+
+def place_names(curves: list[dict]) -> None:
+    """Add to each curve the place of its name at the right of the chart, near the right end of the curve.
+
+    Names keep their order and a least distance, so that none covers another. A line leads from each end to its name.
+    """
+    ends = [max(((float(u), float(v)) for u, v in curve["points"]), default=(END, BASE)) for curve in curves]
+    order = sorted(range(len(curves)), key=lambda k: ends[k][1])
+    least = TOP + 4.0
+    for k in order:
+        curves[k]["beside"] = {"end": ends[k], "y": max(least, ends[k][1])}
+        least = curves[k]["beside"]["y"] + LINE_HEIGHT
+    most = BASE + 4.0
+    for k in reversed(order):  # names that were moved below the chart move up again
+        curves[k]["beside"]["y"] = min(most, curves[k]["beside"]["y"])
+        most = curves[k]["beside"]["y"] - LINE_HEIGHT
 
 
 def draw_paths(title: str, tracks: Sequence[Sequence[float]], x: Axis, y: Axis, colours: Sequence[str]) -> str:
@@ -156,7 +184,8 @@ def draw_map(
     title: str, below: str, rows: Sequence[str], columns: Sequence[str], cells: Mapping, here: tuple | None = None
 ) -> str:
     """Draw a map, (row, column) -> (shade 0 .. 1, text). A missing cell is blank; the cell ``here`` has a ring."""
-    left, cell_width, cell_height = 98, min(62, (WIDTH - 108) / max(1, len(columns))), 26
+    left, cell_height = 112, 26
+    cell_width = min(62, (WIDTH - left - 4) / max(1, len(columns)))
     heads = [{"x": f"{left + cell_width * (k + 0.5):.1f}", "name": name} for k, name in enumerate(columns)]
     lines = []
     for r, row in enumerate(rows):
@@ -196,6 +225,7 @@ def describe_frame(title: str, x: Axis, y: Axis) -> dict:
     y_ticks = [{"at": place_y(y, value), "text": format_tick(value)} for value in y.ticks()]
     return {
         "title": title,
+        "start": 0,
         "width": WIDTH,
         "height": HEIGHT,
         "left": LEFT,

@@ -23,7 +23,7 @@ from ddpm_demo.diffusion.samplers import SAMPLERS
 from ddpm_demo.diffusion.sampling import Sampling
 from ddpm_demo.errors import UserError, check_one_of, check_whole
 from ddpm_demo.generation.animation import render_noisy_state
-from ddpm_demo.ui.data_uri import decode_uri, encode_picture
+from ddpm_demo.ui.data_uri import FAST, decode_uri, encode_picture
 from ddpm_demo.ui.runs import Run
 from ddpm_demo.ui.turns import Job
 
@@ -222,7 +222,7 @@ def film_pictures(pictures: list[tuple[Image.Image, dict]], name: str, meaning: 
         "count": len(images),
         "width": images[0].width,
         "height": images[0].height,
-        "chunks": [{"frames": frames, "sprites": {"only": encode_picture(stack(images))}}],
+        "chunks": [{"frames": frames, "sprites": {"only": encode_picture(stack(images), **FAST)}}],
         "done": True,
     }
 

@@ -10,6 +10,7 @@ from ddpm_demo.diffusion.sampling import ALWAYS, Sampling
 from ddpm_demo.reports.results import excess, sampling_of, select, without_idle
 from ddpm_demo.ui.components.charts import Style, draw_lines, draw_map, fit_axis
 from ddpm_demo.ui.rendering import render
+from ddpm_demo.ui.tabs import evidence_sentences as sentences
 
 FIELDS = {field.name: field for field in fields(Sampling) if field.name != "seed"}
 # (down, across) of the maps; each is drawn where at least two by two of its cells were measured.
@@ -31,6 +32,7 @@ FIGURES = {
     "precision": (lambda cell: cell["precision"], "{:.2f}", False),
     "recall": (lambda cell: cell["recall"], "{:.2f}", False),
 }
+CURVES = Style(dots=True, beside=True)
 LEAST = 0.003  # the low end of a logarithmic axis: by chance an FID can be below that of real images
 
 
@@ -75,6 +77,11 @@ def write_flags(sampling: Sampling) -> str:
     return " ".join(flags)
 
 
+def caption(chart: str, sentence: str) -> str:
+    """Return a chart with the sentence below it that says what to see in it."""
+    return render("figure.html", chart=chart, sentence=sentence)
+
+
 def draw_maps(cells: list[dict], here: Sampling, figure: str) -> list[str]:
     """A map of every pair of settings that were varied together; a ring marks ``here``."""
     charts = []
@@ -102,15 +109,16 @@ def draw_pair(cells: list[dict], kind: Map, here: Sampling) -> str:
         return format_value(down, cell["setting"][down]), format_value(across, cell["setting"][across])
 
     ring = next((find_place(cell) for cell in select(cells, here, "seed")), None)
-    shades = shade_cells(cells, kind.figure)
-    return draw_map(
+    shades = {find_place(cell): shade for cell, shade in zip(cells, shade_cells(cells, kind.figure))}
+    chart = draw_map(
         f"{kind.figure} by {down} and {across}",
         describe_rest(sampling_of(cells[0]), down, across),
         names,
         [format_value(across, column) for column in columns],
-        {find_place(cell): shade for cell, shade in zip(cells, shades)},
+        shades,
         ring,
     )
+    return caption(chart, sentences.describe_map(shades, ring is not None))
 
 
 def shade_cells(cells: list[dict], figure: str) -> list[tuple[float, str]]:
@@ -143,8 +151,9 @@ def draw_tradeoff(cells: list[dict], here: Sampling) -> str:
     if all("accuracy" in cell for cell in found):
         series["read as asked"] = (weights, [cell["accuracy"] for cell in found])
     values = [v for _, ys in series.values() for v in ys]
-    x, y = fit_axis(weights, "guidance weight w"), fit_axis(values, legend_rows=1)
-    return draw_lines("What guidance buys, and what it costs", series, x, y, here.weight, Style(dots=True))
+    x, y = fit_axis(weights, "guidance weight w"), fit_axis(values)
+    chart = draw_lines("What guidance buys, and what it costs", series, x, y, here.weight, CURVES)
+    return caption(chart, sentences.describe_tradeoff(series))
 
 
 def draw_guidance(cells: list[dict], here: Sampling) -> str:
@@ -165,8 +174,8 @@ def draw_guidance(cells: list[dict], here: Sampling) -> str:
         return ""
     recalls, shares = ([v for pair in series.values() for v in pair[k]] for k in (0, 1))
     title = "Two kinds of guidance: read as asked, by recall"
-    x, y = fit_axis(recalls, "recall"), fit_axis(shares, legend_rows=2)
-    return draw_lines(title, series, x, y, style=Style(dots=True))
+    x, y = fit_axis(recalls, "recall"), fit_axis(shares)
+    return caption(draw_lines(title, series, x, y, style=CURVES), sentences.describe_guidance(series))
 
 
 def draw_steps(cells: list[dict], here: Sampling) -> str:
@@ -183,8 +192,9 @@ def draw_steps(cells: list[dict], here: Sampling) -> str:
     if len(series) < 2:
         return ""
     xs, ys = ([v for pair in series.values() for v in pair[k]] for k in (0, 1))
-    x, y = fit_axis(xs, "steps", log=True), fit_axis(ys, log=True, legend_rows=2)
-    return draw_lines("FID by steps, w = 0", series, x, y, here.steps, Style(dots=True))
+    x, y = fit_axis(xs, "steps", log=True), fit_axis(ys, log=True)
+    chart = draw_lines("FID by steps, w = 0", series, x, y, here.steps, CURVES)
+    return caption(chart, sentences.describe_steps(series))
 
 
 def draw_calls(teacher: list[dict], student: list[dict]) -> str:
@@ -203,8 +213,9 @@ def draw_calls(teacher: list[dict], student: list[dict]) -> str:
     if "distilled" not in series or len(series) < 2:
         return ""
     xs, ys = ([v for pair in series.values() for v in pair[k]] for k in (0, 1))
-    x, y = fit_axis(xs, "network calls for an image", log=True), fit_axis(ys, log=True, legend_rows=2)
-    return draw_lines("FID by network calls, w = 0", series, x, y, style=Style(dots=True))
+    x, y = fit_axis(xs, "network calls for an image", log=True), fit_axis(ys, log=True)
+    chart = draw_lines("FID by network calls, w = 0", series, x, y, style=CURVES)
+    return caption(chart, sentences.describe_calls(series, "distilled"))
 
 
 def draw_training_time(metrics: dict, peer: list[dict], encoder: float = 0.0) -> str:
@@ -213,7 +224,7 @@ def draw_training_time(metrics: dict, peer: list[dict], encoder: float = 0.0) ->
     ``peer``: the same of the network of the Hugging Face course.
     """
     series = {}
-    for name, rows, before in (("this one", metrics.get("over_time", []), encoder), ("course's U-Net", peer, 0.0)):
+    for name, rows, before in (("this model", metrics.get("over_time", []), encoder), ("course's U-Net", peer, 0.0)):
         if rows:
             minutes = [(before + row["training"]["seconds"]) / 60 for row in rows]
             series[name] = (minutes, [max(excess(row), LEAST) for row in rows])
@@ -221,8 +232,8 @@ def draw_training_time(metrics: dict, peer: list[dict], encoder: float = 0.0) ->
         return ""
     xs, ys = ([v for pair in series.values() for v in pair[k]] for k in (0, 1))
     x = fit_axis(xs, f"minutes of training{', the autoencoder included' if encoder else ''}", log=True)
-    y = fit_axis(ys, log=True, legend_rows=len(series) - 1)
-    return draw_lines("FID by training time", series, x, y, style=Style(dots=True))
+    y = fit_axis(ys, log=True)
+    return caption(draw_lines("FID by training time", series, x, y, style=CURVES), sentences.describe_time(series))
 
 
 def tabulate(cells: list[dict], here: Sampling) -> str:

@@ -6,12 +6,20 @@ from ddpm_demo.data.decoding import decode_picture
 from ddpm_demo.diffusion.samplers import VARIANCES
 from ddpm_demo.experiments import ablation, conditioning
 from ddpm_demo.models.noisy_classifier import accuracies
-from ddpm_demo.reports.tables import LIKELIHOOD_HEADS, list_likelihood_rows
-from ddpm_demo.ui.components.charts import Style, draw_lines, fit_axis
-from ddpm_demo.ui.data_uri import encode_picture
+from ddpm_demo.reports.results import find, find_best, most_sampled, sampling_of
+from ddpm_demo.reports.tables import LIKELIHOOD_HEADS, describe_setting, list_likelihood_rows
+from ddpm_demo.ui.components.charts import draw_lines, fit_axis
+from ddpm_demo.ui.data_uri import FAST, encode_picture
 from ddpm_demo.ui.rendering import render
+from ddpm_demo.ui.tabs.evidence_charts import CURVES, caption
+from ddpm_demo.ui.tabs.evidence_sentences import describe_likelihood, describe_verdict
 
 EVALUATION = "python -m ddpm_demo.evaluation"
+JUDGED = (  # name, the figure of a cell, what it measures
+    ("FID", "fid_test", "the distance between the features of both sets; less is better"),
+    ("precision", "precision", "the share of samples that lie among real images: quality"),
+    ("recall", "recall", "the share of real images that lie among samples: variety"),
+)
 RESTORED = (  # task -> what was done, and the plain method beside it
     ("complete", "Completing a hole in the middle", "the mean colour"),
     ("enlarge", "Enlarging four times", "bicubic interpolation"),
@@ -25,7 +33,52 @@ def show_missing(what: str, command: str) -> str:
 
 def encode_file(path: Path) -> str:
     """A picture of the checkpoint's folder as a data URI."""
-    return encode_picture(decode_picture(path, str(path)))
+    return encode_picture(decode_picture(path, str(path)), **FAST)
+
+
+def show_beside(folder: Path | None, metrics: dict, by_class: bool, where: str) -> str:
+    """Samples and real test images, none of them selected."""
+    report = metrics.get("beside")
+    if not folder or not report or not (folder / "beside.png").is_file():
+        missing = show_missing("A picture of samples beside real images", f"{EVALUATION} beside --checkpoint {where}")
+        return render("beside.html", pictures=[], missing=missing)
+    sheet = decode_picture(folder / "beside.png", "beside.png")
+    half = sheet.height // 2
+    return render(
+        "beside.html",
+        pictures=[encode_picture(sheet.crop((0, top, sheet.width, top + half)), **FAST) for top in (0, half)],
+        count=report["setting"]["samples"],
+        words=describe_setting(sampling_of(report)),
+        by_class=by_class,
+    )
+
+
+def show_verdict(metrics: dict, dataset: str) -> str:
+    """How the samples were judged, and the figures of the setting that beside.png shows, or else of the best setting."""
+    shown = find(most_sampled(metrics), sampling_of(metrics["beside"])) if "beside" in metrics else None
+    cell = shown or find_best(metrics)
+    if cell is None:
+        return ""
+    rows = [
+        (name, meaning, f"{cell[figure]:.3f}", f"{cell['reference'][figure]:.3f}") for name, figure, meaning in JUDGED
+    ]
+    if "accuracy" in cell:
+        meaning = "the share that the classifier reads as the requested class, or as the true class of real test images"
+        real = metrics["classifier_test_accuracy"]
+        rows.insert(0, ("read as asked", meaning, f"{cell['accuracy']:.2%}", f"{real:.2%}"))
+    return render(
+        "judged.html",
+        rows=rows,
+        samples=cell["setting"]["samples"],
+        dataset=dataset,
+        sentence=describe_verdict(cell),
+        words=describe_setting(sampling_of(cell)),
+    )
+
+
+def fold(title: str, content: str) -> str:
+    """Put a section under a line that opens it; "" for an empty section."""
+    return render("fold.html", title=title, content=content)
 
 
 def show_likelihood(bits: dict | None, where: str) -> str:
@@ -37,11 +90,11 @@ def show_likelihood(bits: dict | None, where: str) -> str:
     series = {name: (t, bits["curve"][name]) for name in VARIANCES}
     values = [value for _, ys in series.values() for value in ys if value > 0]
     title = "What a step costs in bits per dimension, by variance"
-    x, y = fit_axis(t, "timestep t", log=True), fit_axis(values, log=True, legend_rows=1)
+    x, y = fit_axis(t, "timestep t", log=True), fit_axis(values, log=True)
     rows = [(["" if cell is None else cell for cell in row], False) for row in list_likelihood_rows(bits)]
     return render(
         "likelihood.html",
-        charts=[draw_lines(title, series, x, y)],
+        charts=[caption(draw_lines(title, series, x, y, style=CURVES), describe_likelihood(series))],
         best=bits["continuous"]["total"]["mean"],
         images=bits["images"],
         command=command,
@@ -81,8 +134,8 @@ def show_noisy_classifier(folder: Path) -> str:
         return ""
     series = {"noisy test images": (list(shares), list(shares.values()))}
     x, y = fit_axis(list(shares), "log-SNR"), fit_axis([0, 1])
-    chart = draw_lines("The guiding classifier, by noise", series, x, y, style=Style(dots=True))
-    return render("noisy_classifier.html", charts=[chart])
+    chart = draw_lines("The guiding classifier, by noise", series, x, y, style=CURVES)
+    return caption(chart, render("noisy_classifier.html"))
 
 
 def show_nearest(folder: Path | None, metrics: dict) -> str:

@@ -15,7 +15,7 @@ from ddpm_demo.models.checkpoint import Model
 from ddpm_demo.models.networks import count_parameters
 from ddpm_demo.reports.results import encoder_seconds, read_metrics, read_report, select
 from ddpm_demo.ui.catalogue import Catalogue, report_mistakes
-from ddpm_demo.ui.components.charts import draw_lines, fit_axis
+from ddpm_demo.ui.components.charts import Style, draw_lines, fit_axis
 from ddpm_demo.ui.components.player import build_player, film_pictures
 from ddpm_demo.ui.controls import Controls
 from ddpm_demo.ui.events import QUIET
@@ -23,62 +23,84 @@ from ddpm_demo.ui.rendering import render
 from ddpm_demo.ui.runs import DEFAULTS, unflatten
 from ddpm_demo.ui.tabs import evidence_charts as charts
 from ddpm_demo.ui.tabs import evidence_sections as sections
+from ddpm_demo.ui.tabs.evidence_sentences import describe_losses
 
-HINT = """Everything here was measured by the commands that are shown, and is read from the checkpoint's own files.
-Go through the samples to see how they improved in training. In the maps, a ring marks the settings you chose in
-**Generate**."""
+HINT = """Everything here was measured by the commands that are shown, and is read from the files of the checkpoint that is
+selected above."""
 NOWHERE = Path("nowhere")  # used if the checkpoint has no folder
 
 
 def build(tab: gr.Tab, catalogue: Catalogue, controls: Controls) -> None:
     """Lay out the tab. Its files are read whenever it is opened. ``controls`` are those of Generate."""
-    gr.Markdown(HINT, elem_classes="hint")
-    summary = gr.HTML()
-    with gr.Row():
-        with gr.Column(min_width=320):
-            curves = gr.HTML()
+    gr.Markdown(HINT, elem_classes="story")
+    summary, nearest, quality = (gr.HTML(elem_classes=["story", *more]) for more in (["first"], [], []))
+    with gr.Accordion("All measured settings: maps and a table", open=False, elem_classes="story"):
+        figure = gr.Radio(list(charts.FIGURES), value="FID", label="The maps show")
+        maps = gr.HTML(elem_classes="story")
+    rest = gr.HTML(elem_classes="story")
+    gr.Markdown("## How it was trained", elem_classes="story")
+    with gr.Row(elem_classes="training"):
         with gr.Column(min_width=320):
             pages = build_player()
-    nearest = gr.HTML()
-    figure = gr.Radio(list(charts.FIGURES), value="FID", label="The maps show")
-    tables, rest = gr.HTML(), gr.HTML()
+        with gr.Column(min_width=320):
+            curves = gr.HTML(elem_classes=["story", "curves"])
 
     def read(figure, *values):
         return show(catalogue, dict(zip(controls, values)), figure)
 
-    inputs, outputs = [figure, *controls.values()], [summary, curves, pages, nearest, tables, rest]
+    def redraw(figure, *values):
+        return draw_maps(catalogue, dict(zip(controls, values)), figure)
+
+    inputs, outputs = [figure, *controls.values()], [summary, curves, pages, nearest, quality, maps, rest]
     tab.select(read, inputs, outputs, **QUIET)
-    figure.input(lambda *values: read(*values)[4], inputs, tables, **QUIET)
+    figure.input(redraw, inputs, maps, **QUIET)
 
 
 @report_mistakes()
 def show(catalogue: Catalogue, settings: dict, figure: str = "FID") -> tuple:
-    """Return (summary, curves, samples over time as a film, nearest images, quality, other measurements)."""
+    """Return (summary, curves, samples over time as a film, judgement, quality, maps, other measurements)."""
     settings = DEFAULTS | settings
     model, folder = catalogue.model(settings["checkpoint"]), catalogue.folder(settings["checkpoint"])
     check_one_of("figure", figure, charts.FIGURES)
-    here = unflatten(settings)
-    files = folder or NOWHERE
+    here, where, files = unflatten(settings), locate(catalogue, settings), folder or NOWHERE
     foreign = list_foreign_figures(files)
     metrics, rows = read_metrics(files, foreign), read_log(files / "metrics.jsonl")
-    speed = read_report(files, "speed.json", foreign)
-    name = settings["checkpoint"] or catalogue.names[0]
-    # A checkpoint of the Hub is named by its id instead of its folder in the cache.
-    where = os.path.relpath(folder) if folder and "/" not in name else name
     peer = read_json(files / "peer.json") or []
     time = charts.draw_training_time(metrics, peer, encoder_seconds(files))
+    pair = read_pair(catalogue, settings["checkpoint"] or catalogue.names[0], metrics)
     return (
-        summarise(model, metrics, where, foreign),
-        render("charts.html", charts=[draw_losses(rows, where), time]),
+        sections.show_beside(folder, metrics, bool(model.label_names), where)
+        + summarise(model, metrics, where, foreign),
+        render("charts.html", charts=[time, draw_losses(rows, where)]),
         film_samples(folder, rows),
-        sections.show_nearest(folder, metrics),
-        show_quality(metrics, here, where, figure, charts.draw_calls(*read_pair(catalogue, name, metrics))),
-        "".join(list_sections(model, files, metrics, speed, where)),
+        render(
+            "judgement.html",
+            verdict=sections.show_verdict(metrics, model.dataset),
+            nearest=sections.show_nearest(folder, metrics),
+        ),
+        show_quality(metrics, here, where, charts.draw_calls(*pair)),
+        show_maps(metrics, here, where, figure),
+        render("details.html", sections=list_sections(model, files, metrics, foreign, where)),
     )
 
 
-def list_sections(model: Model, folder: Path, metrics: dict, speed: dict, where: str) -> list[str]:
-    """Render the other measurements of a checkpoint. Those that were not measured may be ""."""
+@report_mistakes()
+def draw_maps(catalogue: Catalogue, settings: dict, figure: str) -> str:
+    """Return the maps of a figure, and the table of all measured settings."""
+    settings = DEFAULTS | settings
+    check_one_of("figure", figure, charts.FIGURES)
+    metrics = read_metrics(catalogue.folder(settings["checkpoint"]) or NOWHERE)
+    return show_maps(metrics, unflatten(settings), locate(catalogue, settings), figure)
+
+
+def locate(catalogue: Catalogue, settings: dict) -> str:
+    """Return the folder of the checkpoint as the commands take it; a checkpoint of the Hub is named by its id."""
+    name, folder = settings["checkpoint"] or catalogue.names[0], catalogue.folder(settings["checkpoint"])
+    return os.path.relpath(folder) if folder and "/" not in name else name
+
+
+def list_sections(model: Model, folder: Path, metrics: dict, foreign: Sequence[str], where: str) -> list[str]:
+    """Render the other measurements of a checkpoint, each folded. Those that were not measured may be ""."""
     if model.codec.bounded:
         bits = sections.show_likelihood(metrics.get("bits_per_dim"), where)
     else:
@@ -86,10 +108,10 @@ def list_sections(model: Model, folder: Path, metrics: dict, speed: dict, where:
     ablation = read_json(folder.parent / "ablation.json") if model.dataset == "mnist" else {}
     conditions = read_json(folder.parent / "conditions.json") if model.dataset == "cifar10" else {}
     return [
-        bits,
-        sections.show_restoration(metrics.get("restored"), where),
-        sections.show_noisy_classifier(folder),
-        sections.show_speed(speed),
+        sections.fold("Likelihood of real images" if model.codec.bounded else "What the autoencoder loses", bits),
+        sections.fold("Completing and enlarging images", sections.show_restoration(metrics.get("restored"), where)),
+        sections.fold("The classifier that can guide", sections.show_noisy_classifier(folder)),
+        sections.show_speed(read_report(folder, "speed.json", foreign)),
         sections.show_ablation(ablation),
         sections.show_conditions(conditions),
     ]
@@ -128,7 +150,8 @@ def draw_losses(rows: list[dict], where: str) -> str:
     if held:
         series["held out"] = tuple(zip(*held))
     y = fit_axis([*losses[len(losses) // 20 :], *(loss for _, loss in held[2:])], log=True)
-    return draw_lines("Loss", series, fit_axis(minutes, "minutes of training", zero=True), y)
+    chart = draw_lines("Loss", series, fit_axis(minutes, "minutes of training", zero=True), y, style=Style(beside=True))
+    return charts.caption(chart, describe_losses(losses, [loss for _, loss in held]))
 
 
 def film_samples(folder: Path | None, rows: list[dict]) -> dict:
@@ -156,33 +179,34 @@ def read_pair(catalogue: Catalogue, name: str, metrics: dict) -> tuple[list[dict
     return tuple(one.get("quality", []) for one in found) if found else ([], [])
 
 
-def show_quality(metrics: dict, here: Sampling, where: str, figure: str = "FID", calls: str = "") -> str:
-    """Render the figures of the chosen settings, then maps, curves and a table of all measured settings.
+def show_quality(metrics: dict, here: Sampling, where: str, calls: str = "") -> str:
+    """Render the figures of the chosen settings, then curves by steps, guidance and network calls.
 
     ``calls`` is the chart of quality by network calls, "" where there is no distilled model.
     """
-    command = f"{sections.EVALUATION} {{}} --checkpoint {where}"
+    command = f"{sections.EVALUATION} samples --checkpoint {where}"
     cells = metrics.get("quality", [])
     if not cells:
-        return sections.show_missing("Quality", command.format("samples"))
+        return sections.show_missing("Quality", command)
     found = select(cells, here, "seed")
     words = charts.describe_setting(here)
     if found:
         place = render("you_are_here.html", cell=found[0], words=words)
     else:
-        measure = f"{command.format('samples')} {charts.write_flags(here)}"
-        place = sections.show_missing(f"What you chose in Generate ({words})", measure)
+        place = sections.show_missing(f"What you chose in Generate ({words})", f"{command} {charts.write_flags(here)}")
     drawn = [
+        charts.draw_steps(cells, here),
         calls,
         charts.draw_tradeoff(cells, here),
         charts.draw_guidance(cells, here),
-        charts.draw_steps(cells, here),
-        *charts.draw_maps(cells, here, figure),
     ]
-    return render(
-        "quality.html",
-        place=place,
-        charts=drawn,
-        table=charts.tabulate(cells, here),
-        command=command.format("map"),
-    )
+    return render("quality.html", place=place, charts=drawn)
+
+
+def show_maps(metrics: dict, here: Sampling, where: str, figure: str = "FID") -> str:
+    """Render the maps of a figure, and a table of all measured settings."""
+    cells, command = metrics.get("quality", []), f"{sections.EVALUATION} map --checkpoint {where}"
+    if not cells:
+        return sections.show_missing("Quality", command)
+    maps = charts.draw_maps(cells, here, figure)
+    return render("maps.html", charts=maps, table=charts.tabulate(cells, here), command=command)

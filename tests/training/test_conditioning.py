@@ -61,9 +61,8 @@ def learned(shades, tmp_path_factory):
     return model
 
 
-@pytest.mark.parametrize(
-    "condition", ["add", *(pytest.param(name, marks=pytest.mark.slow) for name in ("cross-attention", "image"))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("condition", ["add", "cross-attention", "image"])
 def test_the_class_is_used(learned, condition):
     images = generate(learned(condition), [0] * 16 + [1] * 16, steps=10)
     brightness = images.mean((1, 2, 3))
@@ -83,6 +82,7 @@ def test_the_image_beside_is_used(learned, shades):
     assert (larger - images).abs().mean() < 0.4
 
 
+@pytest.mark.slow
 def test_without_an_image_beside_a_known_part_is_kept_by_replacement(learned, shades):
     images, _ = shades.batch(torch.arange(4))
     painted = restoration.restore(learned("add"), images, "complete")

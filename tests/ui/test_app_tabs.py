@@ -33,13 +33,14 @@ def test_forward_process(page):
     shot(page, "forward")
 
 
+@pytest.mark.slow
 def test_compare_fills_and_opens_a_cell(page):
     open_tab(page, "Compare")
     panel = room(page, "Compare")
     panel.get_by_label("Down").click()
     page.get_by_role("option", name="class", exact=True).click()
     panel.get_by_role("button", name="Fill the grid").click()
-    panel.get_by_text("60 of 60 cells").wait_for()
+    panel.get_by_text("60 of 60 cells").wait_for(timeout=3 * PATIENCE)
     assert panel.locator("td img").count() == 60
     panel.get_by_role("button", name="Open in the player: class 4, steps 12").click()
     shown = finished(page, "Compare")

@@ -8,7 +8,7 @@ from ddpm_demo.diffusion.distillation import Distilled
 from ddpm_demo.diffusion.sampling import Sampling
 from ddpm_demo.files import MARK, find_newest, identify_model
 from ddpm_demo.reports.results import most_sampled, read_metrics, sampling_of
-from ddpm_demo.reports.tables import tabulate_likelihood, tabulate_quality
+from ddpm_demo.reports.tables import find_changed, tabulate_likelihood, tabulate_quality
 from ddpm_demo.training.configuration import command_of
 
 TEMPLATE = Path(__file__).with_name("card_template.md")
@@ -81,7 +81,8 @@ def describe_for_hub(about: dict, cells: list[dict], model: str):
             dataset_type=dataset or about["dataset"],
             dataset_name=about["dataset"],
             dataset_split="test",
-            metric_args={"guidance_weight": cell["setting"]["weight"], "steps": cell["setting"]["steps"]},
+            metric_args={"guidance_weight": cell["setting"]["weight"], "steps": cell["setting"]["steps"]}
+            | find_changed(sampling_of(cell)),
             metric_type=kind,
             metric_name=title,
             metric_value=cell[figure],

@@ -14,14 +14,18 @@ TERMS = ("L_T", "L_t", "L_0", "total")
 LIKELIHOOD_HEADS = ["bits per dimension", *TERMS[:-1], "together"]
 
 
-def describe_setting(sampling: Sampling) -> str:
+def describe_setting(sampling: Sampling, with_weight: bool = True) -> str:
     """A setting in a line: the main fields, and every other field that is not at its default."""
-    line = f"{sampling.sampler}, {sampling.steps} steps, {sampling.schedule}, w = {sampling.weight:g}"
-    for field in fields(Sampling):
-        value = getattr(sampling, field.name)
-        if field.name not in NOT_NAMED and value != field.default:
-            line += f", {field.name} = {value}"
-    return line
+    line = f"{sampling.sampler}, {sampling.steps} steps, {sampling.schedule}"
+    line += f", w = {sampling.weight:g}" if with_weight else ""
+    return line + "".join(f", {name} = {value}" for name, value in find_changed(sampling).items())
+
+
+def find_changed(sampling: Sampling) -> dict:
+    """The fields of a setting that are not at their default, without the main ones, as JSON has them."""
+    values = {field: getattr(sampling, field.name) for field in fields(Sampling) if field.name not in NOT_NAMED}
+    changed = {field.name: value for field, value in values.items() if value != field.default}
+    return changed | ({"interval": [*changed["interval"]]} if "interval" in changed else {})
 
 
 def describe_figures(sampling: Sampling, samples: int, cell: dict) -> str:
@@ -43,7 +47,7 @@ def tabulate_quality(cells: list[dict]) -> str:
         sampling = sampling_of(cell)
         rows.append(
             [
-                f"{sampling.sampler}, {sampling.steps} steps, {sampling.schedule}",
+                describe_setting(sampling, with_weight=False),
                 f"{sampling.weight:g}",
                 f"{cell['fid_test']:.3f} ± {cell['spread']['fid_test']:.3f}",
                 f"{cell['fid_train']:.3f}",

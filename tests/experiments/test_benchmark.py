@@ -36,7 +36,8 @@ def test_the_command_measures_and_prints(tmp_path, monkeypatch, capsys):
     assert benchmark.tabulate(found) in printed
     assert {row["variant"] for row in found["calls"]} == {"contiguous", "channels_last", "recorded", "bf16", "course"}
     assert all(row["images_per_second"] > 0 and 0 < row["of_convolution"] < 1.5 for row in found["calls"])
-    assert 2 < found["startup"]["load_seconds"] < found["startup"]["app_seconds"] < 100
+    startup = found["startup"]  # measured one after the other, so that on a busy machine either may be longer
+    assert all(2 < startup[name] < 100 for name in ("load_seconds", "app_seconds"))
     assert benchmark.main(["--checkpoint", str(tmp_path / "none")]) == 2
 
 

@@ -43,6 +43,7 @@ from ddpm_demo.models.noisy_classifier import FILE as GUIDE
 FILE = "metrics.json"
 NOT_JUDGED = ("model", "bits_per_dim", "beside")  # the entries that do not depend on the judge
 
+ENTRIES = {"classifier_scale": "guide", "autoguidance": "weak"}  # of a cell: the hash of what guided its samples
 PICTURED = ("memorised", "beside")  # the entries about the samples in nearest.png and beside.png
 
 
@@ -96,9 +97,10 @@ class Metrics:
 
     def describe(self, sampling: Sampling, samples: int) -> dict:
         """Return the entries that say how samples were drawn: their setting, their number, and what guided them."""
-        return {"setting": sampling.as_dict() | {"samples": samples}} | identify_guides(
-            self.path.parent, sampling.as_dict()
-        )
+        guides = identify_guides(self.path.parent, sampling.as_dict())
+        return {"setting": sampling.as_dict() | {"samples": samples}} | {
+            ENTRIES[name]: digest for name, digest in guides.items()
+        }
 
     def add(self, sampling: Sampling, samples: int, figures: dict) -> None:
         """Add the figures of a setting to the file, in place of older figures of the same setting."""
@@ -110,12 +112,12 @@ class Metrics:
 
 
 def identify_guides(folder: Path, setting: dict) -> dict:
-    """Return the hashes of what guides the samples of a setting, beside the model itself."""
+    """Return the hashes of what guides the samples of a setting, beside the model itself, by the field that asks for it."""
     guides = {}
     if setting.get("classifier_scale"):
-        guides["guide"] = hash_file(folder / GUIDE)
+        guides["classifier_scale"] = hash_file(folder / GUIDE)
     if setting.get("autoguidance"):
-        guides["weak"] = identify_model(folder / WEAK) if (folder / WEAK).is_dir() else None
+        guides["autoguidance"] = identify_model(folder / WEAK) if (folder / WEAK).is_dir() else None
     return guides
 
 
@@ -134,9 +136,11 @@ def read_metrics(folder: Path, foreign: Sequence[str] | None = None) -> dict:
     is as in ``read_report``.
     """
     content = read_report(folder, FILE, foreign)
+    drawn = [*content.get("quality", []), *(content[name] for name in PICTURED if name in content)]
+    guides = identify_guides(folder, {name: any(entry["setting"].get(name) for entry in drawn) for name in ENTRIES})
 
     def was_drawn(entry: dict) -> bool:
-        return entry.items() >= identify_guides(folder, entry["setting"]).items()
+        return all(entry.get(ENTRIES[name]) == guides[name] for name in ENTRIES if entry["setting"].get(name))
 
     if "quality" in content:
         content["quality"] = [cell for cell in content["quality"] if was_drawn(cell)]

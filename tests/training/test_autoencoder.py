@@ -35,11 +35,11 @@ def colours() -> data.Data:
 
 @pytest.fixture(scope="module")
 def trained(colours) -> torch.nn.Module:
-    """An autoencoder of 80 steps, each of which takes a second by its clock."""
+    """An autoencoder of 40 steps, each of which takes a second by its clock."""
     vae, clock = autoencoder.build_autoencoder(3, 16), SimpleNamespace(perf_counter=itertools.count().__next__)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(autoencoder, "time", clock)
-        for _ in autoencoder.train(vae, colours, minutes=80 / 60, batch_size=32):
+        for _ in autoencoder.train(vae, colours, minutes=40 / 60, batch_size=32):
             pass
     return vae.eval()
 

@@ -241,6 +241,14 @@ def test_nothing_was_fetched_from_elsewhere_and_nothing_broke(page):
     assert page.problems == [] and page.foreign == []
 
 
+# The controls that are too low for a finger, which needs 44 pixels; a box is ticked by its label, too.
+LOW = """() => [...document.querySelectorAll("button, a[href], select, summary, input:not([type=file]), [role=tab]")]
+  .filter((e) => e.checkVisibility({ opacityProperty: true, visibilityProperty: true }))
+  .map((e) => (e.matches("[type=checkbox], [type=radio]") && e.closest("label")) || e)
+  .filter((e) => e.offsetWidth > 1 && e.getBoundingClientRect().height > 1 && e.getBoundingClientRect().height < 43.5)
+  .map((e) => e.outerHTML.slice(0, 200))"""
+
+
 @pytest.mark.parametrize("theme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
 def test_every_tab_fits_a_phone(server, browser, theme):
     page = browser.new_page(viewport={"width": 390, "height": 844})
@@ -254,4 +262,5 @@ def test_every_tab_fits_a_phone(server, browser, theme):
         page.wait_for_timeout(300)
         shot(page, f"phone-{theme}-{tab.split()[0].lower()}")
         assert page.evaluate("document.documentElement.scrollWidth") <= 391, tab
+        assert page.evaluate(LOW) == [], tab
     page.close()

@@ -28,7 +28,7 @@ STEEPEST = 5.0  # MB of memory per 1,000 requests after the warm-up
 BOUNDARY = "soak"
 SETTINGS = {"class_label": "3", "sampler": "dpm++2m", "schedule": "cosine", "steps": 2, "weight": 1.0,
             "variance": "posterior", "classifier_scale": 0.0, "autoguidance": 0.0, "corrector_snr": 0.16, "ode_tolerance": 0.1, "seed": 0,
-            "interval_from": -20.0, "interval_to": 20.0, "count": 1, "checkpoint": ""}  # fmt: skip
+            "interval_from": -20.0, "interval_to": 20.0, "count": 1, "checkpoint": "", "place": ""}  # fmt: skip
 
 
 class Visitor:

@@ -145,7 +145,7 @@ def test_the_command_measures_and_writes(folder, mnist_dir):
         assert cell["fid_test"] > 0 and 0 <= cell["accuracy"] <= 1 and 0 <= cell["recall"] <= 1
         assert cell["setting"] == {
             "sampler": "dpm++2m", "schedule": "cosine", "steps": 2, "weight": cell["setting"]["weight"],
-            "interval": [-20.0, 20.0], "variance": "posterior", "classifier_scale": 0.0, "corrector_snr": 0.16,
+            "interval": [-20.0, 20.0], "variance": "posterior", "classifier_scale": 0.0, "autoguidance": 0.0, "corrector_snr": 0.16,
             "ode_tolerance": 1e-3, "seed": 0, "samples": 256,
         }  # fmt: skip
     assert "read as asked" in finished.stdout + finished.stderr

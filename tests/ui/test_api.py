@@ -206,7 +206,7 @@ def call(server, endpoint: str, data: list, patience: float = 60) -> str:
         return f"http {error.code} {error.read().decode()}"
 
 
-GOOD = ["3", "dpm++2m", "cosine", 2, 1.0, "posterior", 0.0, 0.0, 0.16, 1e-3, 0, -20.0, 20.0, 1, ""]
+GOOD = ["3", "dpm++2m", "cosine", 2, 1.0, "posterior", 0.0, 0.0, 0.16, 1e-3, 0, -20.0, 20.0, 1, "", ""]
 
 
 @pytest.mark.slow

@@ -46,8 +46,7 @@ def visit(server, browser, theme, width, height):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("width, height", [(1400, 900), (390, 844)])
-@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("theme, width, height", [("light", 1400, 900), ("dark", 1400, 900), ("dark", 390, 844)])
 def test_no_tab_has_a_serious_violation(server, browser, theme, width, height):
     page = visit(server, browser, theme, width, height)
     for tab in ROOMS:

@@ -35,7 +35,7 @@ def test_control_c_ends_it_at_once_during_a_run():
         page.request("GET", "/gradio_api/heartbeat/visitor")
         streams.append(page.getresponse())
         run = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
-        settings = ["all", "ode", "cosine", 2, 1.0, "posterior", 0.0, 0.0, 0.16, 1e-6, 0, -20.0, 20.0, 8, ""]
+        settings = ["all", "ode", "cosine", 2, 1.0, "posterior", 0.0, 0.0, 0.16, 1e-6, 0, -20.0, 20.0, 8, "", ""]
         body = json.dumps({"data": settings})
         run.request("POST", "/gradio_api/call/generate", body, {"Content-Type": "application/json"})
         event = json.load(run.getresponse())["event_id"]

@@ -154,6 +154,7 @@ def test_the_command_measures_and_writes(folder, mnist_dir):
     assert refused.returncode == 2 and "samples is 20" in refused.stderr and "Traceback" not in refused.stderr
 
 
+@pytest.mark.slow
 def test_what_is_measured_is_not_measured_again(folder, mnist_dir, capsys):
     wanted = ("--steps", "1", "--weight", "0")
     assert evaluate(folder, mnist_dir, "samples", *wanted) == 0

@@ -170,6 +170,7 @@ def test_a_link_to_the_app_shows_its_own_title_and_picture(server):
         assert icon.format == "PNG"
 
 
+@pytest.mark.slow
 def test_the_tour_moves_the_controls_and_can_be_left(page):
     page.emulate_media(reduced_motion="reduce")  # no pause before a control moves
     panel = page.locator("#tour").get_by_role("dialog")

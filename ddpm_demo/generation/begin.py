@@ -39,7 +39,8 @@ class MixedNoise:
     """Starts from mixtures of the noises of four seeds, which are at the corners of a square.
 
     ``places`` holds one (u, v) per sample, or one for all samples, from (0, 0) at the first corner over (1, 0) and (0, 1)
-    to (1, 1) at the last. The noise there is the sum of sqrt(w_i) * noise_i with the weights w_i of bilinear interpolation. They add up to 1,
+    to (1, 1) at the last. The noise there is the sum of sqrt(w_i) * noise_i with the weights w_i of bilinear
+    interpolation. They add up to 1,
     so the mixture is Gaussian noise of variance 1, too; at a corner it is the noise of that seed.
     """
 

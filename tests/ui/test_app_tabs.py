@@ -118,8 +118,10 @@ def test_draw_with_the_mouse_and_ask_three_things(page):
     for k in range(6):
         stroke((0.1, 0.55 + 0.07 * k), (0.9, 0.55 + 0.07 * k))
     panel.get_by_label("9", exact=True).check()
+    before = finished(page, "Draw")
     panel.get_by_role("button", name="Go").click()
-    completed = finished(page, "Draw")
+    completed = finished(page, "Draw", after=before["run"])
+    assert json.loads(completed["settings"])["task"] == "Complete it"
     player(page, "Draw").get_by_role("button", name="Play", exact=True).wait_for()
     shot(page, "complete")
     panel.get_by_label("Noise and denoise").check()

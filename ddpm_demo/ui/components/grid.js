@@ -30,6 +30,7 @@ function build(grid) {
     return row;
   });
   $("table").replaceChildren(head, ...rows);
+  $("table").classList.toggle("wide", grid.columns.length > 6);  // so that the picture has room beside it
   built = grid.run; filled = 0;
   offerRuns(grid);
 }

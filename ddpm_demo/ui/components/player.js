@@ -137,7 +137,13 @@ function arrange(mains, minors, width, height, [w, h], [gap, caption]) {
       if (wide <= width && high <= height) { choices.push({ stacked, big: k / ratio, small: small / ratio }); break; }
     }
   }
-  return choices.sort((a, b) => b.big - a.big)[0];
+  const best = choices.sort((a, b) => b.big - a.big)[0];
+  // One below the other, the main panels leave their right side to the small ones, which may fill it.
+  if (best?.stacked && minors) {
+    const free = Math.floor((width - w * best.big - gap) * ratio / w), most = Math.floor(best.big * ratio * 0.8);
+    best.small = Math.max(best.small, Math.min(free, most) / ratio);
+  }
+  return best;
 }
 
 function fit() {

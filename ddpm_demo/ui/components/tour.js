@@ -6,7 +6,8 @@ const GAP = 12;  // pixels between a control, its ring and the panel
 const PATIENCE = 20000;  // milliseconds to wait for a control
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
 
-// A stop has its tab, and the control at which it stops: the label of a control, or a selector in the tab.
+// A stop has its tab, the control at which it stops (the label of a control, or a selector in the tab), and perhaps the
+// label of a control of Generate without which it is left out.
 const STOPS = [
   { tab: "generate", at: ".track", title: "Go back in time",
     move: async () => slide(await wait(() => find(".player[data-done=true] .scrub")), 0.3, true),
@@ -17,7 +18,7 @@ const STOPS = [
   { tab: "generate", label: "Noise schedule", title: "Let Live redraw",
     move: async () => { await pick("Instant", "off"); check(".live input"); await pick("Noise schedule", "linear"); },
     text: "With Live on, each change is drawn at once. The schedule is now linear: the curve below the strip has another shape." },
-  { tab: "noise", at: ".square", title: "One network call", move: walk,
+  { tab: "noise", needs: "Instant", at: ".square", title: "One network call", move: walk,
     text: "Every place of this square is another noise. A distilled model turns it into a digit in one network call. Drag through it." },
   { tab: "compare", at: ".picture", title: "Two runs from one noise", move: () => slide(find(".share"), 0.25, true),
     text: "Left of the line is run A, right of it run B. Drag the line. Below, take both runs back towards their noise." },
@@ -97,7 +98,8 @@ async function open() {
   visit += 1;
   await enter("generate");
   await wait(() => locate(STOPS[0]));
-  stops = STOPS.filter((stop) => stop.tab !== "generate" || locate(stop));  // some checkpoints lack a control
+  // Some checkpoints lack a control.
+  stops = STOPS.filter((stop) => (stop.tab !== "generate" || locate(stop)) && (!stop.needs || locate({ label: stop.needs })));
   ring.showPopover(); panel.showPopover();
   addEventListener("keydown", escape);
   await show(0);

@@ -121,8 +121,8 @@ def build(tab: gr.Tab, catalogue: Catalogue, controls: Controls) -> None:
     gr.Markdown(HINT, elem_classes="hint")
     with gr.Row(elem_classes="layout"):
         with gr.Column(elem_classes="pick"):
-            down = build_picker(catalogue, controls["checkpoint"], "Down", "sampler")
-            across = build_picker(catalogue, controls["checkpoint"], "Across", "steps")
+            down = build_picker(catalogue, controls["checkpoint"], "Down", *EXAMPLE[:2])
+            across = build_picker(catalogue, controls["checkpoint"], "Across", *EXAMPLE[2:])
             with gr.Row():
                 go = gr.Button("Fill the grid", variant="primary", min_width=120)
                 stop = gr.Button("Stop", min_width=80)
@@ -172,16 +172,18 @@ def fill_pickers(catalogue: Catalogue, axes: tuple) -> list:
     """Return the updates of the four dropdowns that choose the axes and values of a pair."""
     updates = []
     for axis, values in (axes[:2], axes[2:]):
-        updates += [axis, gr.update(**list_values(catalogue, axis) | {"value": [f"{value}" for value in values]})]
+        updates += [axis, gr.update(**choose_values(catalogue, axis, values))]
     return updates
 
 
 def build_picker(
-    catalogue: Catalogue, checkpoint: gr.components.Component, label: str, axis: str
+    catalogue: Catalogue, checkpoint: gr.components.Component, label: str, axis: str, first: list
 ) -> tuple[gr.Dropdown, gr.Dropdown]:
-    """Create the dropdowns in which a user chooses an axis and its values."""
+    """Create the dropdowns in which a user chooses an axis and its values, with the values of the first grid chosen."""
     which = gr.Dropdown(list(AXES), value=axis, label=label)
-    values = gr.Dropdown(multiselect=True, allow_custom_value=True, label="Values", **list_values(catalogue, axis))
+    values = gr.Dropdown(
+        multiselect=True, allow_custom_value=True, label="Values", **choose_values(catalogue, axis, first)
+    )
 
     def change_axis(axis, name):
         return gr.update(**list_values(catalogue, axis, name))
@@ -237,6 +239,11 @@ def list_values(catalogue: Catalogue, axis: str, checkpoint: str = "") -> dict:
         "choices": [f"{value}" for value in AXES[axis].offered(catalogue, checkpoint)],
         "value": [f"{value}" for value in AXES[axis].first(catalogue, checkpoint)],
     }
+
+
+def choose_values(catalogue: Catalogue, axis: str, values: list) -> dict:
+    """Return the choices of an axis, with these values chosen, as text."""
+    return list_values(catalogue, axis) | {"value": [f"{value}" for value in values]}
 
 
 def plan_grid(catalogue: Catalogue, down, down_values, across, across_values, settings: dict) -> dict:

@@ -11,6 +11,7 @@ python -m ddpm_demo.evaluation over-time --samples 1024               the snapsh
 python -m ddpm_demo.evaluation likelihood --images 10000              bits per dimension of test images, by three routes
 python -m ddpm_demo.evaluation restore --images 512                   images that are completed and enlarged
 python -m ddpm_demo.evaluation beside                                 a picture: samples beside real test images
+python -m ddpm_demo.evaluation adopt                                  make the best measured setting the default
 python -m ddpm_demo.evaluation compare FOLDER FOLDER                  a comparison of checkpoints
 python -m ddpm_demo.evaluation calls TEACHER DISTILLED                a distilled checkpoint and its teacher
 python -m ddpm_demo.evaluation fidelity TEACHER DISTILLED             the same, step by step, from the same noise
@@ -35,9 +36,11 @@ from ddpm_demo.evaluation.restoration import check_options, measure_restoration
 from ddpm_demo.evaluation.samples import Ways, check_samples, fit_to_model, measure_plan
 from ddpm_demo.evaluation.subject import Subject, open_checkpoint
 from ddpm_demo.files import SHIPPED
-from ddpm_demo.models.checkpoint import load
-from ddpm_demo.reports.results import read_metrics
-from ddpm_demo.reports.tables import tabulate_calls
+from ddpm_demo.models.checkpoint import change_sampling, load
+from ddpm_demo.reports.results import find_best, read_metrics, sampling_of
+from ddpm_demo.reports.tables import describe_setting, tabulate_calls
+
+MOST_EVALUATIONS = 40  # of an image at the default setting: 20 steps with guidance
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -90,6 +93,16 @@ def command_line() -> argparse.ArgumentParser:
     restore.add_argument("--seed", type=int, default=0, help="seed of the noise and the choice (default: %(default)s)")
     beside = add_command("beside", run_beside, "draw samples at the best measured setting beside real test images")
     add_checkpoint_flags(beside, judge=False)
+    adopt = add_command("adopt", run_adopt, "make the best measured setting the default of a checkpoint")
+    adopt.add_argument(
+        "--checkpoint", type=Path, default=SHIPPED / "mnist", help="a folder (default: checkpoints/mnist)"
+    )
+    adopt.add_argument(
+        "--evaluations",
+        type=int,
+        default=MOST_EVALUATIONS,
+        help="network evaluations of an image, at most (default: %(default)s)",
+    )
     compare = add_command("compare", run_compare, "compare checkpoints at their best and at equal training time")
     compare.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="checkpoints, measured over time")
     calls = add_command("calls", run_calls, "compare a distilled checkpoint with its teacher by network calls")
@@ -186,6 +199,23 @@ def run_restore(options: argparse.Namespace) -> None:
 def run_beside(options: argparse.Namespace) -> None:
     """Draw samples beside real test images."""
     draw_beside(open_checkpoint(options.checkpoint, options.data_dir))
+
+
+def run_adopt(options: argparse.Namespace) -> None:
+    """Make the best measured setting the default of a checkpoint."""
+    check_whole("evaluations", options.evaluations, 1, 10**6)
+    load(options.checkpoint)  # refuses what is not a checkpoint
+    best = find_best(read_metrics(options.checkpoint), options.evaluations)
+    if best is None:
+        raise UserError(
+            f"no setting of {options.checkpoint} with at most {options.evaluations} network evaluations was measured: "
+            f"python -m ddpm_demo.evaluation samples --checkpoint {options.checkpoint}"
+        )
+    change_sampling(options.checkpoint, sampling_of(best))
+    say(
+        f"{options.checkpoint} starts with {describe_setting(sampling_of(best))}: FID {best['fid_test']:.3f} on "
+        f"{best['setting']['samples']:,} samples, the least of the settings that were measured on so many"
+    )
 
 
 def run_compare(options: argparse.Namespace) -> None:

@@ -30,8 +30,8 @@ def sample(
 
     ``labels`` are N class numbers. If they are None, ``count`` images (default 1) are drawn without a label. The
     ``settings`` are the fields of ``Sampling``; fields that are not given are those of ``sampling``, or else those of
-    ``model.sampling``. ``weight`` is the guidance weight w of Ho & Salimans 2022 (0: conditional; the
-    ``guidance_scale`` of diffusers is 1 + w). It applies where the log-SNR is in ``interval``.
+    ``model.sampling`` (without guidance if ``labels`` is None). ``weight`` is the guidance weight w of Ho & Salimans 2022
+    (0: conditional; the ``guidance_scale`` of diffusers is 1 + w). It applies where the log-SNR is in ``interval``.
     ``classifier_scale`` is the scale of classifier guidance (Dhariwal & Nichol 2021), which requires a noise-aware
     classifier in the checkpoint. ``autoguidance`` is the scale of autoguidance (Karras et al. 2024), which requires a
     weaker model in the checkpoint. ``variance``, ``corrector_snr`` and ``ode_tolerance`` apply only to some samplers.
@@ -45,7 +45,8 @@ def sample(
     step is decoded; ``decode_step`` decodes a single step. The call itself raises UserError for a wrong setting; the
     model runs only when the first step is requested.
     """
-    sampling = change_settings(sampling or model.sampling, settings)
+    own = model.sampling if labels is not None else replace(model.sampling, weight=0.0, classifier_scale=0.0)
+    sampling = change_settings(sampling or own, settings)
     number = sampling.check(model, labels, count)
     begin.check(model, number)
     steps = draw_steps(model, labels, number, begin, sampling)

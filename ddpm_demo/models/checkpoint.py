@@ -12,6 +12,7 @@ examples.png, metrics.jsonl, samples/                         real images, losse
 
 import copy
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import NoneType
@@ -23,7 +24,7 @@ from ddpm_demo.diffusion.distillation import Distilled
 from ddpm_demo.diffusion.sampling import Sampling
 from ddpm_demo.diffusion.schedule import ContinuousSchedule, Schedule
 from ddpm_demo.errors import UserError, check_one_of, check_whole, quote
-from ddpm_demo.files import COMPLETE, find_newest, replace_together
+from ddpm_demo.files import COMPLETE, find_newest, replace_together, write_atomically
 from ddpm_demo.hub.client import PARTS, locate
 from ddpm_demo.models.adapters import ADAPTERS, CONDITIONS, ClassAdded, adapt, condition_of
 from ddpm_demo.models.codec import Codec, LatentCodec, load_vae, write_vae
@@ -69,7 +70,9 @@ class Model:
     noisy_classifier: NoisyClassifier | None = None  # for classifier guidance
     weak: "Model | None" = None  # a weaker model of the same data, for autoguidance
     distilled: Distilled | None = None  # what the rows of a distilled network mean
-    sampling: Sampling = Sampling()  # the settings of its samples where nothing else is asked for
+    sampling: Sampling = (
+        Sampling()
+    )  # its settings wherever a caller gives no others, and those that the app starts with
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -109,6 +112,11 @@ class Model:
         return replace(moved, noisy_classifier=classifier, weak=weak)
 
 
+def suggest_sampling(label_names: Sequence[str]) -> Sampling:
+    """Return the sampling settings of a model that was not measured yet: with some guidance, if it knows classes."""
+    return Sampling(weight=1.0 if label_names else 0.0)
+
+
 def refuse_distilled(model: Model, purpose: str) -> None:
     """Raise UserError for a distilled model, whose network is no denoiser, but takes its own steps from pure noise."""
     if model.distilled:
@@ -116,6 +124,13 @@ def refuse_distilled(model: Model, purpose: str) -> None:
             f"{purpose} needs a denoiser for every noise level, but this distilled model only takes its own steps from pure "
             "noise: use the model that it was distilled from"
         )
+
+
+def change_sampling(folder: Path, sampling: Sampling) -> None:
+    """Write other default sampling settings to the checkpoint in ``folder``. Its samples at given settings stay the same."""
+    path = folder / "demo.json"
+    about = read_object(path) | {"sampling": sampling.as_dict()}
+    write_atomically(path, (json.dumps(about, indent=2) + "\n").encode())
 
 
 def save(model: Model, folder: str | Path) -> None:
@@ -168,8 +183,8 @@ def load_folder(folder: Path) -> Model:
     about = read_about(demo)
     schedule, prediction = read_schedule(scheduler)
     distilled = Distilled(**about["distilled"]) if about["distilled"] else None
-    sampling = Sampling(**about["sampling"])
     names, size = tuple(about["label_names"]), about["image_size"]
+    sampling = Sampling(**about["sampling"]) if about["sampling"] else suggest_sampling(names)
     shape = about["channels"], size, size
     codec = Codec(**about["codec"]) if about["codec"] else LatentCodec(load_vae(folder, size))
     adapter = load_adapter(unet, about["condition"], codec.shape(*shape[:2]))

@@ -18,11 +18,10 @@ from torch import Tensor
 
 from ddpm_demo.data.datasets import Data
 from ddpm_demo.diffusion.denoiser import Denoiser
-from ddpm_demo.diffusion.sampling import Sampling
 from ddpm_demo.diffusion.schedule import trained_schedule
 from ddpm_demo.generation.generate import generate
 from ddpm_demo.models.adapters import adapt
-from ddpm_demo.models.checkpoint import Model
+from ddpm_demo.models.checkpoint import Model, suggest_sampling
 from ddpm_demo.training.batches import Batches
 from ddpm_demo.training.configuration import TrainingConfiguration
 from ddpm_demo.training.distillation import Distillation, bake_table, load_teacher
@@ -200,7 +199,7 @@ class Run:
             self.configuration.dataset,
             asdict(self.configuration) | about,
             distilled=distilled,
-            sampling=distilled.defaults if distilled else Sampling(),
+            sampling=distilled.defaults if distilled else suggest_sampling(self.label_names),
         )
 
 

@@ -7,7 +7,7 @@ from ddpm_demo.diffusion.sampling import ALWAYS
 from ddpm_demo.diffusion.schedule import SCHEDULES
 from ddpm_demo.models.checkpoint import Model
 from ddpm_demo.ui.catalogue import Catalogue, report_mistakes
-from ddpm_demo.ui.runs import ALL, DEFAULTS, MAX_COUNT, flatten
+from ddpm_demo.ui.runs import ALL, DEFAULTS, MAX_COUNT, OWN, find_defaults
 
 Controls = dict[str, gr.components.Component]
 OFF = 0  # the choice of the model that was not distilled
@@ -42,33 +42,37 @@ def build_checkpoint(catalogue: Catalogue) -> gr.Dropdown:
 def build_choices(catalogue: Catalogue) -> Controls:
     """Create the controls that differ between checkpoints, by name of their setting, at this place of the layout."""
     model = catalogue.model()
+    weight = model.sampling.weight
     return {
         "class_label": gr.Radio(list_classes(model), value=ALL, label="Class", elem_classes="classes"),
-        "weight": gr.Slider(
-            -1, 8, DEFAULTS["weight"], step=0.1, label="Guidance weight w", visible=bool(model.label_names)
-        ),
+        "weight": gr.Slider(-1, 8, weight, step=0.1, label="Guidance weight w", visible=bool(model.label_names)),
     }
 
 
-def fit_choices(catalogue: Catalogue, name: str) -> dict[str, dict]:
-    """Return updates of these controls for the checkpoint ``name``. Raises gr.Error for an unknown one."""
+def fit_choices(catalogue: Catalogue, name: str, chosen_class: str = ALL) -> dict[str, dict]:
+    """Return updates of the controls for the checkpoint ``name``, to its defaults and the chosen class, if it knows it.
+
+    Raises gr.Error for an unknown checkpoint.
+    """
     with report_mistakes():
         model = catalogue.model(name)
-    own = flatten(model.sampling)
-    fits = {
-        "class_label": gr.update(choices=list_classes(model), value=ALL),
-        "weight": gr.update(visible=bool(model.label_names)),
-        "classifier_scale": gr.update(visible=bool(model.noisy_classifier)),
-        "autoguidance": gr.update(visible=bool(model.weak)),
-    }
+    defaults = find_defaults(model)
+    own: dict[str, dict] = {setting: {"value": defaults[setting]} for setting in OWN}
+    shown = {"weight": model.label_names, "classifier_scale": model.noisy_classifier, "autoguidance": model.weak}
+    for setting, part in shown.items():
+        own[setting] |= {"visible": bool(part)}
     for setting in ("steps", "sampler", "schedule"):  # a distilled model has one sampler and one schedule
-        fits[setting] = gr.update(value=own[setting], interactive=not model.distilled)
-    return fits
+        own[setting] |= {"interactive": not model.distilled}
+    kept = chosen_class if chosen_class in model.class_names else ALL
+    own["class_label"] = {"choices": list_classes(model), "value": kept}
+    return {setting: gr.update(**update) for setting, update in own.items()}
 
 
 def build_instant(catalogue: Catalogue) -> gr.Radio:
     """Create the choice between a model and the few steps of the model distilled from it, for the first checkpoint."""
-    return gr.Radio(**describe_instant(catalogue, "", DEFAULTS["steps"]), label="Instant", elem_classes="segments")
+    return gr.Radio(
+        **describe_instant(catalogue, "", catalogue.model().sampling.steps), label="Instant", elem_classes="segments"
+    )
 
 
 def describe_instant(catalogue: Catalogue, name: str, steps: int) -> dict:
@@ -86,19 +90,20 @@ def describe_instant(catalogue: Catalogue, name: str, steps: int) -> dict:
     }
 
 
-def build_controls() -> Controls:
+def build_controls(catalogue: Catalogue) -> Controls:
     """Create the other controls of the first screen, by the name of their setting, at this place of the layout."""
+    defaults = find_defaults(catalogue.model())
     return {
-        "steps": gr.Slider(1, 1000, DEFAULTS["steps"], step=1, label="Steps"),
+        "steps": gr.Slider(1, 1000, defaults["steps"], step=1, label="Steps"),
         "sampler": gr.Dropdown(
             [(row.title, name) for name, row in SAMPLERS.items()],
-            value=DEFAULTS["sampler"],
+            value=defaults["sampler"],
             label="Sampler",
             info=INFO["sampler"],
         ),
         "schedule": gr.Radio(
             list(SCHEDULES),
-            value=DEFAULTS["schedule"],
+            value=defaults["schedule"],
             label="Noise schedule",
             info=INFO["schedule"],
             elem_classes="segments",
@@ -119,11 +124,12 @@ def build_seed() -> tuple[Controls, gr.Button]:
 
 def build_rare_controls(catalogue: Catalogue) -> Controls:
     """Create the controls of settings that are seldom changed, by the name of their setting."""
+    defaults = find_defaults(catalogue.model())
     return {
         "classifier_scale": gr.Slider(
             0,
             16,
-            DEFAULTS["classifier_scale"],
+            defaults["classifier_scale"],
             step=0.5,
             label="Classifier guidance s",
             visible=bool(catalogue.model().noisy_classifier),
@@ -132,39 +138,39 @@ def build_rare_controls(catalogue: Catalogue) -> Controls:
         "autoguidance": gr.Slider(
             0,
             4,
-            DEFAULTS["autoguidance"],
+            defaults["autoguidance"],
             step=0.1,
             label="Autoguidance",
             visible=bool(catalogue.model().weak),
             info=INFO["autoguidance"],
         ),
         "interval_from": gr.Slider(
-            *ALWAYS, DEFAULTS["interval_from"], step=0.5, label="Guide from log-SNR", info=INFO["interval_from"]
+            *ALWAYS, defaults["interval_from"], step=0.5, label="Guide from log-SNR", info=INFO["interval_from"]
         ),
         "interval_to": gr.Slider(
-            *ALWAYS, DEFAULTS["interval_to"], step=0.5, label="... to log-SNR", info=INFO["interval_to"]
+            *ALWAYS, defaults["interval_to"], step=0.5, label="... to log-SNR", info=INFO["interval_to"]
         ),
         "variance": gr.Radio(
             [("posterior β̃ₜ", VARIANCES[0]), ("forward βₜ", VARIANCES[1])],
-            value=DEFAULTS["variance"],
+            value=defaults["variance"],
             label="Reverse variance of DDPM",
             info=INFO["variance"],
         ),
         "corrector_snr": gr.Slider(
             0,
             1,
-            DEFAULTS["corrector_snr"],
+            defaults["corrector_snr"],
             step=0.02,
             label="Corrector's signal-to-noise ratio",
             info=INFO["corrector_snr"],
         ),
         "ode_tolerance": gr.Radio(
             [(f"{value:g}", value) for value in TOLERANCES],
-            value=DEFAULTS["ode_tolerance"],
+            value=defaults["ode_tolerance"],
             label="Tolerance of Runge-Kutta",
             info=INFO["ode_tolerance"],
         ),
         "place": gr.Textbox(
-            DEFAULTS["place"], label="Place in the noise pad", info="if not empty, its noise replaces that of the seed"
+            defaults["place"], label="Place in the noise pad", info="if not empty, its noise replaces that of the seed"
         ),
     }

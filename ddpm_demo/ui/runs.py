@@ -40,12 +40,14 @@ def unflatten(settings: dict) -> Sampling:
     return Sampling(**values)
 
 
-# In the order of the API's parameters and of a link's query.
+# In the order of the API's parameters and of a link's query. A checkpoint has its own defaults: see ``find_defaults``.
 DEFAULTS = {"class_label": ALL, **flatten(Sampling(weight=1.0)), "count": 1, "checkpoint": "", "place": ""}
+OWN = tuple(name for name in flatten(Sampling()) if name != "seed")  # settings whose default is that of the checkpoint
 # A place in the noise pad as text: the seeds at the corners, and the distances from the left and from the top.
 PLACE = re.compile(
     r"(\d{1,10}) (\d{1,10}) (\d{1,10}) (\d{1,10}) at ([01](?:\.\d{1,20})?) ([01](?:\.\d{1,20})?)", re.ASCII
 )
+BEST = "Best measured"  # the preset that is different for each checkpoint
 PRESETS = {
     "Balanced: 20 steps": {"sampler": "dpm++2m", "schedule": "cosine", "steps": 20},
     "Fast: 8 steps": {"sampler": "dpm++2m", "schedule": "cosine", "steps": 8},
@@ -117,13 +119,10 @@ class Run:
 
 @report_mistakes()
 def prepare(catalogue: Catalogue, settings: dict, begin: Begin = PureNoise()) -> Run:
-    """The run with a user's settings, a missing one being its default; gr.Error for a wrong one.
-
-    The default number of steps is that of the checkpoint.
-    """
+    """The run with a user's settings, a missing one being the checkpoint's default; gr.Error for a wrong one."""
     checkpoint = settings.get("checkpoint") or catalogue.names[0]
     model = catalogue.model(checkpoint)
-    settings = DEFAULTS | {"steps": model.sampling.steps} | settings | find_fixed(model)
+    settings = find_defaults(model) | settings | find_fixed(model)
     check_whole("count", count := as_int("count", settings["count"]), 1, MAX_COUNT)
     check_one_of("class_label", chosen := settings["class_label"], (*model.class_names, ALL))
     sampling = unflatten(settings)
@@ -137,6 +136,11 @@ def prepare(catalogue: Catalogue, settings: dict, begin: Begin = PureNoise()) ->
     begin.check(model, sampling.check(model, labels, None if labels else count))
     check_budget(run.evaluations)
     return run
+
+
+def find_defaults(model: Model) -> dict:
+    """The settings that a checkpoint starts with: those that it brings, which are the best measured ones if it was measured."""
+    return DEFAULTS | flatten(model.sampling)
 
 
 def find_fixed(model: Model) -> dict:
@@ -167,7 +171,9 @@ def read_place(text) -> MixedNoise:
 
 def apply_preset(model: Model, settings: dict, name: str) -> dict:
     """The settings with those of a preset. A distilled model keeps its sampler, and takes the nearest of its steps."""
-    settings = DEFAULTS | settings | PRESETS.get(name, {}) | find_fixed(model)
+    defaults = find_defaults(model)
+    own = {key: defaults[key] for key in OWN}
+    settings = defaults | settings | (own if name == BEST else PRESETS.get(name, {})) | find_fixed(model)
     if model.distilled:
         settings["steps"] = min(model.distilled.steps, key=lambda steps: abs(steps - settings["steps"]))
     return settings

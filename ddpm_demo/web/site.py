@@ -22,7 +22,7 @@ from ddpm_demo.ui.components import player
 from ddpm_demo.ui.controls import INFO
 from ddpm_demo.ui.data_uri import encode_picture
 from ddpm_demo.ui.live import FEWEST_STEPS, LIVE_SECONDS
-from ddpm_demo.ui.runs import DEFAULTS, MAX_COUNT, PRESETS, find_fixed, unflatten
+from ddpm_demo.ui.runs import BEST, DEFAULTS, MAX_COUNT, PRESETS, find_defaults, find_fixed
 from ddpm_demo.ui.tabs import compare_tab, draw_tab, forward_tab, noise_tab, small_steps_tab
 from ddpm_demo.web.export import check_exportable, describe_model, export_network
 from ddpm_demo.web.runtime import WASM, compress, fetch_files
@@ -108,7 +108,7 @@ def read_text(path: Path) -> str:
 def write_model(folder: Path, name: str, source: str, names: list[str]) -> None:
     """Write ``name.onnx.gz`` and ``name.json`` of a checkpoint to the folder, and its real images if it has some.
 
-    ``fixed`` are the settings of a link that have only one value for this model. ``teacher`` is the one among the ``names``
+    ``defaults`` are the settings of a link that the checkpoint starts with, ``fixed`` those with only one value for it. ``teacher`` is the one among the ``names``
     from which it was distilled.
     """
     path = locate(source)
@@ -116,7 +116,8 @@ def write_model(folder: Path, name: str, source: str, names: list[str]) -> None:
     check_exportable(model)
     network = compress(export_network(model))
     (folder / f"{name}.onnx.gz").write_bytes(network)
-    facts = {"file": f"{name}.onnx.gz", "bytes": len(network), "fixed": keep_known(find_fixed(model)), "examples": None}
+    facts = {"file": f"{name}.onnx.gz", "bytes": len(network), "examples": None}
+    facts |= {"fixed": keep_known(find_fixed(model)), "defaults": keep_known(find_defaults(model))}
     if (path / "examples.png").is_file():
         facts["examples"] = f"{name}-examples.png"
         shutil.copyfile(path / "examples.png", folder / facts["examples"])
@@ -132,12 +133,12 @@ def find_teacher(model: Model, names: list[str]) -> str | None:
 def describe_demo() -> dict:
     """Return what the page needs to know about settings, for JSON; all of it comes from the Python code.
 
-    ``sampling`` has the settings that the app starts with, and ``defaults`` the same as in the query of a link.
+    ``defaults`` has all settings of a link; those that a checkpoint brings are in its own ``defaults``.
     """
     return {
         "settings": [describe_setting(field) for field in fields(Sampling) if field.name not in LEFT_OUT],
-        "sampling": keep_known(unflatten(DEFAULTS).as_dict()),
         "defaults": keep_known(DEFAULTS),
+        "best": BEST,
         "presets": PRESETS,
         "samplers": {name: describe_sampler(name) for name in SAMPLERS_HERE},
         "schedules": list(SCHEDULES),

@@ -128,7 +128,7 @@ def test_the_shipped_model_samples_in_stock_diffusers():
         for t in scheduler.timesteps:
             x = scheduler.step(unet(x, t, labels).sample, t, x, use_clipped_model_output=True).prev_sample
     model = checkpoint.load(SHIPPED)
-    ours = generate(model, labels.tolist(), sampler="ddim", schedule=model.training["schedule"], steps=25)
+    ours = generate(model, labels.tolist(), weight=0.0, sampler="ddim", schedule=model.training["schedule"], steps=25)
     torch.testing.assert_close(ours, F.pixel_shuffle(x, model.codec.patch), atol=0.02, rtol=0)
 
 
@@ -174,7 +174,7 @@ def test_the_shipped_latents_sample_in_stock_diffusers():
             x = scheduler.step(unet(x, t, tokens).sample, t, x).prev_sample
         images = vae.decode(x).sample.clamp(-1, 1)
     model = checkpoint.load(folder)
-    ours = generate(model, labels, sampler="ddim", schedule=model.training["schedule"], steps=20)
+    ours = generate(model, labels, weight=0.0, sampler="ddim", schedule=model.training["schedule"], steps=20)
     torch.testing.assert_close(ours, images, atol=0.02, rtol=0)
 
 

@@ -8,6 +8,7 @@ import torch
 from conftest import SHIPPED
 
 from ddpm_demo.data import datasets as data
+from ddpm_demo.diffusion.sampling import Sampling
 from ddpm_demo.errors import UserError
 from ddpm_demo.generation import generate as generation
 from ddpm_demo.models import checkpoint, noisy_classifier
@@ -37,7 +38,7 @@ def test_an_unconditional_model_draws_what_the_classifier_asks_for(shipped, trai
     model, labels, options = shipped.model(), [k % 10 for k in range(40)], {"weight": -1.0}
     if trained == "without any":
         blind = replace(model.denoiser, net=ClassAdded(Blind(model.denoiser.net.net), 0))
-        model, options = replace(model, denoiser=blind, label_names=()), {}
+        model, options = replace(model, denoiser=blind, label_names=(), sampling=Sampling()), {}
     free = generation.generate(model, **({"labels": labels} if options else {"count": 40}), steps=10, **options)
     guided = generation.generate(model, labels, steps=10, classifier_scale=8.0, **options)
     asked = torch.tensor(labels)

@@ -11,6 +11,7 @@ from conftest import ROOT, SHIPPED, interrupted_renaming, tiny_model
 from safetensors.torch import load_file, save_file
 
 from ddpm_demo.errors import UserError
+from ddpm_demo.evaluation.__main__ import main
 from ddpm_demo.evaluation.maps import BASE
 from ddpm_demo.files import identify_model, list_foreign_figures
 from ddpm_demo.hub import client as hub
@@ -227,3 +228,31 @@ def test_all_readers_find_the_new_model_after_an_interrupted_save(tmp_path, mode
     names = [path.relative_to(whole) for path in whole.rglob("*") if path.is_file()]
     assert {"demo.json", "unet", "scheduler"} <= {name.parts[0] for name in names}
     assert all((staged / name).read_bytes() == (whole / name).read_bytes() for name in names)
+
+
+def test_the_best_measured_setting_becomes_the_default_of_a_checkpoint(tmp_path, capsys):
+    """The least FID of those within the number of network evaluations; the figures stay those of this model."""
+    checkpoint.save(model := tiny_model(), tmp_path)
+    assert main(["adopt", "--checkpoint", str(tmp_path)]) == 2 and "was measured" in capsys.readouterr().err
+    settings = {
+        "guided": replace(BASE, steps=20, weight=0.5),
+        "plain": replace(BASE, steps=20, weight=0.0),
+        "many steps": replace(BASE, steps=50, weight=0.5),
+    }
+    for sampling, fid in zip(settings.values(), (0.2, 0.3, 0.1)):
+        Metrics(tmp_path).add(sampling, 500, {"fid_test": fid, "reference": {"fid_test": 0.05}})
+    before = identify_model(tmp_path)
+    for limit, name in (("100", "many steps"), ("40", "guided"), ("20", "plain")):
+        assert main(["adopt", "--checkpoint", str(tmp_path), "--evaluations", limit]) == 0
+        assert f"w = {settings[name].weight:g}: FID" in capsys.readouterr().out
+        found = checkpoint.load(tmp_path)
+        assert found.sampling == settings[name] and found.label_names == model.label_names
+    assert identify_model(tmp_path) == before
+
+
+def test_an_unmeasured_model_starts_with_guidance_if_it_knows_classes(tmp_path):
+    for names, weight in ((("a", "b"), 1.0), ((), 0.0)):
+        assert checkpoint.suggest_sampling(names).weight == weight
+    checkpoint.save(tiny_model(), tmp_path)
+    change_about(tmp_path, sampling={})
+    assert checkpoint.load(tmp_path).sampling.weight == 1.0

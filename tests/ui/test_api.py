@@ -19,6 +19,7 @@ import ddpm_demo
 from ddpm_demo.data.images import render_grid as drawn
 from ddpm_demo.ui.data_uri import encode_picture
 from ddpm_demo.ui.events import RUNNING
+from ddpm_demo.ui.runs import DEFAULTS, flatten
 
 
 @pytest.fixture(scope="module")
@@ -42,9 +43,12 @@ def test_generate_draws_and_says_how(client):
     assert pixels(again) == image.tobytes()
 
 
-def test_a_checkpoint_brings_its_own_number_of_steps(client):
+def test_a_checkpoint_brings_its_own_settings(client):
     _, used = client.predict(class_label="3", checkpoint="mnist-instant", api_name="/generate")
     assert (used["steps"], used["sampler"]) == (4, "ddim")
+    _, used = client.predict(class_label="3", steps=3, api_name="/generate")
+    own = flatten(ddpm_demo.load(SHIPPED).sampling) | {"steps": 3}
+    assert used == used | own and own["weight"] != DEFAULTS["weight"]
     place = "0 1 2 3 at 0.5 0.25"
     _, used = client.predict(class_label="3", place=place, api_name="/generate")
     assert (used["steps"], used["place"]) == (20, place)

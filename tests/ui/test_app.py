@@ -7,8 +7,10 @@ import time
 
 import pytest
 from browser import PATIENCE, browser, canvas_bytes, finished, number, open_tab, page, player, shot, state  # noqa: F401 some are fixtures
-from conftest import Server
+from conftest import SHIPPED, Server
 from PIL import Image
+
+from ddpm_demo import load
 
 
 def test_the_page_opens_on_a_run(page):
@@ -176,6 +178,14 @@ def test_a_preset_sets_the_controls(page):
         "() => document.querySelector('input[aria-label=\"number input for Steps\"]').value === '50'"
     )
     assert page.get_by_label("linear", exact=True).first.is_checked()
+    page.get_by_label("Preset").click()
+    page.get_by_role("option", name="Best measured").click()
+    page.wait_for_function(
+        "() => document.querySelector('input[aria-label=\"number input for Steps\"]').value === '20'"
+    )
+    assert page.get_by_label("cosine", exact=True).first.is_checked()
+    best = load(SHIPPED).sampling
+    assert page.get_by_label("number input for Guidance weight w").first.input_value() == f"{best.weight:g}"
 
 
 def test_stop_in_mid_run_and_generate_again(page):

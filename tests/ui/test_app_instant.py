@@ -5,6 +5,9 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 from browser import browser, canvas_bytes, finished, open_tab, page, player, room, shot, state  # noqa: F401 some are fixtures
+from conftest import SHIPPED
+
+from ddpm_demo import load
 
 
 def settings(page) -> dict:
@@ -38,7 +41,9 @@ def test_live_shows_the_finished_image_of_every_change(page):
     shown, asked = canvas_bytes(page), len(page.requests)
     page.get_by_label("range slider for Guidance weight w").press("ArrowRight")
     finished(page, after=before)
-    assert canvas_bytes(page) != shown and settings(page)["weight"] == 1.1
+    assert canvas_bytes(page) != shown and settings(page)["weight"] == pytest.approx(
+        load(SHIPPED).sampling.weight + 0.1
+    )
     page.wait_for_timeout(300)
     assert len([url for url in page.requests[asked:] if url.startswith("http")]) == 1  # nothing follows a whole run
     page.get_by_label("Live").uncheck()
@@ -102,7 +107,7 @@ def test_a_place_opens_in_generate_and_in_the_link(page):
 
 @pytest.mark.parametrize("query", ["steps=20", "sampler=ode&steps=5"])  # the second has a draft without a picture
 def test_live_draws_the_whole_run_after_a_draft(page, server, query):
-    page.goto(f"{server.url}?class_label=3&{query}")
+    page.goto(f"{server.url}?class_label=3&weight=1&{query}")
     finished(page)
     page.get_by_label("Live").check()
     page.get_by_label("range slider for Guidance weight w").press("ArrowRight")

@@ -19,7 +19,7 @@ from ddpm_demo.ui.controls import describe_instant, fit_choices
 from ddpm_demo.ui.remarks import remark_on
 from ddpm_demo.ui.runs import DEFAULTS, PRESETS, apply_preset, prepare
 from ddpm_demo.ui.tabs import compare_tab, noise_tab
-from ddpm_demo.ui.tabs.generate_tab import keep_choices, open_page, update_controls
+from ddpm_demo.ui.tabs.generate_tab import open_page, update_controls
 
 STUDENT = {"checkpoint": "tiny-instant", "class_label": "b", "steps": 1}
 ORDER = {**STUDENT, "weight": 2.0, "seeds": [4, 5, 6, 7], "places": [[0, 0]]}
@@ -209,14 +209,12 @@ def test_a_corner_fits_all_controls_to_the_teacher(pair):
     assert instant["value"] == 0 and updates["sampler"]["interactive"] and list(updates) == list(DEFAULTS)
 
 
-def test_the_class_is_kept_and_steps_only_between_models_that_take_any(pair):
-    student, teacher = pair.model("tiny-instant"), pair.model("tiny")
-    updates = fit_choices(pair, "tiny-instant")
-    keep_choices(student, updates, "b", keep_steps=True)
+def test_another_checkpoint_brings_its_own_settings_and_keeps_a_class_that_it_knows(pair):
+    updates = fit_choices(pair, "tiny-instant", "b")
     assert updates["class_label"]["value"] == "b" and updates["steps"]["value"] == 4
-    updates = fit_choices(pair, "tiny")
-    keep_choices(teacher, updates, "unknown", keep_steps=True)
-    assert updates["class_label"]["value"] == "all" and "value" not in updates["steps"]
+    updates = fit_choices(pair, "tiny", "unknown")
+    assert updates["class_label"]["value"] == "all" and updates["steps"]["value"] == 20
+    assert updates["weight"]["value"] == pair.model("tiny").sampling.weight
 
 
 def test_an_app_of_a_distilled_model_opens_on_it(pair):

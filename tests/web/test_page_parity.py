@@ -21,7 +21,7 @@ from ddpm_demo.models.adapters import ClassAdded
 from ddpm_demo.ui.catalogue import Catalogue
 from ddpm_demo.ui.components.player import film
 from ddpm_demo.ui.remarks import note_effects, remark_on
-from ddpm_demo.ui.runs import PRESETS, apply_preset, prepare, unflatten
+from ddpm_demo.ui.runs import BEST, PRESETS, apply_preset, prepare, unflatten
 from ddpm_demo.ui.tabs import small_steps_tab
 from ddpm_demo.ui.tabs.generate_tab import read_query
 from ddpm_demo.web import site
@@ -49,7 +49,8 @@ def assert_close(numbers, expected, tolerance):
 
 def facts_of(model, name="gaussian"):
     """What the build writes about a model."""
-    return describe_model(model, name) | {"fixed": site.keep_known(site.find_fixed(model)), "teacher": None}
+    own = {"fixed": site.keep_known(site.find_fixed(model)), "defaults": site.keep_known(site.find_defaults(model))}
+    return describe_model(model, name) | own | {"teacher": None}
 
 
 class Inner(nn.Module):
@@ -247,7 +248,7 @@ def test_the_remarks_are_those_of_the_app(page, gaussian):  # noqa: F811
         demo=demo,
         models=models,
     )
-    full = [site.DEFAULTS | {"checkpoint": "gaussian"} | settings for settings in chosen]
+    full = [site.find_defaults(catalogue.model()) | {"checkpoint": "gaussian"} | settings for settings in chosen]
     expected = [remark_on(catalogue, settings) for settings in full]
     without = "The sampler, the schedule and the interval have no effect on it."
     expected[-1] = expected[-1].split("The sampler, ")[0] + without  # classifier guidance is not on this page
@@ -297,7 +298,7 @@ def test_a_link_is_read_as_in_the_app_and_a_wrong_setting_is_refused(page, gauss
         assert message.startswith(expected) and bool(message) == bool(expected)
 
 
-def test_a_preset_and_a_missing_number_of_steps_as_in_python(page):  # noqa: F811
+def test_presets_and_the_settings_of_a_checkpoint_as_in_python(page):  # noqa: F811
     model = replace(instant_model(), distilled=Distilled(lowest=-1.0, highest=8.0, spacing=0.5))
     model = replace(model, sampling=replace(model.distilled.defaults, weight=1.0))
     catalogue = Catalogue(model, "instant")
@@ -307,12 +308,12 @@ def test_a_preset_and_a_missing_number_of_steps_as_in_python(page):  # noqa: F81
     run, *applied = compute(
         page,
         """const apply = (name) => js.applyPreset(data.context, data.here, name);
-        return [js.prepare(data.context, {}), ...Object.keys(data.context.demo.presets).map(apply)];""",
+        return [js.prepare(data.context, {}), ...[data.context.demo.best, ...Object.keys(data.context.demo.presets)].map(apply)];""",
         context=context,
         here=here,
     )
     assert run["sampling"]["steps"] == prepare(catalogue, {}).sampling.steps == model.sampling.steps
-    for name, found in zip(PRESETS, applied, strict=True):
+    for name, found in zip([BEST, *PRESETS], applied, strict=True):
         assert found == site.keep_known(apply_preset(model, site.DEFAULTS | here, name))
 
 

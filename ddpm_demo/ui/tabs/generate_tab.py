@@ -9,12 +9,11 @@ import gradio as gr
 from PIL import Image
 
 from ddpm_demo.data.images import render_grid
-from ddpm_demo.models.checkpoint import Model
+from ddpm_demo.reports.results import read_metrics
 from ddpm_demo.ui.catalogue import Catalogue
 from ddpm_demo.ui.components.player import build_player, film
 from ddpm_demo.ui.controls import (
     INFO,
-    OFF,
     ROLL,
     Controls,
     build_choices,
@@ -28,7 +27,7 @@ from ddpm_demo.ui.controls import (
 from ddpm_demo.ui.events import AT_ONCE, NETWORK, QUIET, add_endpoint
 from ddpm_demo.ui.live import finish_sketch, forget_user, sketch
 from ddpm_demo.ui.remarks import note_effects, remark_on
-from ddpm_demo.ui.runs import DEFAULTS, PRESETS, apply_preset, prepare
+from ddpm_demo.ui.runs import BEST, DEFAULTS, OWN, PRESETS, apply_preset, find_defaults, prepare
 
 PRESET_INFO = "settings to start from"
 PRESET_DISTILLED = "a distilled model keeps its sampler and schedule, and takes the nearest of its steps"
@@ -83,15 +82,15 @@ def lay_out(catalogue: Catalogue, checkpoint: gr.Dropdown) -> Layout:
         with gr.Column(elem_classes="pick"):
             controls = {"checkpoint": checkpoint} | build_choices(catalogue)
             instant = build_instant(catalogue)
-            controls |= build_controls()
+            controls |= build_controls(catalogue)
             seeds, dice = build_seed()
             with gr.Row(elem_classes="go"):
                 generate = gr.Button("Generate", variant="primary", min_width=110)
                 stop = gr.Button("Stop", interactive=False, min_width=60)
                 live = gr.Checkbox(False, label="Live", min_width=70, elem_classes="live")
-            remark = gr.Markdown(remark_on(catalogue, DEFAULTS), elem_classes="remark")
+            remark = gr.Markdown(remark_on(catalogue, find_defaults(catalogue.model())), elem_classes="remark")
             with gr.Accordion("More settings and presets", open=False):
-                preset = gr.Dropdown(list(PRESETS), value=None, label="Preset", info=PRESET_INFO)
+                preset = gr.Dropdown([BEST, *PRESETS], value=None, label="Preset", info=PRESET_INFO)
                 controls |= seeds | build_rare_controls(catalogue)
         with gr.Column(elem_classes="view"):
             player = build_player(elem_classes=["viewer"])
@@ -126,37 +125,23 @@ def wire_runs(demo: gr.Blocks, catalogue: Catalogue, layout: Layout) -> None:
     checkpoint = layout.controls["checkpoint"]
     fitted = [checkpoint, layout.instant, *(layout.controls[name] for name in fit_choices(catalogue, ""))]
 
-    def change_checkpoint(name, chosen_class, was_instant):
-        updates = fit_choices(catalogue, name)
-        keep_choices(catalogue.model(name), updates, chosen_class, keep_steps=was_instant == OFF)
-        steps = updates["steps"].get("value", OFF)
-        return [name, gr.update(**describe_instant(catalogue, name, steps)), *updates.values()]
+    def change_checkpoint(name, chosen_class):
+        updates = fit_choices(catalogue, name, chosen_class)
+        return [name, gr.update(**describe_instant(catalogue, name, updates["steps"]["value"])), *updates.values()]
 
     def choose_instant(name, chosen_class, steps):
         teacher, student = catalogue.find_pair(name)
-        updates = fit_choices(catalogue, student if steps else teacher)
-        keep_choices(catalogue.model(student), updates, chosen_class, keep_steps=False)
+        updates = fit_choices(catalogue, student if steps else teacher, chosen_class)
+        del updates["weight"]["value"]  # both know the same weights
         if steps:
             updates["steps"]["value"] = steps
         return [student if steps else teacher, gr.skip(), *updates.values()]
 
     chosen_class = layout.controls["class_label"]
-    changed = checkpoint.input(change_checkpoint, [checkpoint, chosen_class, layout.instant], fitted, **QUIET)
+    changed = checkpoint.input(change_checkpoint, [checkpoint, chosen_class], fitted, **QUIET)
     chosen = layout.instant.input(choose_instant, [checkpoint, chosen_class, layout.instant], fitted, **QUIET)
     run_after(changed, catalogue, layout)
     run_after(chosen, catalogue, layout)
-
-
-def keep_choices(model: Model, updates: dict[str, dict], chosen_class: str, keep_steps: bool) -> None:
-    """Keep the visitor's choices in the updates for another checkpoint: the class, if the model knows it.
-
-    With ``keep_steps``, steps, sampler and schedule are kept, too, unless the model is distilled and has its own.
-    """
-    if chosen_class in model.class_names:
-        updates["class_label"]["value"] = chosen_class
-    if keep_steps and not model.distilled:
-        for name in ("steps", "sampler", "schedule"):
-            del updates[name]["value"]
 
 
 def run_after(event, catalogue: Catalogue, layout: Layout) -> None:
@@ -190,8 +175,10 @@ def wire_changes(demo: gr.Blocks, catalogue: Catalogue, layout: Layout) -> None:
 
     def change_preset(name, *values):
         settings = layout.read(values)
-        model = catalogue.model(settings["checkpoint"])
+        model, folder = catalogue.model(settings["checkpoint"]), catalogue.folder(settings["checkpoint"])
         settings = apply_preset(model, settings, name)
+        if name == BEST and not (folder and read_metrics(folder).get("quality")):
+            gr.Info("This checkpoint was not measured: these are the settings that every such checkpoint starts with.")
         instant = gr.update(**describe_instant(catalogue, settings["checkpoint"], settings["steps"]))
         return gr.update(info=PRESET_DISTILLED if model.distilled else PRESET_INFO), instant, *settings.values()
 
@@ -210,24 +197,21 @@ def offer_endpoint(catalogue: Catalogue) -> None:
     """Offer the endpoint ``/generate``. Its parameters are the settings. It returns a picture and all settings."""
 
     def generate(*values) -> tuple[Image.Image, dict]:
-        settings = dict(zip(DEFAULTS, values))
-        if settings["steps"] is None:
-            del settings["steps"]
-        return draw_picture(catalogue, settings)
+        return draw_picture(catalogue, {name: value for name, value in zip(DEFAULTS, values) if value is not None})
 
-    given = DEFAULTS | {"steps": None}  # None: as many as the checkpoint takes by default
+    given = DEFAULTS | dict.fromkeys(OWN)  # None: that of the checkpoint
     # Gradio names the endpoint's parameters after those of the function.
     generate.__signature__ = Signature(
         [Parameter(name, Parameter.POSITIONAL_OR_KEYWORD, default=value) for name, value in given.items()]
     )
     inputs = [
-        (gr.Textbox if isinstance(value, str) else gr.Number)(value, label=name, render=False)
+        (gr.Textbox if isinstance(DEFAULTS[name], str) else gr.Number)(value, label=name, render=False)
         for name, value in given.items()
     ]
     outputs = [gr.Image(format="png", label="image", render=False), gr.JSON(label="settings", render=False)]
     description = (
-        "Draws images of a class. Returns the finished picture and all settings of the run. Without steps, it takes as many "
-        "as the checkpoint takes by default."
+        "Draws images of a class. Returns the finished picture and all settings of the run. A setting that is not given is "
+        "that of the checkpoint."
     )
     add_endpoint("generate", generate, inputs, outputs, description)
 
@@ -262,9 +246,9 @@ def watch(catalogue: Catalogue, settings: dict) -> Iterator[tuple]:
 def open_page(catalogue: Catalogue, settings: dict, query: Mapping[str, str]) -> Iterator[tuple]:
     """Yield the outputs of the opening page: the settings of the link, or the defaults, and their run.
 
-    Without steps in the link, there are as many as the checkpoint takes by default.
+    What the link does not name is the default of its checkpoint.
     """
-    settings = {name: value for name, value in settings.items() if name != "steps"}
+    settings = {name: value for name, value in settings.items() if name not in OWN}
     try:
         run = prepare(catalogue, settings | read_query(query))
     except gr.Error as error:
@@ -280,7 +264,7 @@ def open_page(catalogue: Catalogue, settings: dict, query: Mapping[str, str]) ->
     for growing, *buttons in watch(catalogue, run.settings):
         yield growing, *buttons, *(page if first else [gr.skip()] * len(page))
         first, whole = False, growing if isinstance(growing, list) else whole
-    if all(run.settings[name] == value for name, value in DEFAULTS.items() if name != "checkpoint"):
+    if all(run.settings[name] == value for name, value in find_defaults(run.model).items() if name != "checkpoint"):
         catalogue.default_films[start] = whole  # for the next visitor
 
 

@@ -11,7 +11,7 @@ from ddpm_demo.ui.catalogue import Catalogue, report_mistakes
 from ddpm_demo.ui.components.player import read_component
 from ddpm_demo.ui.data_uri import encode_picture
 from ddpm_demo.ui.events import QUIET
-from ddpm_demo.ui.runs import DEFAULTS, prepare
+from ddpm_demo.ui.runs import prepare
 from ddpm_demo.ui.tabs import generate_tab
 from ddpm_demo.ui.turns import check_budget
 
@@ -60,7 +60,12 @@ def describe_pad(catalogue: Catalogue, student: str) -> dict:
         "names": list(model.label_names),
         "class_label": model.label_names[min(3, len(model.label_names) - 1)],
         "steps": list(known.steps),
-        "weight": {"lowest": known.lowest, "highest": known.highest, "spacing": known.spacing, "value": 1.0},
+        "weight": {
+            "lowest": known.lowest,
+            "highest": known.highest,
+            "spacing": known.spacing,
+            "value": model.sampling.weight,
+        },
         "seeds": list(FIRST_SEEDS),
         "size": model.image_size,
     }
@@ -113,7 +118,8 @@ def compare_calls(catalogue: Catalogue, order: dict) -> list[dict]:
     for steps in model.distilled.steps:
         images = draw_images(catalogue, settings | {"steps": steps}, begin)
         pictures.append({"calls": steps, "uri": encode_picture(render_grid(images, 1, gap=0))})
-    teacher = {"checkpoint": catalogue.teachers[settings["checkpoint"]], "steps": DEFAULTS["steps"]}
+    name = catalogue.teachers[settings["checkpoint"]]
+    teacher = {"checkpoint": name, "steps": catalogue.model(name).sampling.steps}
     run = prepare(catalogue, settings | teacher)
     images = draw_images(catalogue, settings | teacher, begin)
     pictures.append({"calls": run.evaluations, "uri": encode_picture(render_grid(images, 1, gap=0))})

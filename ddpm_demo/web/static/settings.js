@@ -48,19 +48,21 @@ function readPlace({ settings }, text) {
 
 // Return the settings with those of a preset. A distilled model keeps its sampler, and takes the nearest of its steps.
 export function applyPreset({ demo, models }, given, name) {
-  const settings = { ...given, ...demo.presets[name] }, { distilled, fixed } = models[settings.checkpoint];
+  const { distilled, fixed, sampling, defaults } = models[given.checkpoint];
+  const own = Object.fromEntries(Object.entries(defaults).filter(([key]) => (key in sampling && key !== "seed") || key.startsWith("interval")));
+  const settings = { ...given, ...(name === demo.best ? own : demo.presets[name]) };
   const distance = (steps) => Math.abs(steps - settings.steps);
   const nearest = distilled && { steps: distilled.steps.reduce((best, steps) => distance(steps) < distance(best) ? steps : best) };
   return { ...settings, ...fixed, ...nearest };
 }
 
-// Return a run with a user's settings, a missing one being its default; that of the steps is the checkpoint's. Throw a
-// RangeError for a wrong one. ``begin`` is that of ``sample`` in diffusion.js.
+// Return a run with a user's settings, a missing one being the checkpoint's default. Throw a RangeError for a wrong one.
+// ``begin`` is that of ``sample`` in diffusion.js.
 export function prepare({ demo, models }, given, begin) {
   const checkpoint = given.checkpoint || demo.checkpoints[0];
   checkOneOf("checkpoint", checkpoint, demo.checkpoints);
   const model = models[checkpoint], names = model.label_names;
-  const settings = { ...demo.defaults, steps: model.sampling.steps, ...given, checkpoint, ...model.fixed }, chosen = settings.class_label;
+  const settings = { ...model.defaults, ...given, checkpoint, ...model.fixed }, chosen = settings.class_label;
   checkNumber("count", settings.count, 1, demo.most_images, true);
   checkOneOf("class_label", chosen, [...names, ALL]);
   const sampling = readSampling(demo, settings);

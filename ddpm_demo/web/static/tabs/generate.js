@@ -17,7 +17,7 @@ const offerClasses = (model) => [...listClasses(model), [ALL, model.label_names.
 
 // Create the controls, by the name of their setting.
 function buildControls({ demo, models }) {
-  const limits = Object.fromEntries(demo.settings.map((setting) => [setting.name, setting])), { defaults } = demo;
+  const limits = Object.fromEntries(demo.settings.map((setting) => [setting.name, setting])), { defaults } = models[demo.checkpoints[0]];
   const { lowest, highest } = limits.interval, model = models[demo.checkpoints[0]];
   return {
     checkpoint: dropdown("Checkpoint", demo.checkpoints.map((name) => [name, name]), demo.checkpoints[0]),
@@ -40,7 +40,7 @@ function buildControls({ demo, models }) {
 export function build(room, context) {
   const { demo, models, engine, pairs } = context, controls = buildControls(context);
   const live = checkbox("Live"), instant = radio("Instant", [], OFF, "segments", "network calls of a distilled model");
-  const preset = dropdown("Preset", [["", "choose settings to start from"], ...Object.keys(demo.presets).map((name) => [name, name])], "");
+  const preset = dropdown("Preset", [["", "choose settings to start from"], ...[demo.best, ...Object.keys(demo.presets)].map((name) => [name, name])], "");
   const remark = make("p", { class: "remark", "aria-live": "polite" }), view = make("div", { class: "view viewer" });
   const go = button("Generate", () => start(), "primary"), stop = button("Stop", () => engine.stop("generate"));
   const pace = new Map();  // kind of run -> seconds per step in this browser
@@ -136,11 +136,11 @@ export function build(room, context) {
     if (live.value) redraw(); else start();
   }
 
-  const own = { sampler: demo.defaults.sampler, schedule: demo.defaults.schedule, steps: demo.defaults.steps };
-  // Choose another checkpoint, with the settings that it needs.
-  function choose(checkpoint, steps) {
-    const model = models[checkpoint], kept = model.label_names.includes(controls.class_label.value) ? {} : { class_label: ALL };
-    change({ ...own, ...kept, checkpoint, steps: steps ?? model.sampling.steps });
+  // Choose another checkpoint with its defaults, but for some settings: the seed, the class if it knows it, and those given.
+  function choose(checkpoint, given = {}) {
+    const model = models[checkpoint], { class_label, seed, count, place } = read();
+    const kept = { seed, count, place, class_label: model.label_names.includes(class_label) ? class_label : ALL };
+    change({ ...model.defaults, ...kept, ...given, checkpoint });
   }
 
   for (const [name, control] of Object.entries(controls)) if (name !== "checkpoint") control.node.addEventListener("input", changed);
@@ -148,7 +148,7 @@ export function build(room, context) {
   controls.checkpoint.node.addEventListener("input", () => choose(controls.checkpoint.value));
   instant.node.addEventListener("input", () => {
     const { teacher, student } = pairs.find((pair) => Object.values(pair).includes(controls.checkpoint.value));
-    choose(instant.value ? student : teacher, instant.value || demo.defaults.steps);
+    choose(instant.value ? student : teacher, { weight: controls.weight.value, ...(instant.value && { steps: instant.value }) });
   });
   preset.node.addEventListener("input", () => { if (preset.value) change(applyPreset(context, read(), preset.value)); });
 

@@ -41,18 +41,18 @@ export function build(room, context) {
       const [images] = await drawImages({ ...read(order), steps: count }, seeds, places);
       pictures.push({ calls: count, uri: encode(images, 1) });
     }
-    const [images, run] = await drawImages({ ...read(order), checkpoint: teacher, steps: demo.defaults.steps }, seeds, places);
+    const [images, run] = await drawImages({ ...read(order), checkpoint: teacher, steps: models[teacher].defaults.steps }, seeds, places);
     return { pictures: [...pictures, { calls: countCalls(demo, run), uri: encode(images, 1) }] };
   }
 
   function open({ class_label, weight, seed, place }) {
     openTab("generate");
-    generate.play({ ...demo.defaults, class_label, weight, seed: seed ?? demo.defaults.seed, place: place ?? "", checkpoint: teacher });
+    generate.play({ ...models[teacher].defaults, class_label, weight, seed: seed ?? demo.defaults.seed, place: place ?? "", checkpoint: teacher });
   }
 
   const value = {
     checkpoint: student, teacher, names, class_label: names[Math.min(3, names.length - 1)], steps, seeds: demo.noise_seeds,
-    weight: { lowest, highest, spacing, value: demo.defaults.weight }, size: model.image_size,
+    weight: { lowest, highest, spacing, value: model.defaults.weight }, size: model.image_size,
   };
   mount(noisePad, pad, { value, server: { draw, compare }, on: { open } });
 }

@@ -283,10 +283,13 @@ def test_the_figures_of_a_visit(browser, tmp_path):
     for label, name in (("all 10", "all ten digits"), ("7", "one digit")):
         page.get_by_label(label, exact=True).first.check()
         time.sleep(1)
-        received.clear()
-        first, whole = page.evaluate(measure, ["button.primary", None])
-        time.sleep(0.5)
-        figures |= {f"first frame, {name}, ms": first, f"20 steps, {name}, ms": whole}
+        times = []
+        for _ in range(7):
+            received.clear()
+            times.append(page.evaluate(measure, ["button.primary", None]))
+            time.sleep(0.5)
+        first, whole = (sorted(part)[3] for part in zip(*times))
+        figures |= {f"first frame, {name}, median ms": first, f"20 steps, {name}, median ms": whole}
         figures[f"payload, {name}, kB"] = sum(received) / 1000
     for steps in (6, 12):
         number(page, "Steps", steps)
@@ -314,7 +317,7 @@ def test_the_figures_of_a_visit(browser, tmp_path):
     page.close()
     server.stop()
     print(json.dumps(figures, indent=2))
-    assert figures["start-up, s"] < 60 and figures["20 steps, one digit, ms"] < 10000
+    assert figures["start-up, s"] < 60 and figures["20 steps, one digit, median ms"] < 10000
     assert figures["payload, one digit, kB"] < 300
 
 

@@ -23,7 +23,7 @@ from ddpm_demo.ui.runs import DEFAULTS, prepare
 from ddpm_demo.ui.tabs.compare_tab import fill_grid
 from ddpm_demo.ui.turns import Job, Turns
 
-HEAVY = {"class_label": "all", "count": 2, "sampler": "ode", "ode_tolerance": 1e-6, "steps": 2}
+HEAVY = {"class_label": "all", "weight": 1.0, "count": 2, "sampler": "ode", "ode_tolerance": 1e-6, "steps": 2}
 LIGHT = {"class_label": "a", "steps": 2}
 
 
@@ -111,9 +111,9 @@ def test_work_ends_at_the_next_call_once_nobody_waits(catalogue, calls):
 
 def test_a_budget_is_checked_beforehand_where_the_cost_is_known(catalogue, monkeypatch):
     monkeypatch.setattr(turns, "BUDGET", 240)
-    prepare(catalogue, {"class_label": "all", "steps": 40})  # 3 images x 40 calls x 2 halves
+    prepare(catalogue, {"class_label": "all", "steps": 40, "weight": 1.0})  # 3 images x 40 calls x 2 halves
     with pytest.raises(gr.Error, match="needs 246 or more network evaluations .* at most 240"):
-        prepare(catalogue, {"class_label": "all", "steps": 41})
+        prepare(catalogue, {"class_label": "all", "steps": 41, "weight": 1.0})
     settings = DEFAULTS | {"class_label": "a"}
     with pytest.raises(gr.Error, match="needs 328 or more"):
         list(fill_grid(catalogue, "steps", [40, 42], "class", ["a", "b"], settings))
@@ -223,3 +223,20 @@ def test_live_keeps_little_of_few_pages(catalogue):
         live.sketch(catalogue, True, settings, "x" * 1000 + str(number))
     assert len(live.NEWEST) == live.MOST_PAGES and all(isinstance(name, int) for name in live.NEWEST)
     live.NEWEST.clear()
+
+
+def test_one_image_is_computed_by_one_thread(model, monkeypatch):
+    """What else is computed in turns, and what comes afterwards, has all threads."""
+    before, seen = torch.get_num_threads(), []
+    monkeypatch.setattr(turns, "count_threads", lambda: 2)
+    net = model.denoiser.net.net
+    hook = net.register_forward_pre_hook(lambda *_: seen.append(torch.get_num_threads()))
+    try:
+        for labels in ([0], [0, 1], [0]):
+            drawn = turns.compute_in_turns(sample, model, Job(lambda: True), labels, weight=0.0, steps=1)
+            assert len(list(drawn)) == 1
+            assert torch.get_num_threads() == 2
+    finally:
+        hook.remove()
+        torch.set_num_threads(before)
+    assert seen == [1, 2, 1]

@@ -31,7 +31,7 @@ from ddpm_demo.generation.zero_shot import classify
 from ddpm_demo.models import checkpoint
 from ddpm_demo.ui.components import player as app_player
 from ddpm_demo.ui.data_uri import encode_picture
-from ddpm_demo.ui.runs import DEFAULTS
+from ddpm_demo.ui.runs import BEST, DEFAULTS
 from ddpm_demo.web import export, runtime, site
 from ddpm_demo.web.__main__ import main
 
@@ -444,7 +444,7 @@ def test_the_settings_are_those_of_python():
     demo = json.loads(json.dumps(site.describe_demo()))
     settings = {setting.pop("name"): setting for setting in demo["settings"]}
     assert list(settings) == ["sampler", "schedule", "steps", "weight", "interval", "variance", "corrector_snr", "seed"]
-    assert Sampling(**demo["sampling"]).weight == DEFAULTS["weight"] and demo["sampling"].keys() == settings.keys()
+    assert demo["best"] == BEST and BEST not in demo["presets"]
     assert demo["defaults"].items() <= DEFAULTS.items() and "interval_from" in demo["defaults"]
     assert settings["steps"] == {
         "kind": "int", "default": 20, "meaning": "number of steps", "lowest": 1, "highest": 1000,

@@ -130,7 +130,7 @@ def test_the_page_draws_the_digit_of_python_soon_and_loads_little_and_nothing_fr
     player(page).press("End")
     page.wait_for_function("document.querySelector('#tab-generate .player').dataset.at === '19'")
     shot(page, "web")
-    *_, step = sample(load(SHIPPED), [7], weight=DEFAULTS["weight"], steps=DEFAULTS["steps"])
+    *_, step = sample(load(SHIPPED), [7])
     drawn = read_canvas(player(page).locator("canvas[data-panel=x0]"))
     assert (drawn - 127.5 * (step.x0[0, 0] + 1)).abs().max() <= 1  # the canvas rounds
     assert page.problems == []
@@ -326,9 +326,9 @@ def test_the_shipped_network_in_the_browser_gives_the_steps_of_python(page, addr
 def test_a_new_run_ends_the_one_that_is_being_computed(page, address):
     page.goto(f"{address}/demo.json")
     events = page.evaluate("""async () => {
-      const demo = await (await fetch("/demo.json")).json(), worker = new Worker("/worker.js", { type: "module" });
+      const { sampling } = await (await fetch("/models/mnist.json")).json(), worker = new Worker("/worker.js", { type: "module" });
       const events = [], ask = (run, steps) => worker.postMessage(
-        { task: "sample", run, checkpoint: "mnist", labels: [3], sampling: { ...demo.sampling, steps } });
+        { task: "sample", run, checkpoint: "mnist", labels: [3], sampling: { ...sampling, steps } });
       worker.postMessage({ task: "open", checkpoint: "nothing" });
       ask(1, 100);
       return new Promise((resolve) => worker.onmessage = ({ data }) => {
@@ -347,7 +347,7 @@ def test_a_new_run_ends_the_one_that_is_being_computed(page, address):
 def test_runs_of_different_lanes_take_turns(page, address):
     page.goto(f"{address}/demo.json")
     steps = page.evaluate("""async () => {
-      const { startEngine } = await import("/engine.js"), { sampling } = await (await fetch("/demo.json")).json();
+      const { startEngine } = await import("/engine.js"), { sampling } = await (await fetch("/models/mnist.json")).json();
       const engine = startEngine(() => {}), steps = [];
       async function run(name, lane, count) {
         const request = { checkpoint: "mnist", labels: [3], sampling: { ...sampling, steps: count } };

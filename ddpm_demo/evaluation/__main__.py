@@ -22,6 +22,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from ddpm_demo.diffusion.sampling import Sampling
 from ddpm_demo.errors import UserError, check_whole
 from ddpm_demo.evaluation.beside import draw_beside
 from ddpm_demo.evaluation.bits_per_dim import LikelihoodOptions, measure_likelihood
@@ -36,6 +37,7 @@ from ddpm_demo.evaluation.restoration import check_options, measure_restoration
 from ddpm_demo.evaluation.samples import Ways, check_samples, fit_to_model, measure_plan
 from ddpm_demo.evaluation.subject import Subject, open_checkpoint
 from ddpm_demo.files import SHIPPED
+from ddpm_demo.generation.generate import count_evaluations
 from ddpm_demo.models.checkpoint import change_sampling, load
 from ddpm_demo.reports.results import find_best, read_metrics, sampling_of
 from ddpm_demo.reports.tables import describe_setting, tabulate_calls
@@ -204,8 +206,12 @@ def run_beside(options: argparse.Namespace) -> None:
 def run_adopt(options: argparse.Namespace) -> None:
     """Make the best measured setting the default of a checkpoint."""
     check_whole("evaluations", options.evaluations, 1, 10**6)
-    load(options.checkpoint)  # refuses what is not a checkpoint
-    best = find_best(read_metrics(options.checkpoint), options.evaluations)
+    model = load(options.checkpoint)
+
+    def is_affordable(sampling: Sampling) -> bool:
+        return count_evaluations(model, sampling) <= options.evaluations
+
+    best = find_best(read_metrics(options.checkpoint), is_affordable)
     if best is None:
         raise UserError(
             f"no setting of {options.checkpoint} with at most {options.evaluations} network evaluations was measured: "

@@ -29,7 +29,7 @@
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, replace
 from pathlib import Path
@@ -184,15 +184,9 @@ def most_sampled(metrics: dict) -> list[dict]:
     return [cell for cell in cells if cell["setting"]["samples"] == most]
 
 
-def find_best(metrics: dict, evaluations: int | None = None) -> dict | None:
-    """The cell with the least FID of those that were measured on the most samples, None if nothing was measured.
-
-    ``evaluations`` is the highest number of network evaluations per image that is considered (None: any).
-    """
-    cells = most_sampled(metrics)
-    if evaluations is not None:
-        cells = [cell for cell in cells if sampling_of(cell).evaluations <= evaluations]
-    return min(cells, key=excess, default=None)
+def find_best(metrics: dict, allows: Callable[[Sampling], bool] = lambda sampling: True) -> dict | None:
+    """The cell with the least FID of those that were measured on the most samples and that ``allows`` accepts, or None."""
+    return min((cell for cell in most_sampled(metrics) if allows(sampling_of(cell))), key=excess, default=None)
 
 
 def excess(cell: dict) -> float:

@@ -11,7 +11,7 @@ from ddpm_demo.models.classifier import FEATURES
 from ddpm_demo.reports.markdown import write_table
 from ddpm_demo.reports.results import excess, sampling_of, select, without_idle
 
-BASE = Sampling(weight=1.0)  # the fields that a slice does not vary: those of the app
+BASE = Sampling(weight=1.0)  # the fields that a slice does not vary
 FEWEST = 2 * FEATURES  # samples that a covariance of the features can be estimated from
 GRID_SAMPLERS = [name for name, row in SAMPLERS.items() if not row.adaptive]
 # The slices of the map, cheapest first: the values of the fields that are varied.

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from ddpm_demo.diffusion.sampling import LAST_SEED
+from ddpm_demo.diffusion.sampling import LAST_SEED, Sampling
 from ddpm_demo.errors import check_whole
 from ddpm_demo.evaluation.judge import Judge, classify, concatenate
 from ddpm_demo.evaluation.progress import progress_bar, say
@@ -58,7 +58,7 @@ def restore(model: Model, images: Tensor, task: str, seed: int = 0) -> Tensor:
     """Restore images (N, C, H, W), [-1, 1], without labels, from the part of them that the task gives."""
     completes = task == "complete"
     begin = Completion(images, middle_hole(images.shape[-1])) if completes else Enlargement(remove_detail(images)[0])
-    return generate(model, count=len(images), steps=STEPS, sampler="ddpm", seed=seed, begin=begin).cpu()
+    return generate(model, count=len(images), begin=begin, sampling=Sampling("ddpm", steps=STEPS, seed=seed)).cpu()
 
 
 def fill_plainly(images: Tensor, task: str) -> Tensor:

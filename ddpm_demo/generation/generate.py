@@ -45,7 +45,9 @@ def sample(
     step is decoded; ``decode_step`` decodes a single step. The call itself raises UserError for a wrong setting; the
     model runs only when the first step is requested.
     """
-    own = model.sampling if labels is not None else replace(model.sampling, weight=0.0, classifier_scale=0.0)
+    own = model.sampling
+    if labels is None:
+        own = replace(own, weight=0.0, classifier_scale=0.0, autoguidance=0.0)
     sampling = change_settings(sampling or own, settings)
     number = sampling.check(model, labels, count)
     begin.check(model, number)

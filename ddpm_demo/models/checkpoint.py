@@ -4,7 +4,7 @@ unet/config.json, unet/diffusion_pytorch_model.safetensors    float16 on disk, f
 vae/config.json, vae/diffusion_pytorch_model.safetensors      the same for an AutoencoderKL, if latents are diffused
 weak/                                                         a checkpoint of a weaker model, for autoguidance
 scheduler/scheduler_config.json                               DDPMScheduler, or DDIMScheduler if distilled, with its betas
-demo.json                                                     dataset, label names, image size, codec, training
+demo.json                                                     dataset, label names, image size, codec, training, sampling
 samples.png, metrics.json, README.md                          samples, measured results, model card
 beside.png, nearest.png                                       samples beside test images, and the nearest training images
 examples.png, metrics.jsonl, samples/                         real images, losses, samples during training, for the app

@@ -140,7 +140,8 @@ def prepare(catalogue: Catalogue, settings: dict, begin: Begin = PureNoise()) ->
 
 def find_defaults(model: Model) -> dict:
     """The settings that a checkpoint starts with: those that it brings, which are the best measured ones if it was measured."""
-    return DEFAULTS | flatten(model.sampling)
+    own = flatten(model.sampling)
+    return DEFAULTS | {name: own[name] for name in OWN}
 
 
 def find_fixed(model: Model) -> dict:

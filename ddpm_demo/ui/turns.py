@@ -121,9 +121,12 @@ class ChargedNetwork(nn.Module):
     def forward(self, x: Tensor, *inputs, **options):
         """Return what the network returns for x (N, C, H, W)."""
         self.job.begin_call(len(x))
-        if len(x) == 1:  # a second thread gains nothing, and would wait for a core that the browser is using
-            use_threads(1)
-        return self.net(x, *inputs, **options)
+        # For one image, a second thread gains nothing, and would wait for a core that the browser is using.
+        use_threads(1 if len(x) == 1 else count_threads())
+        try:
+            return self.net(x, *inputs, **options)
+        finally:
+            use_threads(count_threads())
 
 
 def compute_in_turns(work: Callable[..., Iterator[T]], model: Model, job: Job, *arguments, **options) -> Iterator[T]:

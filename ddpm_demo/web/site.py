@@ -4,7 +4,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Callable
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -17,7 +17,7 @@ from ddpm_demo.diffusion.schedule import SCHEDULES
 from ddpm_demo.errors import UserError
 from ddpm_demo.generation.begin import LAST_TIMESTEP
 from ddpm_demo.hub.client import locate
-from ddpm_demo.models.checkpoint import Model, load
+from ddpm_demo.models.checkpoint import Model, load, suggest_sampling
 from ddpm_demo.ui.components import player
 from ddpm_demo.ui.controls import INFO
 from ddpm_demo.ui.data_uri import encode_picture
@@ -108,8 +108,8 @@ def read_text(path: Path) -> str:
 def write_model(folder: Path, name: str, source: str, names: list[str]) -> None:
     """Write ``name.onnx.gz`` and ``name.json`` of a checkpoint to the folder, and its real images if it has some.
 
-    ``defaults`` are the settings of a link that the checkpoint starts with, ``fixed`` those with only one value for it. ``teacher`` is the one among the ``names``
-    from which it was distilled.
+    ``defaults`` are the settings of a link that the checkpoint starts with, ``fixed`` those with only one value for it, and
+    ``teacher`` is the one among the ``names`` from which it was distilled.
     """
     path = locate(source)
     model = load(path)
@@ -117,11 +117,20 @@ def write_model(folder: Path, name: str, source: str, names: list[str]) -> None:
     network = compress(export_network(model))
     (folder / f"{name}.onnx.gz").write_bytes(network)
     facts = {"file": f"{name}.onnx.gz", "bytes": len(network), "examples": None}
-    facts |= {"fixed": keep_known(find_fixed(model)), "defaults": keep_known(find_defaults(model))}
+    facts |= {"fixed": keep_known(find_fixed(model)), "defaults": find_defaults_here(model)}
     if (path / "examples.png").is_file():
         facts["examples"] = f"{name}-examples.png"
         shutil.copyfile(path / "examples.png", folder / facts["examples"])
     write_json(folder / f"{name}.json", describe_model(model, name) | facts | {"teacher": find_teacher(model, names)})
+
+
+def find_defaults_here(model: Model) -> dict:
+    """Return the settings that a checkpoint starts with: its own, or the usual ones if its own need what is not here."""
+    own = find_defaults(model)
+    elsewhere = any(own[name] != DEFAULTS[name] for name in LEFT_OUT if name in own)
+    if elsewhere or own["sampler"] not in SAMPLERS_HERE:
+        own = find_defaults(replace(model, sampling=suggest_sampling(model.label_names)))
+    return keep_known(own)
 
 
 def find_teacher(model: Model, names: list[str]) -> str | None:
@@ -157,6 +166,7 @@ def describe_tabs() -> dict:
     return {
         "forward": {"last_timestep": LAST_TIMESTEP, "left": forward_tab.LEFT},
         "axes": [describe_axis(name) for name in compare_tab.AXES if name not in {*compare_tab.OWN, *LEFT_OUT}],
+        "example": compare_tab.EXAMPLE,
         "pairs": compare_tab.PAIRS,
         "most_cells": compare_tab.MAX_CELLS,
         "steps_shown": compare_tab.STEPS_SHOWN,

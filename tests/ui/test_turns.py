@@ -225,7 +225,7 @@ def test_live_keeps_little_of_few_pages(catalogue):
     live.NEWEST.clear()
 
 
-def test_one_image_is_computed_by_one_thread(model, monkeypatch):
+def test_a_call_for_one_image_has_one_thread(model, monkeypatch):
     """What else is computed in turns, and what comes afterwards, has all threads."""
     before, seen = torch.get_num_threads(), []
     monkeypatch.setattr(turns, "count_threads", lambda: 2)

@@ -257,14 +257,14 @@ def test_every_tab_computes_and_none_scrolls_sideways_on_a_phone(page, address):
     assert_fits(page)
     open_tab(page, "Compare")
     down, across = page.locator("#tab-compare .field.classes").all()
-    for values, kept in ((down, ("ddim", "dpm++2m")), (across, ("3", "5"))):
+    for values, kept in ((down, ("0", "4")), (across, ("3", "8"))):
         for value in values.locator("label").all():
             if value.locator("input").is_checked() != (value.inner_text() in kept):
                 value.click()
     page.get_by_role("button", name="Fill the grid").click()
     page.wait_for_selector("#tab-compare [data-done=true]")
     page.locator("#tab-compare td button").last.click()
-    finished(page, "compare", {"sampler": "dpm++2m", "steps": 5})
+    finished(page, "compare", {"weight": 4, "steps": 8})
     page.get_by_role("button", name="1 step or 20").click()
     page.locator("#tab-compare .name", has_text="B · steps 20").wait_for()
     assert page.locator("#tab-compare .name").first.inner_text() == "A · steps 1"
@@ -455,6 +455,14 @@ def test_the_settings_are_those_of_python():
         "title": "DDIM, deterministic", "source": "Song et al. 2021, eq. 12", "calls": 1, "stochastic": False,
         "uses": [], "many_steps": False,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("sampling", [Sampling("ode"), Sampling(weight=-1.0, classifier_scale=4.0)])
+def test_a_checkpoint_whose_settings_are_not_here_starts_with_the_usual_ones(sampling):
+    model = load(SHIPPED)
+    own, other = (site.find_defaults_here(replace(model, sampling=given)) for given in (model.sampling, sampling))
+    assert (own["weight"], own["sampler"]) == (model.sampling.weight, model.sampling.sampler)
+    assert (other["weight"], other["sampler"]) == (1.0, "dpm++2m")
 
 
 def test_the_components_are_those_of_the_app(tmp_path):

@@ -132,7 +132,7 @@ function arrange(mains, minors, width, height, [w, h], [gap, caption]) {
     const across = stacked ? 1 : mains, down = stacked ? mains : 1;
     for (let k = 40 * Math.ceil(ratio); k; k--) {
       const small = Math.max(1, Math.floor(stacked || h > w ? k / 2 : (k - caption * ratio / h) / 2));
-      const wide = across * w * k / ratio + (across - 1) * gap + (minors ? gap + w * small / ratio : 0);
+      const wide = across * w * k / ratio + (across - 1) * gap + (minors ? (1 + stacked) * gap + w * small / ratio : 0);  // stacked, the second column is empty
       const high = down * (h * k / ratio + caption);
       if (wide <= width && high <= height) { choices.push({ stacked, big: k / ratio, small: small / ratio }); break; }
     }
@@ -140,7 +140,7 @@ function arrange(mains, minors, width, height, [w, h], [gap, caption]) {
   const best = choices.sort((a, b) => b.big - a.big)[0];
   // One below the other, the main panels leave their right side to the small ones, which may fill it.
   if (best?.stacked && minors) {
-    const free = Math.floor((width - w * best.big - gap) * ratio / w), most = Math.floor(best.big * ratio * 0.8);
+    const free = Math.floor((width - w * best.big - 2 * gap) * ratio / w), most = Math.floor(best.big * ratio * 0.8);
     best.small = Math.max(best.small, Math.min(free, most) / ratio);
   }
   return best;

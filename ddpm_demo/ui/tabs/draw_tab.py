@@ -21,7 +21,7 @@ from ddpm_demo.ui.controls import list_classes
 from ddpm_demo.ui.events import NETWORK, QUIET, add_endpoint, stop_with
 from ddpm_demo.ui.examples import show_example
 from ddpm_demo.ui.rendering import render
-from ddpm_demo.ui.runs import ALL, DEFAULTS, Run, as_int, as_seed, as_timestep, prepare
+from ddpm_demo.ui.runs import ALL, Run, as_int, as_seed, as_timestep, prepare
 
 HINT = """Draw something, then choose a task. **Noise and denoise** it from t = 600 and from t = 900: what
 remains? **Complete it**: *mark* a region, or erase half, and let the model fill it in. **What is it?** shows for
@@ -257,7 +257,7 @@ def prepare_variants(catalogue: Catalogue, settings: dict, begin: Begin) -> Run:
     with report_mistakes():
         check_one_of("class_label", label, (*names, ANY))
     sampler = "dpm++2m" if isinstance(begin, NoisedImage) else "ddpm"
-    settings = DEFAULTS | settings | {"steps": STEPS, "sampler": sampler, "count": VARIANTS}
+    settings = settings | {"steps": STEPS, "sampler": sampler, "count": VARIANTS}
     if not names:
         settings["class_label"] = ALL
     elif label == ANY:

@@ -9,7 +9,7 @@ import gradio as gr
 from PIL import Image
 
 from ddpm_demo.data.images import render_grid
-from ddpm_demo.reports.results import read_metrics
+from ddpm_demo.reports.results import find, read_metrics
 from ddpm_demo.ui.catalogue import Catalogue
 from ddpm_demo.ui.components.player import build_player, film
 from ddpm_demo.ui.controls import (
@@ -177,8 +177,10 @@ def wire_changes(demo: gr.Blocks, catalogue: Catalogue, layout: Layout) -> None:
         settings = layout.read(values)
         model, folder = catalogue.model(settings["checkpoint"]), catalogue.folder(settings["checkpoint"])
         settings = apply_preset(model, settings, name)
-        if name == BEST and not (folder and read_metrics(folder).get("quality")):
-            gr.Info("This checkpoint was not measured: these are the settings that every such checkpoint starts with.")
+        if name == BEST and not (folder and find(read_metrics(folder).get("quality", []), model.sampling)):
+            gr.Info(
+                "These settings of the checkpoint were not measured:  python -m ddpm_demo.evaluation adopt  chooses some."
+            )
         instant = gr.update(**describe_instant(catalogue, settings["checkpoint"], settings["steps"]))
         return gr.update(info=PRESET_DISTILLED if model.distilled else PRESET_INFO), instant, *settings.values()
 

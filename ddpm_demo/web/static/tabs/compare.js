@@ -15,7 +15,7 @@ export function build(room, context) {
   const { demo, models, engine, generate } = context;
   const wrong = make("p", { class: "wrong", role: "alert" }), sheet = make("div"), view = make("div", { class: "view" });
   const go = button("Fill the grid", fill, "primary"), stop = button("Stop", () => engine.stop("compare"));
-  const [down, across] = [["Down", "sampler"], ["Across", "steps"]].map(([label, first]) => buildPicker(label, first));
+  const [down, across] = ["Down", "Across"].map((label, k) => buildPicker(label, ...demo.example.slice(2 * k, 2 * k + 2)));
   const pairs = Object.entries(demo.pairs).map(([name, axes]) => button(name, () => {
     if (go.disabled) return;  // a grid is being filled
     down.choose(...axes.slice(0, 2)); across.choose(...axes.slice(2));
@@ -32,7 +32,7 @@ export function build(room, context) {
     return name === "class" ? { offered: names, first: names } : demo.axes.find((axis) => axis.name === name);
   }
 
-  function buildPicker(label, first) {
+  function buildPicker(label, first, firstValues) {
     const choices = ["class", ...demo.axes.map(({ name }) => name)].map((name) => [name, name]);
     const axis = dropdown(label, choices, first), values = checks("Values", []);
     const refill = () => {
@@ -40,8 +40,8 @@ export function build(room, context) {
       values.offer(offered.map((value) => [value, value]), chosen);
     };
     axis.node.addEventListener("input", refill);
-    refill();
     const choose = (name, chosen) => { axis.value = name; values.offer(offer(name).offered.map((value) => [value, value]), chosen); };
+    choose(first, firstValues);
     return { axis, values, choose, node: make("div", {}, axis.node, values.node) };
   }
 

@@ -118,7 +118,7 @@ def test_draw_with_the_mouse_and_ask_three_things(page):
     for k in range(6):
         stroke((0.1, 0.55 + 0.07 * k), (0.9, 0.55 + 0.07 * k))
     panel.get_by_label("9", exact=True).check()
-    before = finished(page, "Draw")
+    before = state(page, "Draw")  # the example, perhaps stopped by the button
     panel.get_by_role("button", name="Go").click()
     completed = finished(page, "Draw", after=before["run"])
     assert json.loads(completed["settings"])["task"] == "Complete it"
@@ -251,7 +251,8 @@ LOW = """() => [...document.querySelectorAll("button, a[href], select, summary, 
   .map((e) => e.outerHTML.slice(0, 200))"""
 
 
-@pytest.mark.parametrize("theme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("theme", ["light", "dark"])
 def test_every_tab_fits_a_phone(server, browser, theme):
     page = browser.new_page(viewport={"width": 390, "height": 844})
     page.set_default_timeout(PATIENCE)

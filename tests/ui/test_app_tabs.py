@@ -14,6 +14,7 @@ from browser import (  # noqa: F401 some are fixtures
     player,
     room,
     shot,
+    state,
 )
 from PIL import Image
 

@@ -70,9 +70,7 @@ class Model:
     noisy_classifier: NoisyClassifier | None = None  # for classifier guidance
     weak: "Model | None" = None  # a weaker model of the same data, for autoguidance
     distilled: Distilled | None = None  # what the rows of a distilled network mean
-    sampling: Sampling = (
-        Sampling()
-    )  # its settings wherever a caller gives no others, and those that the app starts with
+    sampling: Sampling = Sampling()  # the settings where a caller gives no others; the app starts with them
 
     @property
     def class_names(self) -> tuple[str, ...]:

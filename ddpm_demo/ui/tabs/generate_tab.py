@@ -212,8 +212,8 @@ def offer_endpoint(catalogue: Catalogue) -> None:
     ]
     outputs = [gr.Image(format="png", label="image", render=False), gr.JSON(label="settings", render=False)]
     description = (
-        "Draws images of a class. Returns the finished picture and all settings of the run. A setting that is not given is "
-        "that of the checkpoint."
+        "Draws images of a class. Returns the finished picture and all settings of the run. Sampling settings that are "
+        "not given are those of the checkpoint; the seed is then 0."
     )
     add_endpoint("generate", generate, inputs, outputs, description)
 

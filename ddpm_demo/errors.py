@@ -1,6 +1,6 @@
 """The exception for a user's mistake, and the checks that raise it."""
 
-from math import isfinite
+from sys import float_info
 
 
 class UserError(ValueError):
@@ -19,9 +19,14 @@ def check_one_of(name: str, value: str, allowed) -> None:
         raise UserError(f"{name} is {quote(value)}; it must be one of {', '.join(allowed)}")
 
 
+def is_finite(value) -> bool:
+    """Return whether a value is a number (not bool) that a float can hold: not NaN, infinity or a larger integer."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= float_info.max
+
+
 def check_between(name: str, value: float, lowest: float, highest: float) -> None:
     """Raise UserError unless value is a finite number (not bool) from lowest to highest."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not isfinite(value):
+    if not is_finite(value):
         raise UserError(f"{name} is {quote(value)}; it must be a finite number")
     if not lowest <= value <= highest:
         raise UserError(f"{name} is {value}; it must lie between {lowest:g} and {highest:g}")

@@ -10,6 +10,8 @@ RUNNING = 40
 QUIET = {"show_progress": "hidden", "api_visibility": "private"}
 NETWORK = QUIET | {"concurrency_id": "network", "concurrency_limit": RUNNING}
 AT_ONCE = QUIET | {"queue": False}
+# Gradio checks and converts each value in a thread of its own. A handler that checks them itself is faster without that.
+UNCHANGED = {"preprocess": False, "postprocess": False}
 NEWEST_LAST = QUIET | {"trigger_mode": "always_last"}  # changes during an answer get one answer, to the newest
 
 

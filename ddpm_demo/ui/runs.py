@@ -7,11 +7,10 @@ the checkpoint and a place in the noise pad beside them. Controls, links, preset
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from math import inf
 
 from ddpm_demo.diffusion.reverse_process import Step
 from ddpm_demo.diffusion.sampling import LAST_SEED, Sampling
-from ddpm_demo.errors import UserError, check_one_of, check_whole, quote
+from ddpm_demo.errors import UserError, check_one_of, check_whole, is_finite, quote
 from ddpm_demo.generation.begin import LAST_TIMESTEP, Begin, MixedNoise, PureNoise
 from ddpm_demo.generation.generate import count_evaluations, log_snr_grid, sample
 from ddpm_demo.models.checkpoint import Model
@@ -189,7 +188,7 @@ def as_int(name: str, value) -> int:
 
 def as_number(name: str, value, kind: str = "a finite number") -> float:
     """The value as a float; UserError for text, nothing, a boolean, NaN or infinity."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not -inf < value < inf:
+    if not is_finite(value):
         raise UserError(f"{name} is {quote(value)}; it must be {kind}")
     return float(value)
 

@@ -216,7 +216,7 @@ GOOD = ["3", "dpm++2m", "cosine", 2, 1.0, "posterior", 0.0, 0.0, 0.16, 1e-3, 0, 
 @pytest.mark.slow
 def test_two_hundred_bad_inputs_get_a_clear_refusal(server):
     dice = random.Random(1)
-    strange = [None, True, False, "", "x", "NaN", [], {}, [1], -1, 3.7, 1e300, -1e300, 2**70, "💥" * 1000, float("nan"),
+    strange = [None, True, False, "", "x", "NaN", [], {}, [1], -1, 3.7, 1e300, -1e300, 2**70, 10**400, "💥" * 1000, float("nan"),
                float("inf")]  # fmt: skip
     before = server.memory()
 

@@ -264,7 +264,7 @@ def test_two_hundred_bad_settings_are_refused_in_a_sentence(catalogue):
     """Whatever comes: a clear refusal, or a valid run; never another exception."""
     dice = random.Random(0)
     strange = [
-        math.nan, math.inf, -math.inf, True, False, None, "", "x", "3", [], [1], {}, {"a": 1}, -1, 3.7, 1e300, -1e300, 2**63,
+        math.nan, math.inf, -math.inf, True, False, None, "", "x", "3", [], [1], {}, {"a": 1}, -1, 3.7, 1e300, -1e300, 2**63, 10**400,
         10**30, "💥", "\x00", "a" * 10000, b"a".decode(), 0, -0.0, 1e-320,
     ]  # fmt: skip
     refused = []

@@ -17,9 +17,11 @@ function data() {
   try { return typeof value === "string" ? JSON.parse(value || "null") : value; } catch { return null; }
 }
 
+// An image element loads a data URI several times faster than createImageBitmap reads the bytes.
 async function decode(uri) {
-  const bytes = Uint8Array.from(atob(uri.slice(uri.indexOf(",") + 1)), (c) => c.charCodeAt(0));
-  return createImageBitmap(new Blob([bytes], { type: "image/png" }));
+  const picture = new Image();
+  await new Promise((resolve, reject) => { picture.onload = resolve; picture.onerror = reject; picture.src = uri; });
+  return createImageBitmap(picture);
 }
 
 let arriving = Promise.resolve();

@@ -24,7 +24,7 @@ from ddpm_demo.ui.controls import (
     describe_instant,
     fit_choices,
 )
-from ddpm_demo.ui.events import AT_ONCE, NETWORK, QUIET, add_endpoint
+from ddpm_demo.ui.events import AT_ONCE, NETWORK, QUIET, UNCHANGED, add_endpoint
 from ddpm_demo.ui.live import finish_sketch, forget_user, sketch
 from ddpm_demo.ui.remarks import note_effects, remark_on
 from ddpm_demo.ui.runs import BEST, DEFAULTS, OWN, PRESETS, apply_preset, find_defaults, prepare
@@ -186,7 +186,7 @@ def wire_changes(demo: gr.Blocks, catalogue: Catalogue, layout: Layout) -> None:
 
     redraw = [component.input for name, component in layout.controls.items() if name != "checkpoint"]
     choice, shown = [layout.live, *layout.inputs], [layout.player, *layout.noted]
-    gr.on([*redraw, layout.live.input], change, choice, shown, trigger_mode="always_last", **AT_ONCE)
+    gr.on([*redraw, layout.live.input], change, choice, shown, trigger_mode="always_last", **AT_ONCE | UNCHANGED)
     # Several at once: otherwise Gradio would drop the rest of a run while that of an older one is waiting for its turn.
     layout.player.draft(finish, choice, layout.player, **NETWORK | {"trigger_mode": "multiple"})
     demo.unload(forget_user)

@@ -163,15 +163,17 @@ def run_map(options: argparse.Namespace) -> None:
     """Measure the slices of the map, and print its tables."""
     check_samples(options.samples)
     subject = open_subject(options)
-    guides = subject.model.noisy_classifier is not None
-    cells = [cell for cell in plan_map(options.samples, options.seed) if guides or not cell[0].classifier_scale]
+    guides = {"classifier_scale": subject.model.noisy_classifier, "autoguidance": subject.model.weak}
+    missing = [name for name, network in guides.items() if network is None]
+    cells = plan_map(options.samples, options.seed)
+    cells = [cell for cell in cells if not any(getattr(cell[0], name) for name in missing)]
     plan = fit_to_model(cells, subject.model)
     ways = Ways(options.again, shows_nearest=False, inception=inception_metric() if options.inception else None)
     measure_plan(subject.model, subject.load_judge(), subject.metrics, plan, ways)
     cells = subject.metrics.content.get("quality", [])
     for title, *axes in TABLES:
         say(f"\n{title}\n\n{tabulate_excess(cells, *axes)}")
-    if guides:
+    if len(missing) < len(guides):
         say(f"\n{tabulate_guidance(cells)}")
     subject.write_card()
 

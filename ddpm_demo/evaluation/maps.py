@@ -23,7 +23,8 @@ SLICES = {
         "interval": [ALWAYS, (ALWAYS[0], 0.0), (-3.0, 3.0), (0.0, ALWAYS[1])],
     },
     "weight by sampler": {"weight": [-1.0, 0.0, 1.0, 2.0, 4.0, 8.0], "sampler": GRID_SAMPLERS},
-    "two kinds of guidance": {"weight": [-1.0, 0.0], "classifier_scale": [0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0]},
+    "classifier guidance": {"weight": [-1.0, 0.0], "classifier_scale": [0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0]},
+    "autoguidance": {"weight": [0.0], "autoguidance": [0.5, 1.0, 2.0, 4.0]},
     "variance by steps": {
         "weight": [0.0],
         "sampler": ["ddpm"],

@@ -224,7 +224,7 @@ def test_evidence(page):
     for fold in ("Likelihood of real images", "The classifier that can guide"):
         panel.locator(".measured summary", has_text=fold).click()
     for title in (
-        "Two kinds of guidance",
+        "Kinds of guidance",
         "What a step costs in bits per dimension",
         "The guiding classifier, by noise",
     ):

@@ -158,22 +158,22 @@ def draw_tradeoff(cells: list[dict], here: Sampling) -> str:
 
 def draw_guidance(cells: list[dict], here: Sampling) -> str:
     """What each kind of guidance gains (samples read as asked) and loses (recall): a path of growing strength."""
-    free = select(cells, replace(here, classifier_scale=0.0), "weight", "seed")
-    series = {}
-    for name, found, axis in (
-        ("classifier-free", [cell for cell in free if cell["setting"]["weight"] >= 0], "weight"),
-        ("classifier", select(cells, replace(here, weight=-1.0), "classifier_scale", "seed"), "classifier_scale"),
-        ("classifier+label", select(cells, replace(here, weight=0.0), "classifier_scale", "seed"), "classifier_scale"),
+    here, series = replace(here, weight=0.0, classifier_scale=0.0, autoguidance=0.0), {}
+    for name, start, axis in (
+        ("classifier-free", here, "weight"),
+        ("classifier", replace(here, weight=-1.0), "classifier_scale"),
+        ("classifier+label", here, "classifier_scale"),
+        ("autoguidance", here, "autoguidance"),
     ):
-        points = sorted(
-            (cell["setting"][axis], cell["recall"], cell["accuracy"]) for cell in found if "accuracy" in cell
-        )
+        found = [cell for cell in select(cells, start, axis, "seed") if "accuracy" in cell]
+        points = sorted((getattr(sampling_of(cell), axis), cell["recall"], cell["accuracy"]) for cell in found)
+        points = [point for point in points if point[0] >= 0]
         if len(points) > 2:
             series[name] = [p[1] for p in points], [p[2] for p in points]
     if len(series) < 2:
         return ""
     recalls, shares = ([v for pair in series.values() for v in pair[k]] for k in (0, 1))
-    title = "Two kinds of guidance: read as asked, by recall"
+    title = "Kinds of guidance: read as asked, by recall"
     x, y = fit_axis(recalls, "recall"), fit_axis(shares)
     return caption(draw_lines(title, series, x, y, style=CURVES), sentences.describe_guidance(series))
 

@@ -27,28 +27,36 @@ HELD_OUT_IMAGES, CHUNK = 512, 128
 
 
 class FactoredEmbedding(nn.Module):
-    """The table of embeddings of a student, as the sum of three parts: of the class, of the weight, of the step size.
+    """The table of embeddings of a student, as a sum of parts that depend on the class, the weight and the step size:
 
-    The embeddings of the weight and of the step size begin at zero, so the student begins as the unguided teacher.
-    ``bake`` converts it to the plain table that other software reads.
+        null + (1 + min(w, 0) + g(w)) * (class - null) + h(w) + size
+
+    g, h and the embedding of the step size begin at zero. So the student begins as the unguided teacher, which at w = -1
+    ignores the class and at w = 0 uses it. ``bake`` converts it to the plain table that other software reads.
+
+    ``embeddings`` (classes + 1, width) are those of the teacher, the last one without a label.
     """
 
-    def __init__(self, classes: Tensor, distilled: Distilled):
+    def __init__(self, embeddings: Tensor, distilled: Distilled):
         super().__init__()
-        width = classes.shape[1]
+        width = embeddings.shape[1]
         self.distilled = distilled
-        self.classes = nn.Embedding.from_pretrained(classes.clone(), freeze=False)
+        self.classes = nn.Embedding.from_pretrained(embeddings[:-1].clone(), freeze=False)
+        self.null = nn.Parameter(embeddings[-1].clone())
         self.sizes = nn.Embedding.from_pretrained(torch.zeros(len(distilled.steps), width), freeze=False)
-        self.weights = nn.Sequential(nn.Linear(2, HIDDEN_WIDTH), nn.SiLU(), nn.Linear(HIDDEN_WIDTH, width))
+        self.weights = nn.Sequential(nn.Linear(2, HIDDEN_WIDTH), nn.SiLU(), nn.Linear(HIDDEN_WIDTH, width + 1))
         nn.init.zeros_(self.weights[-1].weight)
         nn.init.zeros_(self.weights[-1].bias)
         w = distilled.weights.float()
         self.register_buffer("inputs", torch.stack([w.sign() * w.abs().log1p(), w / 4], 1), persistent=False)
+        self.register_buffer("shares", 1 + w[:, None].clamp(max=0), persistent=False)
 
     def forward(self, rows: Tensor) -> Tensor:
         """Return the embeddings (N, width) of rows (N,) of the table."""
         label, weight, size = self.distilled.split_rows(rows)
-        return self.classes(label) + self.weights(self.inputs[weight]) + self.sizes(size)
+        learned = self.weights(self.inputs[weight])
+        share, shift = self.shares[weight] + learned[:, :1], learned[:, 1:]
+        return torch.lerp(self.null, self.classes(label), share) + shift + self.sizes(size)
 
     def bake(self) -> nn.Embedding:
         """Return the whole table as an embedding of its rows."""
@@ -83,7 +91,7 @@ def build_student(teacher: Model, label_names: tuple[str, ...]) -> nn.Module:
             f"{', '.join(teacher.label_names)}: give the --dataset and --classes of the teacher"
         )
     net = copy.deepcopy(teacher.denoiser.net.net).train().requires_grad_(True)
-    net.class_embedding = FactoredEmbedding(net.class_embedding.weight.detach()[:-1], Distilled())
+    net.class_embedding = FactoredEmbedding(net.class_embedding.weight.detach(), Distilled())
     return net
 
 

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from ddpm_demo.diffusion.distillation import Distilled
 from ddpm_demo.diffusion.schedule import ContinuousSchedule
 from ddpm_demo.errors import UserError
 from ddpm_demo.generation.generate import sampling_range
@@ -51,33 +50,32 @@ def export_network(model: Model) -> bytes:
 
 
 class SummedTable(nn.Module):
-    """A table of embeddings as the sum of three: of the class, of the weight and of the number of steps."""
+    """A table of embeddings as the sum of two: of the class with the weight, and of the number of steps."""
 
-    def __init__(self, parts: list[torch.Tensor], distilled: Distilled):
+    def __init__(self, pairs: torch.Tensor, sizes: torch.Tensor):
         super().__init__()
-        self.parts = nn.ModuleList(nn.Embedding.from_pretrained(part) for part in parts)
-        self.distilled = distilled
+        self.pairs, self.sizes = nn.Embedding.from_pretrained(pairs), nn.Embedding.from_pretrained(sizes)
 
     def forward(self, rows: torch.Tensor) -> torch.Tensor:
         """Return the embeddings (N, width) of rows (N,) of the table."""
-        label, weight, size = (part(index) for part, index in zip(self.parts, self.distilled.split_rows(rows)))
-        return label + weight + size
+        steps = self.sizes.num_embeddings
+        return self.pairs(rows // steps) + self.sizes(rows % steps)
 
 
 def split_table(model: Model) -> Model:
     """Return a distilled model with its table of embeddings as a ``SummedTable``, and any other as it is.
 
-    Training adds three embeddings and stores the sums in half precision (FactoredEmbedding in training/distillation.py). Each
-    is the mean over the rows of the two others, up to a constant. A table that is no such sum is left as it is.
+    Training adds the embedding of the step size to the others and stores the sums in half precision (FactoredEmbedding in
+    training/distillation.py). Each part is the mean over the rows of the other, up to a constant. A table that is no such
+    sum is left as it is.
     """
     if not model.distilled:
         return model
-    adapter, known = model.denoiser.net, model.distilled
+    adapter = model.denoiser.net
     table = adapter.net.class_embedding.weight.detach()
-    grid = table.double().reshape(-1, len(known.weights), len(known.steps), table.shape[1])
-    label, weight, size = (grid.mean(others) for others in ((1, 2), (0, 2), (0, 1)))
-    parts = [part.float() for part in (label, weight - grid.mean((0, 1, 2)), size - grid.mean((0, 1, 2)))]
-    summed = SummedTable(parts, known)
+    grid = table.double().unflatten(0, (-1, len(model.distilled.steps)))
+    pairs, sizes = grid.mean(1), grid.mean(0)
+    summed = SummedTable(pairs.float(), (sizes - grid.mean((0, 1))).float())
     rounding = torch.finfo(torch.float16).eps * table.abs().max()
     if (summed(torch.arange(len(table))) - table).abs().max() > rounding:
         return model

@@ -177,8 +177,10 @@ def test_settings_that_were_not_learned_are_refused_in_a_sentence(settings, word
 
 def test_the_baked_table_holds_the_embeddings_of_the_student():
     distilled = Distilled(steps=(1, 2))
-    factored = FactoredEmbedding(torch.randn(3, 8), distilled)
-    assert torch.equal(factored(distilled.rows(torch.tensor([1]), 5, 1)), factored.classes.weight[1:2])  # at first
+    embeddings = torch.randn(4, 8)  # of three classes, and without a label
+    factored = FactoredEmbedding(embeddings, distilled)
+    at_first = [factored(distilled.rows(torch.tensor([1]), distilled.index_weight(w), 1))[0] for w in (-1, -0.5, 0, 5)]
+    torch.testing.assert_close(at_first, [embeddings[3], (embeddings[1] + embeddings[3]) / 2, *embeddings[[1, 1]]])
     for parameter in factored.parameters():
         nn.init.normal_(parameter)
     rows = torch.arange(distilled.count_rows(3))

@@ -22,15 +22,16 @@ class Experiment:
     collect: Callable[[str, Path], dict]  # returns the row of a finished name, from its folder
     tabulate: Callable[[dict], str]  # formats the content of the file for printing
     file: str  # in the output folder
-    notes: dict  # further content of the file, beside the epochs and the rows
+    notes: dict  # further content of the file, beside the budget and the rows
 
 
 def add_common_flags(
-    parser: argparse.ArgumentParser, *, epochs: float, samples: int, output: str, dataset: str
+    parser: argparse.ArgumentParser, *, samples: int, output: str, dataset: str, **budget: float
 ) -> None:
-    """Add the flags of every experiment, with their defaults."""
+    """Add the flags of every experiment, with their defaults. ``budget`` is that of a training: epochs or minutes."""
     add = parser.add_argument
-    add("--epochs", type=float, default=epochs, help="epochs of each training (default: %(default)g)")
+    [(unit, amount)] = budget.items()
+    add(f"--{unit}", type=float, default=amount, help=f"{unit} of each training (default: %(default)g)")
     add("--samples", type=int, default=samples, help="images for each setting (default: %(default)s)")
     add("--data-dir", default="data", help="folder of the dataset (default: %(default)s)")
     add("--output-dir", type=Path, default=Path(output), help="folder of the trainings (default: %(default)s)")
@@ -53,25 +54,33 @@ def run_experiment(experiment: Experiment, names: Iterable[str], options: argpar
         print("stopped; the same command goes on", file=sys.stderr)
         return 130
     rows = [experiment.collect(name, options.output_dir / name) for name in names]
-    content = {"epochs": options.epochs, **experiment.notes, "rows": rows}
+    content = {**read_budget(options), **experiment.notes, "rows": rows}
     write_atomically(options.output_dir / experiment.file, (json.dumps(content, indent=1) + "\n").encode())
     print(experiment.tabulate(content))
     return 0
 
 
+def read_budget(options: argparse.Namespace) -> dict[str, float]:
+    """Return the budget of each training: its unit, epochs or minutes, and the amount."""
+    return {unit: getattr(options, unit) for unit in ("epochs", "minutes") if unit in options}
+
+
 def training_command(folder: Path, flags: Sequence[str], options: argparse.Namespace, images: int) -> list[list[str]]:
     """Return the command that begins or resumes a training on so many ``images``, or no command if it is finished."""
-    if (folder / "demo.json").is_file() and not is_unfinished(folder, options.epochs, images):
+    [(unit, amount)] = read_budget(options).items()
+    if (folder / "demo.json").is_file() and not is_unfinished(folder, unit, amount, images):
         return []
     begun = any((folder / "state").glob("step-*.safetensors"))
-    how = ["--resume"] if begun else [*flags, "--epochs", f"{options.epochs:g}"]
+    how = ["--resume"] if begun else [*flags, f"--{unit}", f"{amount:g}"]
     return [[sys.executable, "train.py", *how, "--output-dir", str(folder), "--data-dir", options.data_dir]]
 
 
-def is_unfinished(folder: Path, epochs: float, images: int) -> bool:
+def is_unfinished(folder: Path, unit: str, amount: float, images: int) -> bool:
     """Return whether the last training of a folder was interrupted before its budget."""
     training = json.loads((folder / "demo.json").read_text())["training"]
-    return training["epochs"] != epochs or training["steps"] < round(epochs * (images // training["batch_size"]))
+    if unit == "minutes":
+        return training["minutes"] != amount or training["seconds"] < 60 * amount
+    return training["epochs"] != amount or training["steps"] < round(amount * (images // training["batch_size"]))
 
 
 def measuring_command(subcommand: str, folder: Path, options: argparse.Namespace, *flags: str) -> list[str]:

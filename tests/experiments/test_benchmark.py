@@ -9,7 +9,7 @@ import pytest
 import torch
 from conftest import SHIPPED, tiny_model
 
-from ddpm_demo.experiments import ablation, benchmark, peer
+from ddpm_demo.experiments import ablation, benchmark, peer, trials
 from ddpm_demo.models import checkpoint
 
 
@@ -75,3 +75,33 @@ def test_the_ablation_goes_on_where_it_stopped(tmp_path):
     assert "--resume" in ablation.commands("linear", options)[0]  # it was interrupted a step before the end
     (tmp_path / "linear/demo.json").write_text(json.dumps({"training": training | {"steps": 3750}}))
     assert [command[1] for command in ablation.commands("linear", options)] == ["-m", "-m"]
+
+
+def test_the_trials_go_on_where_they_stopped(tmp_path):
+    options = Namespace(output_dir=tmp_path, data_dir="x", minutes=10.0, samples=300, classifier="c")
+    train, *measure = trials.commands("standard", options)
+    assert train[train.index("--minutes") + 1] == "10" and "--resume" not in train
+    assert [command[command.index("--checkpoint") + 1] for command in measure] == [
+        str(tmp_path / "standard" / folder) for folder in ("", "averages/0.99", "averages/0.995", "averages/0.999")
+    ]
+    assert train[train.index("--ema-decay") + 1 :][:4] == ["0.998", "0.99", "0.995", "0.999"]
+    train, _ = trials.commands("muon", options)
+    assert train[train.index("--optimizer") + 1] == "muon" and train.count("--optimizer") == 1
+    (tmp_path / "muon").mkdir()
+    for seconds, unfinished in ((599.0, True), (600.2, False)):
+        (tmp_path / "muon/demo.json").write_text(json.dumps({"training": {"minutes": 10.0, "seconds": seconds}}))
+        assert ("train.py" in trials.commands("muon", options)[0]) == unfinished
+
+
+def test_a_trial_is_named_by_what_it_changes():
+    cell = {"fid_test": 1.234, "spread": {"fid_test": 0.056}, "precision": 0.9, "recall": 0.5, "accuracy": 0.4}
+    about = {"parameters": 4_650_000, "training": {"steps": 100, "batch_size": 64}, "held_out_loss": 0.13}
+    rows = [
+        {"flags": trials.TRIALS["standard"], "averages": [{"decay": d} | cell for d in trials.AVERAGES], **about},
+        {"flags": trials.TRIALS["muon"], "averages": [{"decay": trials.AVERAGES[0]} | cell], **about},
+    ]
+    lines = trials.tabulate({"rows": rows}).splitlines()[2:]
+    assert [line.split("|")[1].strip() for line in lines] == [
+        "standard", "`--ema-decay 0.99`", "`--ema-decay 0.995`", "`--ema-decay 0.999`", "`--optimizer muon`"
+    ]  # fmt: skip
+    assert lines[-1].split("|")[2:5] == [" 4.65 M ", " 6,400 ", " 0.1300 "]

@@ -66,16 +66,15 @@ def split_table(model: Model) -> Model:
     """Return a distilled model with its table of embeddings as a ``SummedTable``, and any other as it is.
 
     Training adds the embedding of the step size to the others and stores the sums in half precision (FactoredEmbedding in
-    training/distillation.py). Each part is the mean over the rows of the other, up to a constant. A table that is no such
-    sum is left as it is.
+    training/distillation.py). A table that is no such sum is left as it is.
     """
     if not model.distilled:
         return model
     adapter = model.denoiser.net
     table = adapter.net.class_embedding.weight.detach()
     grid = table.double().unflatten(0, (-1, len(model.distilled.steps)))
-    pairs, sizes = grid.mean(1), grid.mean(0)
-    summed = SummedTable(pairs.float(), (sizes - grid.mean((0, 1))).float())
+    pairs = grid[:, 0]  # with the first number of steps
+    summed = SummedTable(pairs.float(), (grid - pairs[:, None]).mean(0).float())
     rounding = torch.finfo(torch.float16).eps * table.abs().max()
     if (summed(torch.arange(len(table))) - table).abs().max() > rounding:
         return model

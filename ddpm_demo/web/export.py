@@ -26,8 +26,8 @@ def export_network(model: Model) -> bytes:
 
     x and timestep are float32, label is int64 and may be the null label; N is free. Weights that half precision
     represents exactly are stored in half precision, which holds for the weights of every saved checkpoint. The table of a
-    distilled network is stored as the sum of three small ones. Raises UserError for a checkpoint that the browser cannot run, if the packages for the export are missing, or if the exported
-    network does not give the same output.
+    distilled network is stored as the sum of two small ones. Raises UserError for a checkpoint that the browser cannot run,
+    if the packages for the export are missing, or if the exported network does not give the same output.
     """
     check_exportable(model)
     try:

@@ -26,7 +26,7 @@ from ddpm_demo.reports.markdown import write_table
 from ddpm_demo.reports.results import find, read_metrics
 
 COMMON = "--dataset cifar10 --cfg --batch-size 64 --sample-every 100000"
-AVERAGES = (0.998, 0.99, 0.995, 0.999)  # the first is that of every trial, the others are kept beside it in the first
+AVERAGES = 0.998, 0.99  # the first is that of every trial, the other is kept beside it in the first
 STANDARD = {
     "widths": "64 128 128",
     "optimizer": "adamw",

@@ -20,7 +20,7 @@ def check_one_of(name: str, value: str, allowed) -> None:
 
 
 def is_finite(value) -> bool:
-    """Return whether a value is a number (not bool) that a float can hold: not NaN, infinity or a larger integer."""
+    """Return whether a value is a finite number (not bool), and no integer that is too large for a float."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= float_info.max
 
 

@@ -76,7 +76,9 @@ def tabulate_guidance(cells: list[dict]) -> str:
     """What each kind of guidance gains and loses as it grows, with standard deviations, as Markdown."""
     rows = []
     for title, axis, letter, same in GUIDANCE:
-        found = {getattr(sampling_of(cell), axis): cell for cell in select(cells, same, axis)}
+        found = {getattr(sampling_of(cell), axis): cell for cell in select(cells, same, axis) if "accuracy" in cell}
+        if len(found) < 2:
+            continue
         for strength, cell in sorted(found.items()):
             rows.append(
                 [

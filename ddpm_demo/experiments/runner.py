@@ -65,22 +65,30 @@ def read_budget(options: argparse.Namespace) -> dict[str, float]:
     return {unit: getattr(options, unit) for unit in ("epochs", "minutes") if unit in options}
 
 
-def training_command(folder: Path, flags: Sequence[str], options: argparse.Namespace, images: int) -> list[list[str]]:
-    """Return the command that begins or resumes a training on so many ``images``, or no command if it is finished."""
+def training_command(
+    folder: Path, flags: Sequence[str], options: argparse.Namespace, images: int = 0
+) -> list[list[str]]:
+    """Return the command that begins or resumes a training on so many ``images``, or no command if it is finished.
+
+    ``images`` is needed for a budget in epochs. A training that ended with another budget begins anew, because its learning rate has decayed already.
+    """
     [(unit, amount)] = read_budget(options).items()
-    if (folder / "demo.json").is_file() and not is_unfinished(folder, unit, amount, images):
-        return []
     begun = any((folder / "state").glob("step-*.safetensors"))
     how = ["--resume"] if begun else [*flags, f"--{unit}", f"{amount:g}"]
+    if (folder / "demo.json").is_file():
+        training = json.loads((folder / "demo.json").read_text())["training"]
+        if training[unit] != amount:
+            how = [*flags, f"--{unit}", f"{amount:g}", "--overwrite"]
+        elif is_finished(training, images):
+            return []
     return [[sys.executable, "train.py", *how, "--output-dir", str(folder), "--data-dir", options.data_dir]]
 
 
-def is_unfinished(folder: Path, unit: str, amount: float, images: int) -> bool:
-    """Return whether the last training of a folder was interrupted before its budget."""
-    training = json.loads((folder / "demo.json").read_text())["training"]
-    if unit == "minutes":
-        return training["minutes"] != amount or training["seconds"] < 60 * amount
-    return training["epochs"] != amount or training["steps"] < round(amount * (images // training["batch_size"]))
+def is_finished(training: dict, images: int) -> bool:
+    """Return whether a training, as demo.json holds it, used its budget: minutes, or epochs of so many ``images``."""
+    if training["minutes"]:
+        return training["seconds"] >= 60 * training["minutes"]
+    return training["steps"] >= round(training["epochs"] * (images // training["batch_size"]))
 
 
 def measuring_command(subcommand: str, folder: Path, options: argparse.Namespace, *flags: str) -> list[str]:

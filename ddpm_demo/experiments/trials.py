@@ -1,10 +1,11 @@
 """Try what improves the model of photographs, in short trainings: ``python -m ddpm_demo.experiments.trials --data-dir DIR``.
 
 Trains a network on CIFAR-10 for each row of ``TRIALS``. All have the same seed and the same minutes, and differ from the
-first in one choice. Each is measured on the same samples (ddpm_demo.evaluation). The command prints the table and writes
-``trials.json``. Finished trainings and measurements are not repeated: after Ctrl-C, the same command goes on. Leave the
-machine alone meanwhile, since the budget is time. A training is faster on one core of its own than on two that it shares:
-``OMP_NUM_THREADS=1 taskset -c 0 python -m ...``.
+first in one choice. Each is measured on as many samples, from the same seeds (ddpm_demo.evaluation). The command prints the
+table and writes ``trials.json``. Finished trainings and measurements are not repeated: after Ctrl-C, the same command
+goes on. Because the budget is time, nothing else may use the core of a training. Two commands with different ``--trials``
+can share a machine if each has a core of its own (``OMP_NUM_THREADS=1 taskset -c 0 python -m ...``); the same command
+without ``--trials`` then writes the whole table.
 """
 
 import argparse
@@ -26,27 +27,27 @@ from ddpm_demo.reports.markdown import write_table
 from ddpm_demo.reports.results import find, read_metrics
 
 COMMON = "--dataset cifar10 --cfg --batch-size 64 --sample-every 100000"
-AVERAGES = 0.998, 0.99  # the first is that of every trial, the other is kept beside it in the first
 STANDARD = {
     "widths": "64 128 128",
     "optimizer": "adamw",
     "lr": "1.5e-3",
     "label-dropout": "0.1",
-    "ema-decay": str(AVERAGES[0]),
+    "ema-decay": "0.998",
     "mixed-precision": "bf16",
 }
 TRIALS = {  # name -> the flags of train.py in which it differs from STANDARD
-    "standard": {"ema-decay": " ".join(map(str, AVERAGES))},
+    "standard": {},
     "widths-96-160-192": {"widths": "96 160 192"},
     "widths-96-192-192": {"widths": "96 192 192"},
     "muon": {"optimizer": "muon"},
+    "muon-lr": {"optimizer": "muon", "lr": "3e-3"},
     "contrastive": {"contrastive": "0.05"},
     "dropout": {"dropout": "0.1"},
     "label-dropout": {"label-dropout": "0.2"},
     "float32": {"mixed-precision": "no"},
 }
-IMAGES = 50000  # training images of CIFAR-10
 HEADS = ["trial", "parameters", "images seen", "held-out loss", "FID to test", "precision", "recall", "read as asked"]
+SETTING = Sampling(weight=0.0)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -67,55 +68,45 @@ def commands(name: str, options: argparse.Namespace) -> list[list[str]]:
     """Return the commands that a trial still needs: its training unless it is finished, and its measurements."""
     folder = options.output_dir / name
     flags = [word for flag, value in (STANDARD | TRIALS[name]).items() for word in (f"--{flag}", *value.split())]
-    todo = training_command(folder, [*COMMON.split(), *flags], options, IMAGES)
     judged = ("--weight", "0", "--samples", str(options.samples), "--classifier", options.classifier)
-    averages = list_averages(name, folder).values()
-    return [*todo, *(measuring_command("samples", average, options, *judged) for average in averages)]
-
-
-def list_averages(name: str, folder: Path) -> dict[float, Path]:
-    """Return the moving averages of the weights that a trial keeps, by decay, and the folder of each."""
-    first, *others = map(float, (STANDARD | TRIALS[name])["ema-decay"].split())
-    return {first: folder, **{decay: folder / "averages" / f"{decay:g}" for decay in others}}
+    return [
+        *training_command(folder, [*COMMON.split(), *flags], options),
+        measuring_command("samples", folder, options, *judged),
+    ]
 
 
 def collect_row(name: str, folder: Path) -> dict:
-    """Return a finished row: the training of the trial, its held-out loss, and the figures of each moving average."""
-    model, sampling = load(folder), Sampling(weight=0.0)
+    """Return a finished row: the training of the trial, its held-out loss, and its measured figures."""
+    model = load(folder)
     last = json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1])
-    qualities = {
-        decay: find(read_metrics(path)["quality"], sampling) for decay, path in list_averages(name, folder).items()
-    }
     return {
         "name": name,
         "flags": TRIALS[name],
         "parameters": count_parameters(model.denoiser.net),
         "training": {key: model.training[key] for key in ("steps", "batch_size", "seconds")},
         "held_out_loss": last["validation_loss"],
-        "averages": [{"decay": decay, **quality} for decay, quality in qualities.items()],
+        "quality": find(read_metrics(folder)["quality"], SETTING),
     }
 
 
 def tabulate(content: dict) -> str:
-    """Tabulate the trials as Markdown, a row for each moving average."""
-    return write_table(HEADS, [line for row in content["rows"] for line in list_lines(row)])
+    """Tabulate the trials as Markdown."""
+    return write_table(HEADS, [format_row(row) for row in content["rows"]])
 
 
-def list_lines(row: dict) -> list[list[str]]:
-    """Return the lines of a trial: that of the weights that are kept, and one for each further moving average."""
-    seen = row["training"]["steps"] * row["training"]["batch_size"]
-    changed = {} if len(row["averages"]) > 1 else row["flags"]
-    words = "`" + " ".join(f"--{flag} {value}" for flag, value in changed.items()) + "`" if changed else "standard"
-    about = [words, f"{row['parameters'] / 1e6:.2f} M", f"{seen:,}", f"{row['held_out_loss']:.4f}"]
-    kept, *others = row["averages"]
-    lines = [[*about, *format_figures(kept)]]
-    return lines + [[f"`--ema-decay {one['decay']:g}`", *[""] * 3, *format_figures(one)] for one in others]
-
-
-def format_figures(cell: dict) -> list[str]:
-    """Return the figures of one measured setting: FID to the test images, precision, recall, class accuracy."""
-    fid = f"{cell['fid_test']:.2f} ± {cell['spread']['fid_test']:.2f}"
-    return [fid, f"{cell['precision']:.2f}", f"{cell['recall']:.2f}", f"{cell['accuracy']:.1%}"]
+def format_row(row: dict) -> list[str]:
+    """Return the cells of a row, one for each of ``HEADS``."""
+    cell, changed = row["quality"], " ".join(f"--{flag} {value}" for flag, value in row["flags"].items())
+    return [
+        f"`{changed}`" if changed else "standard",
+        f"{row['parameters'] / 1e6:.2f} M",
+        f"{row['training']['steps'] * row['training']['batch_size']:,}",
+        f"{row['held_out_loss']:.4f}",
+        f"{cell['fid_test']:.2f} ± {cell['spread']['fid_test']:.2f}",
+        f"{cell['precision']:.2f}",
+        f"{cell['recall']:.2f}",
+        f"{cell['accuracy']:.1%}",
+    ]
 
 
 if __name__ == "__main__":

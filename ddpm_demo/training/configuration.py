@@ -218,7 +218,7 @@ class TrainingConfiguration:
     )
     ema_decay: tuple[float, ...] = option(
         group="training",
-        help="of the moving average of the weights, which is what is kept; after N steps it is at most N/(N + 9); of each "
+        help="of the moving average of the weights, which is what is kept; after N steps, D is at most N/(N + 9); of each "
         "further value, the average is written to averages/ in --output-dir",
         type=unit,
         nargs="+",

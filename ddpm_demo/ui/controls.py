@@ -114,11 +114,9 @@ def build_controls(catalogue: Catalogue) -> Controls:
 def build_seed() -> tuple[Controls, gr.Button]:
     """Create the seed with a dice, and the number of images, at this place of the layout."""
     with gr.Row(elem_classes="seed"):
-        seed = gr.Number(DEFAULTS["seed"], precision=0, minimum=0, maximum=2**31, label="Seed", min_width=70)
+        seed = gr.Number(DEFAULTS["seed"], minimum=0, maximum=2**31, label="Seed", min_width=70)
         dice = gr.Button("New seed", min_width=44, scale=0, elem_classes="dice")
-        count = gr.Number(
-            DEFAULTS["count"], precision=0, minimum=1, maximum=MAX_COUNT, label="Images of each class", min_width=110
-        )
+        count = gr.Number(DEFAULTS["count"], minimum=1, maximum=MAX_COUNT, label="Images of each class", min_width=110)
     return {"seed": seed, "count": count}, dice
 
 

@@ -30,12 +30,14 @@ def sketch(catalogue: Catalogue, live: bool, settings: dict, session: str) -> tu
     depend on the number of steps.
     """
     NEWEST.pop(hash(session), None)
+    remark = remark_on(catalogue, settings)
     if live is not True:
-        return gr.skip(), remark_on(catalogue, settings)
-    run, newest = prepare(catalogue, settings), [settings, 0]
+        return gr.skip(), remark
+    run = prepare(catalogue, settings)
+    newest = [run.settings, 0]  # not those of the request, which may hold more than a run uses
     remember(session, newest)
     if SAMPLERS[run.sampling.sampler].adaptive:
-        return {"run": new_name(), "chunks": [], "draft": True}, remark_on(catalogue, settings)
+        return {"run": new_name(), "chunks": [], "draft": True}, remark
     steps, asked = count_affordable_steps(run), run.sampling.steps
     began = time.perf_counter()
     draft = prepare(catalogue, run.settings | {"steps": steps}) if steps < asked else run
@@ -44,16 +46,19 @@ def sketch(catalogue: Catalogue, live: bool, settings: dict, session: str) -> tu
     newest[1] = steps
     if steps < asked:
         whole |= {"draft": True, "link": "", "source": f"draft of {steps} steps; all {asked} follow"}
-    return whole, remark_on(catalogue, settings)
+    return whole, remark
 
 
 def finish_sketch(catalogue: Catalogue, live: bool, settings: dict, session: str) -> Iterator:
     """Yield the whole run after a draft, until the user changes a setting. If the sketch was the whole run, yield no film."""
     yield gr.skip()
     newest = NEWEST.get(hash(session))
-    if live is not True or newest is None or newest[0] != settings or newest[1] >= settings["steps"]:
+    if live is not True or newest is None:
         return
-    for growing in film(prepare(catalogue, settings), still=True):
+    run = prepare(catalogue, settings)
+    if newest[0] != run.settings or newest[1] >= run.sampling.steps:
+        return
+    for growing in film(run, still=True):
         if NEWEST.get(hash(session)) is not newest:
             return
         yield growing

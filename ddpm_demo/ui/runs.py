@@ -187,7 +187,7 @@ def as_int(name: str, value) -> int:
 
 
 def as_number(name: str, value, kind: str = "a finite number") -> float:
-    """The value as a float; UserError for text, nothing, a boolean, NaN or infinity."""
+    """The value as a float; UserError unless it ``is_finite``."""
     if not is_finite(value):
         raise UserError(f"{name} is {quote(value)}; it must be {kind}")
     return float(value)

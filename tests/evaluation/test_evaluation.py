@@ -234,6 +234,7 @@ def test_the_map_is_as_promised():
     assert {s.sampler for s in settings} == set(SAMPLERS) - {"ode"} and {s.schedule for s in settings} == set(SCHEDULES)
     assert {s.steps for s in settings} >= {3, 1000} and {s.weight for s in settings} >= {-1, 8}
     assert all(count == (512 if s.steps <= 50 else 256) for s, count in plan)
+    assert {s.autoguidance for s in settings if not s.weight} >= {0, 0.5, 4}
     assert len({s.interval for s in settings}) == 4 and {s.variance for s in settings} == {"posterior", "beta"}
 
 

@@ -70,7 +70,7 @@ def test_the_ablation_goes_on_where_it_stopped(tmp_path):
     (tmp_path / "linear/state").mkdir(parents=True)
     (tmp_path / "linear/state/step-00000010.safetensors").touch()
     assert "--resume" in ablation.commands("linear", options)[0]
-    training = {"epochs": 2.0, "steps": 3749, "batch_size": 32}
+    training = {"epochs": 2.0, "minutes": None, "steps": 3749, "batch_size": 32}
     (tmp_path / "linear/demo.json").write_text(json.dumps({"training": training}))
     assert "--resume" in ablation.commands("linear", options)[0]  # it was interrupted a step before the end
     (tmp_path / "linear/demo.json").write_text(json.dumps({"training": training | {"steps": 3750}}))
@@ -79,29 +79,27 @@ def test_the_ablation_goes_on_where_it_stopped(tmp_path):
 
 def test_the_trials_go_on_where_they_stopped(tmp_path):
     options = Namespace(output_dir=tmp_path, data_dir="x", minutes=10.0, samples=300, classifier="c")
-    train, *measure = trials.commands("standard", options)
-    assert train[train.index("--minutes") + 1] == "10" and "--resume" not in train
-    assert [command[command.index("--checkpoint") + 1] for command in measure] == [
-        str(tmp_path / "standard" / folder) for folder in ("", "averages/0.99")
-    ]
-    assert train[train.index("--ema-decay") + 1 :][:2] == ["0.998", "0.99"]
-    train, _ = trials.commands("muon", options)
+    train, measure = trials.commands("muon", options)
+    assert train[train.index("--minutes") + 1] == "10" and "--resume" not in train and "--overwrite" not in train
     assert train[train.index("--optimizer") + 1] == "muon" and train.count("--optimizer") == 1
-    (tmp_path / "muon").mkdir()
-    for seconds, unfinished in ((599.0, True), (600.2, False)):
-        (tmp_path / "muon/demo.json").write_text(json.dumps({"training": {"minutes": 10.0, "seconds": seconds}}))
-        assert ("train.py" in trials.commands("muon", options)[0]) == unfinished
+    assert measure[measure.index("--checkpoint") + 1] == str(tmp_path / "muon") and "300" in measure
+    (tmp_path / "muon/state").mkdir(parents=True)
+    (tmp_path / "muon/state/step-00000010.safetensors").touch()
+    for minutes, seconds, how in ((10.0, 599.0, "--resume"), (20.0, 1200.5, "--overwrite"), (10.0, 600.2, None)):
+        (tmp_path / "muon/demo.json").write_text(json.dumps({"training": {"minutes": minutes, "seconds": seconds}}))
+        train, *rest = trials.commands("muon", options)
+        assert how in train if how else not rest
+        assert ("--optimizer" in train) == (how == "--overwrite")
 
 
 def test_a_trial_is_named_by_what_it_changes():
     cell = {"fid_test": 1.234, "spread": {"fid_test": 0.056}, "precision": 0.9, "recall": 0.5, "accuracy": 0.4}
-    about = {"parameters": 4_650_000, "training": {"steps": 100, "batch_size": 64}, "held_out_loss": 0.13}
-    rows = [
-        {"flags": trials.TRIALS["standard"], "averages": [{"decay": d} | cell for d in trials.AVERAGES], **about},
-        {"flags": trials.TRIALS["muon"], "averages": [{"decay": trials.AVERAGES[0]} | cell], **about},
-    ]
-    lines = trials.tabulate({"rows": rows}).splitlines()[2:]
-    assert [line.split("|")[1].strip() for line in lines] == [
-        "standard", "`--ema-decay 0.99`", "`--optimizer muon`"
-    ]  # fmt: skip
-    assert lines[-1].split("|")[2:5] == [" 4.65 M ", " 6,400 ", " 0.1300 "]
+    about = {
+        "parameters": 4_650_000,
+        "training": {"steps": 100, "batch_size": 64},
+        "held_out_loss": 0.13,
+        "quality": cell,
+    }
+    standard, muon = (trials.format_row(about | {"flags": trials.TRIALS[name]}) for name in ("standard", "muon-lr"))
+    assert standard == ["standard", "4.65 M", "6,400", "0.1300", "1.23 ± 0.06", "0.90", "0.50", "40.0%"]
+    assert muon == ["`--optimizer muon --lr 3e-3`", *standard[1:]] and len(standard) == len(trials.HEADS)

@@ -260,22 +260,40 @@ def test_a_wrong_setting_is_a_sentence(catalogue, changed, message):
         films(catalogue, **changed)
 
 
+STRANGE = [
+    math.nan, math.inf, -math.inf, True, False, None, "", "x", "3", [], [1], {}, {"a": 1}, -1, 3.7, 1e300, -1e300, 2**63, 10**400,
+    10**30, "💥", "\x00", "a" * 10000, b"a".decode(), 0, -0.0, 1e-320,
+]  # fmt: skip
+
+
 def test_two_hundred_bad_settings_are_refused_in_a_sentence(catalogue):
     """Whatever comes: a clear refusal, or a valid run; never another exception."""
     dice = random.Random(0)
-    strange = [
-        math.nan, math.inf, -math.inf, True, False, None, "", "x", "3", [], [1], {}, {"a": 1}, -1, 3.7, 1e300, -1e300, 2**63, 10**400,
-        10**30, "💥", "\x00", "a" * 10000, b"a".decode(), 0, -0.0, 1e-320,
-    ]  # fmt: skip
     refused = []
     for _ in range(200):
         name = dice.choice(list(DEFAULTS))
         try:
-            prepare(catalogue, DEFAULTS | {name: dice.choice(strange)})
+            prepare(catalogue, DEFAULTS | {name: dice.choice(STRANGE)})
         except gr.Error as error:
             refused.append((name.split("_")[0], error.message))
     assert len(refused) > 120 and all(name in message for name, message in refused)
     assert films(catalogue)[-1]["done"]
+
+
+@pytest.mark.parametrize("switch", [True, False, "yes"])
+def test_live_refuses_what_gradio_did_not_check(pair, switch):
+    """A request reaches Live unchecked. What is kept of it are the settings of a valid run."""
+    for name in ("tiny", "tiny-instant"):
+        own = DEFAULTS | {"checkpoint": name, "steps": 1, "class_label": pair.model(name).class_names[0]}
+        for changed in DEFAULTS:
+            for value in (*STRANGE, ["x" * 1000]):
+                try:
+                    live.sketch(pair, switch, own | {changed: value}, "me")
+                    generate_tab.update_notes(pair, own | {changed: value})
+                except gr.Error:
+                    continue
+                for kept, _ in live.NEWEST.values():
+                    assert len(repr(kept)) < 600
 
 
 def test_an_unconditional_colour_model():

@@ -394,6 +394,22 @@ def test_quality_is_drawn_as_curves_and_maps():
     )
 
 
+def test_every_kind_of_guidance_has_its_path():
+    cells = [cell(weight=w) for w in (-1.0, 0.0, 1.0, 2.0)]
+    cells += [
+        cell(weight=w, **{kind: s})
+        for w, kind in ((0.0, "autoguidance"), (-1.0, "classifier_scale"))
+        for s in (1.0, 2.0)
+    ]
+    for old in cells:
+        if not old["setting"]["autoguidance"]:
+            del old["setting"]["autoguidance"]  # measured before the setting existed
+    html = evidence_charts.draw_guidance(cells, unflatten(DEFAULTS))
+    assert all(f">{name}<" in html for name in ("classifier-free", "classifier", "autoguidance"))
+    assert ">classifier+label<" not in html  # a single point is no path
+    assert evidence_charts.draw_guidance(cells[:4], unflatten(DEFAULTS)) == ""
+
+
 def test_the_settings_in_use_are_found_where_they_were_measured():
     narrow = DEFAULTS | {
         "interval_from": -20.0,

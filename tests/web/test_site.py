@@ -415,7 +415,7 @@ def test_the_table_of_a_distilled_network_becomes_the_sum_of_two_small_ones():
     split = export.split_table(student).denoiser.net.net.class_embedding
     assert sum(weight.numel() for weight in split.parameters()) == (3 * len(known.weights) + 5) * table.embedding_dim
     rows = torch.arange(known.count_rows(3))
-    assert (split(rows) - table(rows)).abs().max() < 2e-3 * table.weight.abs().max()
+    assert 0 < (split(rows) - table(rows)).abs().max() < 1e-3 * table.weight.abs().max()  # rounding
     assert student.denoiser.net.net.class_embedding is table  # the model itself is left as it is
 
 

@@ -38,28 +38,35 @@ class Muon(torch.optim.AdamW):
     @torch.no_grad()
     def step(self) -> None:
         """Take one step with the current gradients. The gradients of Muon's weights are deleted."""
-        group = self.param_groups[0]
-        for p in group["params"]:
-            if p.grad is None:
-                continue
-            momentum = self.state[p].setdefault("momentum", torch.zeros_like(p))
-            momentum.lerp_(p.grad, 1 - MOMENTUM)
-            ahead = p.grad.lerp(momentum, MOMENTUM).flatten(1)  # Nesterov momentum, (outputs, inputs * kernel)
-            direction = orthogonalise(ahead, self.low_precision).reshape(p.shape)
-            p.mul_(1 - group["lr"] * group["weight_decay"])
-            p.add_(direction, alpha=-group["lr"] * RMS * max(ahead.shape) ** 0.5)
+        group, alike = self.param_groups[0], {}
+        params = [p for p in group["params"] if p.grad is not None]
+        gradients = [p.grad for p in params]
+        momenta = [self.state[p].setdefault("momentum", torch.zeros_like(p)) for p in params]
+        torch._foreach_lerp_(momenta, gradients, 1 - MOMENTUM)
+        ahead = torch._foreach_lerp(gradients, momenta, MOMENTUM)  # Nesterov momentum
+        torch._foreach_mul_(params, 1 - group["lr"] * group["weight_decay"])
+        for p, direction in zip(params, ahead):
+            alike.setdefault(p.shape, []).append((p, direction))
             p.grad = None  # AdamW skips a weight without a gradient
+        for pairs in alike.values():
+            weights = [p.movedim(1, -1) for p, _ in pairs]  # in memory, the channels of a convolution come last
+            matrices = torch.stack([direction.movedim(1, -1).flatten(1) for _, direction in pairs])
+            rate = group["lr"] * RMS * max(matrices.shape[1:]) ** 0.5
+            for weight, direction in zip(weights, orthogonalise(matrices, self.low_precision)):
+                weight.sub_(direction.view(weight.shape), alpha=rate)
         super().step()
 
 
-def orthogonalise(matrix: Tensor, low_precision: bool = False) -> Tensor:
-    """Approximate U V^T of a matrix (M, N) = U S V^T: the singular values become about 0.7 to 1.2."""
+def orthogonalise(matrices: Tensor, low_precision: bool = False) -> Tensor:
+    """Approximate U V^T of matrices (B, M, N) = U S V^T: the singular values become about 0.7 to 1.2."""
     a, b, c = COEFFICIENTS
-    x = matrix.bfloat16() if low_precision else matrix
-    x = x.T if len(x) > x.shape[1] else x
-    x = x / (x.norm() + 1e-7)
+    x = matrices.bfloat16() if low_precision else matrices
+    x = x.mT if x.shape[1] > x.shape[2] else x
+    x = x / (torch.linalg.matrix_norm(x, keepdim=True) + 1e-7)
     for _ in range(ITERATIONS):
-        gram = x @ x.T
-        x = a * x + (b * gram + c * gram @ gram) @ x
-    x = x.T if len(matrix) > matrix.shape[1] else x
-    return x.to(matrix.dtype)
+        gram = x @ x.mT
+        polynomial = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+        polynomial.diagonal(dim1=1, dim2=2).add_(a)
+        x = polynomial @ x
+    x = x.mT if matrices.shape[1] > matrices.shape[2] else x
+    return x.to(matrices.dtype).contiguous()

@@ -14,6 +14,7 @@ class Recipe:
     patch: int = 2
     layers: int = 2
     batch_size: int = 128
+    optimizer: str = "adamw"
     lr: float = 1.5e-3
     ema_decay: tuple[float, ...] = (0.9995,)
     dropout: float = 0.0
@@ -29,7 +30,7 @@ RECIPES = {
     "folder": Recipe(32, (64, 128), lr=1e-3, dropout=0.1, flip=True, batch_size=64, minutes=60),
 }
 # Within a few minutes on a CPU, a smaller network is better, since it sees more images.
-SMALL = {"widths": (32, 64), "layers": 1, "batch_size": 32, "lr": 4e-3, "ema_decay": (0.998,)}
+SMALL = {"widths": (32, 64), "layers": 1, "batch_size": 32, "optimizer": "muon", "lr": 4e-3, "ema_decay": (0.998,)}
 SHORT_MINUTES = 10.0
 LATENT = {"widths": (96, 112), "patch": 1, "layers": 1, "batch_size": 64, "lr": 1.5e-3, "ema_decay": (0.999,)}
 DISTILLATION = {

@@ -11,7 +11,7 @@ from conftest import ROOT
 from ddpm_demo import SAMPLERS, SCHEDULES
 from ddpm_demo.evaluation import compare, maps
 from ddpm_demo.evaluation.__main__ import choose_rivals
-from ddpm_demo.experiments import ablation, benchmark
+from ddpm_demo.experiments import ablation, benchmark, trials
 from ddpm_demo.experiments import conditioning as conditions
 from ddpm_demo.hub import space
 from ddpm_demo.reports import results, tables
@@ -97,6 +97,7 @@ def measured_tables():
     yield compare.compare_best(colour)
     yield compare.compare_at_equal_time(colour)
     yield conditions.tabulate(committed("conditions.json"))
+    yield trials.tabulate(committed("trials.json"))
 
 
 def tables_in(text):

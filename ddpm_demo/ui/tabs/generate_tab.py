@@ -161,8 +161,9 @@ def run_after(event, catalogue: Catalogue, layout: Layout) -> None:
 def wire_changes(demo: gr.Blocks, catalogue: Catalogue, layout: Layout) -> None:
     """Attach the handlers of Live, the presets and the remark.
 
-    Gradio passes the values of a request to ``change`` unchecked, so all that it calls checks them. Changes that occur during an answer are answered once, with the newest values. The draft bypasses the queue, because
-    the queue takes longer than the draft. The rest of the run is queued.
+    Changes that occur during an answer are answered once, with the newest values. The draft bypasses the queue, because
+    the queue takes longer than the draft. The rest of the run is queued. Gradio passes the values of a request to
+    ``change`` unchecked, so the functions that it calls check them.
     """
 
     def change(request: gr.Request, live, *values):

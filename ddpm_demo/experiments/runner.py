@@ -70,7 +70,8 @@ def training_command(
 ) -> list[list[str]]:
     """Return the command that begins or resumes a training on so many ``images``, or no command if it is finished.
 
-    ``images`` is needed for a budget in epochs. A training that ended with another budget begins anew, because its learning rate has decayed already.
+    ``images`` is needed for a budget in epochs. A training that ended with another budget begins anew, because
+    its learning rate has decayed already.
     """
     [(unit, amount)] = read_budget(options).items()
     begun = any((folder / "state").glob("step-*.safetensors"))

@@ -25,7 +25,8 @@ from ddpm_demo.reports.results import find, read_metrics
 from ddpm_demo.reports.tables import format_mean
 
 COMMON = (
-    "--dataset mnist --cfg --widths 32 64 --layers 1 --batch-size 32 --lr 4e-3 --ema-decay 0.998 --mixed-precision no"
+    "--dataset mnist --cfg --widths 32 64 --layers 1 --batch-size 32 --optimizer adamw --lr 4e-3 --ema-decay 0.998 "
+    "--mixed-precision no"
 )
 RUNS = {  # name -> flags of train.py, and the course project's FID to train and test images
     "linear": ("--schedule linear --no-attention", (2.286, 2.803)),

@@ -9,6 +9,7 @@ from ddpm_demo.training.configuration import (
     INSTEAD,
     ON_IMAGES,
     OTHER_TRAININGS,
+    RECIPE_FIELDS,
     Flag,
     TrainingConfiguration,
     flag_name,
@@ -167,7 +168,7 @@ def add_flag(group: argparse._ActionsContainer, one: Field, flag: Flag, default)
 
 def name_default(one: Field) -> str:
     """A field's default as the end of its help; empty where there is none to name."""
-    if one.default in (MISSING, None, ()) or one.default is False:
+    if one.default in (MISSING, None, ()) or one.default is False or one.name in RECIPE_FIELDS:
         return ""
     shown = "on" if one.default is True else f"{one.default:g}" if one.type is float else one.default
     return f" (default: {shown})"
@@ -176,10 +177,11 @@ def name_default(one: Field) -> str:
 def list_recipes() -> str:
     """The defaults of every dataset as a table."""
     rows = [
-        f"  {name:14} {row.image_size:4}  {' '.join(map(str, row.widths)):12} {row.batch_size:6} {row.lr:8g} {row.minutes:8g}"
+        f"  {name:14} {row.image_size:4}  {' '.join(map(str, row.widths)):12} {row.batch_size:6}  {row.optimizer:9} "
+        f"{row.lr:6g} {row.minutes:8g}"
         for name, row in RECIPES.items()
     ]
-    return "defaults on a CPU:  size  widths        batch       lr  minutes\n" + "\n".join(rows)
+    return "defaults on a CPU:  size  widths        batch  optimizer     lr  minutes\n" + "\n".join(rows)
 
 
 def find_idle(given: dict) -> Iterator[tuple[str, str]]:

@@ -13,7 +13,7 @@ from ddpm_demo.diffusion.denoiser import PREDICTIONS, WEIGHTINGS
 from ddpm_demo.diffusion.schedule import SCHEDULES, TIMES
 from ddpm_demo.errors import UserError
 from ddpm_demo.models.adapters import CONDITIONS
-from ddpm_demo.training.recipes import DISTILLATION, RECIPES, recipe_for
+from ddpm_demo.training.recipes import DISTILLATION, RECIPES, Recipe, recipe_for
 
 DATASET_FOLDER = ""  # the value of --latent without a folder; it stands for runs/DATASET
 AUTO = "auto"  # the value of --mixed-precision that ``precision.choose_precision`` replaces
@@ -268,6 +268,7 @@ class TrainingConfiguration:
 
 
 DEFAULTS = {one.name: one.default for one in fields(TrainingConfiguration) if one.default is not MISSING}
+RECIPE_FIELDS = {one.name for one in fields(Recipe)}  # their defaults depend on the dataset
 
 
 def flag_name(name: str) -> str:
@@ -343,7 +344,8 @@ def command_of(training: Mapping[str, object]) -> str:
     if training.get("distill"):  # the rest is that of the teacher
         known = {name: one for name, one in known.items() if "distill" in one.metadata["flag"].used_by}
     words = ["python", "train.py"]
-    for name, value in training.items():
+    newer = {name: value for name, value in DEFAULTS.items() if name in RECIPE_FIELDS and name not in training}
+    for name, value in (training | newer).items():  # a recipe may meanwhile set what is newer than the training
         if name in known:
             words += words_of(known[name], value)
     return shlex.join(words)

@@ -46,7 +46,7 @@ def test_it_leaves_a_checkpoint_that_draws_without_further_arguments(distilled, 
     assert one.shape == (2, 1, 28, 28) and one.isfinite().all()
     assert len(list(ddpm_demo.sample(model, [3]))) == 4  # its own default
     card = (distilled / "README.md").read_text()
-    assert "python train.py --epochs 1 --batch-size 32 --optimizer adamw --lr 0.01 --anneal 1 --ema-decay 0.999" in card
+    assert "python train.py --epochs 1 --batch-size 32 --optimizer muon --lr 0.01 --anneal 1 --ema-decay 0.999" in card
     assert f"--distill {teacher}" in card
     rows = [json.loads(row) for row in (distilled / "metrics.jsonl").read_text().splitlines()]
     assert rows[-1]["step"] == 10 and rows[-1]["validation_loss"] > 0

@@ -5,7 +5,7 @@ python train.py --dataset mnist --cfg --minutes 5      legible digits in five mi
 python train.py --dataset folder --data-dir DIR --cfg  your own images, DIR/<class>/*.png|jpg|webp
 python train.py --dataset cifar10 --autoencoder        the autoencoder of latent diffusion, into runs/cifar10/vae
 python train.py --dataset cifar10 --cfg --latent       diffusion of its latents; --condition cross-attention, image
-python train.py --prediction epsilon --schedule linear --lr 1e-4   as Ho et al. 2020: hours, not minutes
+python train.py --prediction epsilon --schedule linear --optimizer adamw --lr 2e-4 --minutes 480    as Ho et al. 2020
 python train.py --distill checkpoints/mnist            a model that draws in one network call, or in 2, 4, 8, 16
 python train.py --resume --output-dir runs/mnist       go on after Ctrl-C, a crash or a power cut
 python train.py --cfg --push-to-hub --hub-model-id user/ddpm-mnist     publish it when it is done

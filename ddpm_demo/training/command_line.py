@@ -1,8 +1,8 @@
 """The command line of ``train.py``, built from the fields of ``TrainingConfiguration`` and ``RunOptions``."""
 
 import argparse
-from collections.abc import Iterator
-from dataclasses import MISSING, Field, dataclass, fields
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, Field, asdict, dataclass, fields
 
 from ddpm_demo.training.configuration import (
     AUTO,
@@ -17,7 +17,7 @@ from ddpm_demo.training.configuration import (
     positive,
     positive_int,
 )
-from ddpm_demo.training.recipes import RECIPES
+from ddpm_demo.training.recipes import DISTILLATION, LATENT, RECIPES, SHORT_MINUTES, SMALL
 
 GROUPS = ("data", "model", "training", "output", INSTEAD)
 
@@ -26,11 +26,17 @@ GROUPS = ("data", "model", "training", "output", INSTEAD)
 class RunOptions:
     """What does not change the weights: where data and results are, what is saved, shown and published."""
 
-    data_dir: str = option("data", group="data", help="where it is, or is downloaded to", used_by=OTHER_TRAININGS)
+    data_dir: str = option(
+        "data",
+        group="data",
+        help="folder of the dataset; what is missing there is downloaded to it",
+        used_by=OTHER_TRAININGS,
+    )
     output_dir: str | None = option(
         None,
         group="output",
-        help="the checkpoint, samples and logs (default: runs/DATASET)",
+        help="folder for the checkpoint, samples and logs (default: runs/DATASET, runs/DATASET-latent or "
+        "runs/CHECKPOINT-instant)",
         used_by=OTHER_TRAININGS,
     )
     resume: bool = option(
@@ -48,7 +54,7 @@ class RunOptions:
     sample_every: int | None = option(
         None,
         group="output",
-        help="draw samples and measure the held-out loss (default: after 125, 250, 500, ... steps)",
+        help="draw samples and measure the held-out loss every STEPS steps (default: after 125, 250, 500, ... steps)",
         type=positive_int,
         metavar="STEPS",
         used_by=("distill",),
@@ -62,7 +68,7 @@ class RunOptions:
     save_every: float = option(
         60.0,
         group="output",
-        help="save the whole training state",
+        help="save the whole training state every SECONDS seconds",
         type=positive,
         metavar="SECONDS",
         used_by=("distill",),
@@ -80,7 +86,7 @@ class RunOptions:
     hub_model_id: str | None = option(
         None,
         group="output",
-        help="as this repository, e.g. user/ddpm-mnist",
+        help="name of the repository on the Hub, e.g. user/ddpm-mnist",
         metavar="USER/NAME",
         requires="push_to_hub",
         used_by=("distill",),
@@ -175,13 +181,29 @@ def name_default(one: Field) -> str:
 
 
 def list_recipes() -> str:
-    """The defaults of every dataset as a table."""
-    rows = [
-        f"  {name:14} {row.image_size:4}  {' '.join(map(str, row.widths)):12} {row.batch_size:6}  {row.optimizer:9} "
-        f"{row.lr:6g} {row.minutes:8g}"
-        for name, row in RECIPES.items()
-    ]
-    return "defaults on a CPU:  size  widths        batch  optimizer     lr  minutes\n" + "\n".join(rows)
+    """The defaults of every dataset as a table, followed by what replaces them."""
+    short = {"image_size": "", "minutes": SHORT_MINUTES} | SMALL
+    latent = {"image_size": "", "minutes": None} | LATENT
+    student = {"image_size": "", "widths": ()} | DISTILLATION
+    named = {name: asdict(row) for name, row in RECIPES.items()}
+    replacing = {"up to 10 minutes": short, "--latent": latent, "--distill": student}
+    return "\n".join(
+        [
+            f"{'defaults on a CPU:':18} size  {'widths':12} batch  optimizer     lr  minutes",
+            *(write_recipe(name, row) for name, row in named.items()),
+            "instead of these (empty: the same):",
+            *(write_recipe(name, row) for name, row in replacing.items()),
+        ]
+    )
+
+
+def write_recipe(name: str, row: Mapping[str, object]) -> str:
+    """One line of the table of defaults."""
+    widths, minutes = " ".join(map(str, row["widths"])), f"{row['minutes']:8g}" if row["minutes"] else ""
+    return (
+        f"  {name:16} {row['image_size']:4}  {widths:12} {row['batch_size']:5}  {row['optimizer']:9} {row['lr']:6g} "
+        + minutes
+    )
 
 
 def find_idle(given: dict) -> Iterator[tuple[str, str]]:

@@ -100,7 +100,7 @@ class TrainingConfiguration:
     )
     image_size: int = option(
         group="data",
-        help="resize the shorter side to this and centre-crop (default: the set's own)",
+        help="resize the shorter side to this and centre-crop (default: see the table below)",
         type=positive_int,
         used_by=ON_IMAGES,
     )
@@ -131,7 +131,7 @@ class TrainingConfiguration:
     contrastive: float = option(
         0.0,
         group="training",
-        help="with --cfg, subtract W times the error to another image's target: Stoica et al. 2025, with 0.05",
+        help="with --cfg, weight of the contrastive loss (Stoica et al. 2025 use 0.05)",
         type=unit,
         metavar="W",
     )
@@ -157,15 +157,17 @@ class TrainingConfiguration:
     attention: bool = option(True, group="model", help="self-attention at the lower resolutions")
     widths: tuple[int, ...] = option(
         group="model",
-        help="channels of each U-Net level, each half the size of the last",
+        help="channels of each level of the U-Net; each level has half the resolution of the one before",
         type=positive_int,
         nargs="+",
         metavar="N",
     )
-    layers: int = option(group="model", help="ResNet blocks a level (default: 1 or 2, by dataset)", type=positive_int)
+    layers: int = option(
+        group="model", help="ResNet blocks of each level (default: 1 or 2, by dataset)", type=positive_int
+    )
     patch: int = option(
         group="model",
-        help="fold PxP pixels into channels: about P*P times faster (default: 2, with --latent 1)",
+        help="fold PxP pixels into channels: about P*P times faster (default: 2; 1 for latents)",
         type=positive_int,
     )
     dropout: float = option(
@@ -173,7 +175,7 @@ class TrainingConfiguration:
     )
     flip: bool = option(
         group="data",
-        help="mirror images at random (default: where left and right mean the same)",
+        help="mirror images at random (default: for all datasets but mnist; use --no-flip for images of letters)",
         used_by=ON_IMAGES,
     )
     epochs: float | None = option(
@@ -192,12 +194,16 @@ class TrainingConfiguration:
         used_by=("autoencoder", "distill"),
     )
     batch_size: int = option(
-        group="training", help="images a step, over all processes together", type=positive_int, used_by=("distill",)
+        group="training",
+        help="images of each step, over all processes together",
+        type=positive_int,
+        used_by=("distill",),
     )
     optimizer: str = option(
         "adamw",
         group="training",
-        help="muon is for matrices and convolutions, beside adamw for all else: Jordan et al. 2024",
+        help="muon: Muon (Jordan et al. 2024) for the linear and convolutional layers inside the network, AdamW for all "
+        "other weights",
         choices=("adamw", "muon"),
         used_by=("distill",),
     )
@@ -218,8 +224,8 @@ class TrainingConfiguration:
     )
     ema_decay: tuple[float, ...] = option(
         group="training",
-        help="of the moving average of the weights, which is what is kept; after N steps, D is at most N/(N + 9); of each "
-        "further value, the average is written to averages/ in --output-dir",
+        help="decay of the exponential moving average (EMA) of the weights. The first value gives the saved model; the "
+        "averages of further values are saved in averages/ in --output-dir. After N steps, the decay is at most N/(N + 9)",
         type=unit,
         nargs="+",
         metavar="D",
@@ -228,7 +234,8 @@ class TrainingConfiguration:
     mixed_precision: str = option(
         AUTO,
         group="training",
-        help="auto: bf16 on a GPU; on a CPU the faster one, found by timing a few steps of both",
+        help="auto: bf16 on a GPU; on a CPU the faster one, found by timing a few steps of both. With --classifier and "
+        "--autoencoder, the default is no",
         choices=(AUTO, "no", "bf16"),
         used_by=OTHER_TRAININGS,
     )

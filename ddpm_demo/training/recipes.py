@@ -32,7 +32,15 @@ RECIPES = {
 # Within a few minutes on a CPU, a smaller network is better, since it sees more images.
 SMALL = {"widths": (32, 64), "layers": 1, "batch_size": 32, "optimizer": "muon", "lr": 4e-3, "ema_decay": (0.998,)}
 SHORT_MINUTES = 10.0
-LATENT = {"widths": (96, 112), "patch": 1, "layers": 1, "batch_size": 64, "lr": 1.5e-3, "ema_decay": (0.999,)}
+LATENT = {
+    "widths": (96, 112),
+    "patch": 1,
+    "layers": 1,
+    "batch_size": 64,
+    "optimizer": "adamw",
+    "lr": 1.5e-3,
+    "ema_decay": (0.999,),
+}
 DISTILLATION = {
     "minutes": 60.0,
     "batch_size": 64,

@@ -14,7 +14,7 @@ OFF = 0  # the choice of the model that was not distilled
 LAST_ROLLED = 9999  # the highest seed of the dice: short numbers are easy to remember
 ROLL = f"() => [Math.floor(Math.random() * {LAST_ROLLED + 1}), '']"  # a seed, and no place in the noise pad
 INFO = {  # a few words beside the label of a control
-    "classifier_scale": "gradient of a noise-aware classifier; for it alone, w = -1",
+    "classifier_scale": "gradient of a noise-aware classifier; set w = -1 to use it alone",
     "autoguidance": "away from a weaker model of the same data",
     "interval_from": "no guidance at more noise",
     "interval_to": "no guidance at less noise",
@@ -143,7 +143,7 @@ def build_rare_controls(catalogue: Catalogue) -> Controls:
             info=INFO["autoguidance"],
         ),
         "interval_from": gr.Slider(
-            *ALWAYS, defaults["interval_from"], step=0.5, label="Guide from log-SNR", info=INFO["interval_from"]
+            *ALWAYS, defaults["interval_from"], step=0.5, label="Guided from log-SNR", info=INFO["interval_from"]
         ),
         "interval_to": gr.Slider(
             *ALWAYS, defaults["interval_to"], step=0.5, label="... to log-SNR", info=INFO["interval_to"]

@@ -64,9 +64,9 @@ def note_effects(catalogue: Catalogue, settings: dict) -> dict[str, str]:
 def describe_weight(sampling: Sampling) -> str:
     """The guidance weight, and what it is called in diffusers."""
     weight = sampling.weight
-    ignored = ", the network ignores the class" if sampling.classifier_scale else ", the class is ignored"
-    meaning = {-1: ignored, 0: ", the class without guidance"}.get(weight, "")
-    return f"w = {weight:g}, called guidance_scale {weight + 1:g} in diffusers{meaning}."
+    ignored = ": the network ignores the class" if sampling.classifier_scale else ": the class is ignored"
+    meaning = {-1: ignored, 0: ": the class is used, without guidance"}.get(weight, "")
+    return f"w = {weight:g} (guidance_scale {weight + 1:g} in diffusers){meaning}."
 
 
 def describe_place(text: str) -> list[str]:

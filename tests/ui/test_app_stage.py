@@ -193,7 +193,7 @@ def test_the_tour_moves_the_controls_and_can_be_left(page):
         moved(title)
 
     page.get_by_role("button", name="Tour").click()
-    moved("Go back in time")
+    moved("Show an earlier step")
     frames = int(state(page)["arrived"])
     assert state(page)["at"] == str(round(0.3 * (frames - 1)))
     step("Next", "Turn guidance off")

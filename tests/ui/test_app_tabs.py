@@ -29,7 +29,7 @@ def test_forward_process(page):
     assert cards.first.locator("img").get_attribute("src") != before
     page.get_by_role("button", name="Real image 8").first.click()
     page.wait_for_function("(old) => document.querySelector('.cards img').src !== old", arg=before)
-    page.get_by_role("button", name="Walk again").click()
+    page.get_by_role("button", name="Repeat with new noise").click()
     page.get_by_text("901 single steps and one jump").wait_for()
     shot(page, "forward")
 

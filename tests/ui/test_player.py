@@ -204,7 +204,7 @@ def test_live_drafts_where_the_machine_is_slow_and_the_newest_wins(catalogue, mo
 @pytest.mark.parametrize(
     "changed, said",
     [
-        ({"weight": 2}, "w = 2, called guidance_scale 3 in diffusers"),
+        ({"weight": 2}, "w = 2 (guidance_scale 3 in diffusers)."),
         ({"weight": -1}, "the class is ignored"),
         ({"weight": 0, "interval_from": -5.0}, "interval has no effect at this weight"),
         ({"weight": -1, "interval_from": -5.0}, "The class is ignored only where the log-SNR is between -5 and 20"),

@@ -289,7 +289,7 @@ def test_the_sentences_say_what_the_figures_say():
     )
     paths = {"a": ([0.9, 0.3], [0.5, 0.99]), "b": ([0.9, 0.6], [0.5, 0.95])}
     assert "b keeps the most: recall 0.60, with 95.0%" in sentences.describe_guidance(paths)
-    assert "by heart" in sentences.describe_losses([1, 0.5], [0.52]) and "gap" in sentences.describe_losses(
+    assert "not memorised" in sentences.describe_losses([1, 0.5], [0.52]) and "gap" in sentences.describe_losses(
         [1, 0.5], [0.9]
     )
     assert "The best cell is a, y: 0.1." in sentences.describe_map(
@@ -384,7 +384,7 @@ def test_quality_is_drawn_as_curves_and_maps():
              for w in (0.0, 1.0, 2.0)]  # fmt: skip
     measured = {"quality": cells, "floor": 0.01}, unflatten(DEFAULTS), "x"
     html = evidence.show_quality(*measured) + evidence.show_maps(*measured)
-    assert "What guidance buys" in html and "FID by steps, w = 0" in html
+    assert "Precision, recall and share" in html and "FID by steps, w = 0" in html
     for title in ("w = 1, cosine", "w = 0, cosine", "5 steps, cosine", "20 steps, cosine"):
         assert title in html
     assert html.count('stroke-width="2"') == 2  # the settings in use, in the map by steps and in the one by weight

@@ -40,13 +40,13 @@ PANELS = {
     "x": ("xₜ", "the sampler's state: the image so far, with noise"),
     "x0": ("x̂₀", "the network's estimate of the clean image"),
     "eps": ("ε̂", "the estimated noise in xₜ"),
-    "guidance": ("guidance", "the pull of the class: orange brighter, blue darker"),
+    "guidance": ("guidance", "the direction of guidance: orange brighter, blue darker"),
 }
 LATENT_PANELS = {
     "x": ("zₜ", "the sampler's state: the channels of the latents so far, with noise"),
     "latents": ("ẑ₀", "the network's estimate of the clean latents"),
     "x0": ("x̂₀", "the image that the autoencoder decodes from them"),
-    "guidance": ("guidance", "the pull of the class on the latents: orange up, blue down"),
+    "guidance": ("guidance", "the direction of guidance in the latents: orange up, blue down"),
 }
 
 

@@ -9,19 +9,19 @@ const calm = matchMedia("(prefers-reduced-motion: reduce)");
 // A stop has its tab, the control at which it stops (the label of a control, or a selector in the tab), and perhaps the
 // label of a control of Generate without which it is left out.
 const STOPS = [
-  { tab: "generate", at: ".track", title: "Go back in time",
+  { tab: "generate", at: ".track", title: "Show an earlier step",
     move: async () => slide(await wait(() => find(".player[data-done=true] .scrub")), 0.3, true),
     text: "This strip is the whole run, from noise to image. Drag it: the pictures above follow." },
   { tab: "generate", label: "Guidance weight w", title: "Turn guidance off",
     move: async () => { await slide(find("input[type=range]", "Guidance weight w"), 0); press("Generate"); },
-    text: "The weight w says how strongly each image is pulled towards its class. At 0 the pull is gone, and its picture with it. Try 4." },
+    text: "w is the strength of guidance. At w = 0 the model still knows the class, but nothing is guided, so the picture of the guidance is gone. Try 4." },
   { tab: "generate", label: "Noise schedule", title: "Let Live redraw",
     move: async () => { await pick("Instant", "off"); check(".live input"); await pick("Noise schedule", "linear"); },
     text: "With Live on, each change is drawn at once. The schedule is now linear: the curve below the strip has another shape." },
   { tab: "noise", needs: "Instant", at: ".square", title: "One network call", move: walk,
     text: "Every place of this square is another noise. A distilled model turns it into a digit in one network call. Drag through it." },
   { tab: "compare", at: ".picture", title: "Two runs from one noise", move: () => slide(find(".share"), 0.25, true),
-    text: "Left of the line is run A, right of it run B. Drag the line. Below, take both runs back towards their noise." },
+    text: "Left of the line is run A, right of it run B. Drag the line. The slider below it shows an earlier step of both." },
   { tab: "draw", at: ".pick .row:has(.primary)", title: "Let it read your handwriting",
     move: async () => { await wait(seeAnswer); await pick("Task", "What is it?"); press("Go"); },
     text: "It reads the digit on the pad: the class with the longest bar fits best. Press Clear, write your own digit, and press Go." },

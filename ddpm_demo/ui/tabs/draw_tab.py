@@ -23,10 +23,10 @@ from ddpm_demo.ui.examples import show_example
 from ddpm_demo.ui.rendering import render
 from ddpm_demo.ui.runs import ALL, Run, as_int, as_seed, as_timestep, prepare
 
-HINT = """Draw something, then choose a task. **Noise and denoise** it from t = 600 and from t = 900: what
-remains? **Complete it**: *mark* a region, or erase half, and let the model fill it in. **What is it?** shows for
-which class the denoising error is smallest: the model classifies without being trained for it. A checkpoint that takes
-an image as a further input can also **enlarge it**, from a sixteenth of its pixels."""
+HINT = """Draw something, then choose a task. **Noise and denoise** (SDEdit): what remains of the drawing from t = 600,
+and what from t = 900? **Complete it** (inpainting): press *Mark*, paint over what the model shall replace, and press *Go*.
+**What is it?** shows for which class the denoising error is smallest: the model classifies without being trained for it. A
+checkpoint that takes an image as a further input can also **enlarge it** (super-resolution), from a sixteenth of its pixels."""
 TASKS = ("Noise and denoise", "Complete it", "What is it?", "Enlarge it")
 RENOISE, COMPLETE, READ, ENLARGE = TASKS
 ANY = "any"
@@ -106,9 +106,9 @@ def lay_out(catalogue: Catalogue) -> Layout:
                 value=ANY,
                 label="Paint as class",
                 elem_classes="classes",
-                info="any: let the model decide",
+                info="any: no class and no guidance",
             )
-            weight = gr.Slider(0, 8, 1.0, step=0.1, label="Guidance weight w", info="strength of the class")
+            weight = gr.Slider(0, 8, 1.0, step=0.1, label="Guidance weight w", info="no effect with any")
             t = gr.Slider(0, 999, 700, step=1, label="Noise it up to t", info="999: only noise is left")
             keep = gr.Radio(list(KEEPS), value=KEEPS[0], label="Keep", visible=False)
             draws = gr.Slider(4, MAX_DRAWS, 32, step=4, label="Noise draws", info="more: better, slower", visible=False)

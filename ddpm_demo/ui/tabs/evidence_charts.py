@@ -152,7 +152,7 @@ def draw_tradeoff(cells: list[dict], here: Sampling) -> str:
         series["read as asked"] = (weights, [cell["accuracy"] for cell in found])
     values = [v for _, ys in series.values() for v in ys]
     x, y = fit_axis(weights, "guidance weight w"), fit_axis(values)
-    chart = draw_lines("What guidance buys, and what it costs", series, x, y, here.weight, CURVES)
+    chart = draw_lines("Precision, recall and share read as asked, by guidance", series, x, y, here.weight, CURVES)
     return caption(chart, sentences.describe_tradeoff(series))
 
 

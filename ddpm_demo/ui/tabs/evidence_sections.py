@@ -104,7 +104,7 @@ def show_likelihood(bits: dict | None, where: str) -> str:
     )
 
 
-def show_autoencoder(about: dict, folder: Path, metrics: dict) -> str:
+def show_autoencoder(about: dict, folder: Path, metrics: dict, dataset: str) -> str:
     """What the autoencoder loses: real images before and after it, and the figures."""
     if not about:
         return ""
@@ -113,6 +113,7 @@ def show_autoencoder(about: dict, folder: Path, metrics: dict) -> str:
         "autoencoder.html",
         sheet=encode_file(sheet) if sheet.is_file() else None,
         about=about,
+        dataset=dataset,
         measured=metrics.get("autoencoder"),
         floor=metrics.get("floor"),
     )
@@ -127,7 +128,7 @@ def show_restoration(report: dict | None, where: str) -> str:
     return render("restoration.html", tasks=tasks, images=report["images"], command=command)
 
 
-def show_noisy_classifier(folder: Path) -> str:
+def show_noisy_classifier(folder: Path, dataset: str) -> str:
     """How well the classifier of classifier guidance reads noisy images."""
     shares = accuracies(folder) if folder.is_dir() else {}
     if not shares:
@@ -135,7 +136,7 @@ def show_noisy_classifier(folder: Path) -> str:
     series = {"noisy test images": (list(shares), list(shares.values()))}
     x, y = fit_axis(list(shares), "log-SNR"), fit_axis([0, 1])
     chart = draw_lines("The guiding classifier, by noise", series, x, y, style=CURVES)
-    return caption(chart, render("noisy_classifier.html"))
+    return caption(chart, render("noisy_classifier.html", dataset=dataset))
 
 
 def show_nearest(folder: Path | None, metrics: dict) -> str:

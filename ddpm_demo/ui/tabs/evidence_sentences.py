@@ -101,7 +101,7 @@ def describe_losses(training: Sequence[float], held_out: Sequence[float]) -> str
         return f"{said}. It is noisy, because the noise levels are drawn anew for every batch."
     said += f", and that of held-out images {held_out[-1]:.4f}"
     if held_out[-1] <= end * CLOSE:
-        return f"{said}: the network has not learned its training images by heart."
+        return f"{said}: the network has not memorised its training images."
     return f"{said}. The gap says that the network knows its training images better than others."
 
 
@@ -118,7 +118,7 @@ def describe_likelihood(series: Series) -> str:
     for name, (timesteps, bits) in series.items():
         cost, t = max(zip(bits, timesteps))
         parts.append(f"at t = {t:g} with variance {name} ({cost:.2g} bits per dimension)")
-    return f"The dearest step is {join(parts)}. Steps near the clean image decide the last bits of every pixel."
+    return f"The most expensive step is {join(parts)}. Steps near the clean image decide the last bits of every pixel."
 
 
 def describe_verdict(cell: dict) -> str:

@@ -25,8 +25,8 @@ from ddpm_demo.ui.tabs import evidence_charts as charts
 from ddpm_demo.ui.tabs import evidence_sections as sections
 from ddpm_demo.ui.tabs.evidence_sentences import describe_losses
 
-HINT = """Everything here was measured by the commands that are shown, and is read from the files of the checkpoint that is
-selected above."""
+HINT = """These are measured results of the checkpoint that is selected above, read from its files. The commands are shown
+here, or in `docs/evaluation.md` and `docs/photographs.md`."""
 NOWHERE = Path("nowhere")  # used if the checkpoint has no folder
 
 
@@ -104,13 +104,13 @@ def list_sections(model: Model, folder: Path, metrics: dict, foreign: Sequence[s
     if model.codec.bounded:
         bits = sections.show_likelihood(metrics.get("bits_per_dim"), where)
     else:
-        bits = sections.show_autoencoder(read_json(folder / "autoencoder.json"), folder, metrics)
+        bits = sections.show_autoencoder(read_json(folder / "autoencoder.json"), folder, metrics, model.dataset)
     ablation = read_json(folder.parent / "ablation.json") if model.dataset == "mnist" else {}
     conditions = read_json(folder.parent / "conditions.json") if model.dataset == "cifar10" else {}
     return [
         sections.fold("Likelihood of real images" if model.codec.bounded else "What the autoencoder loses", bits),
         sections.fold("Completing and enlarging images", sections.show_restoration(metrics.get("restored"), where)),
-        sections.fold("The classifier that can guide", sections.show_noisy_classifier(folder)),
+        sections.fold("The classifier that can guide", sections.show_noisy_classifier(folder, model.dataset)),
         sections.show_speed(read_report(folder, "speed.json", foreign)),
         sections.show_ablation(ablation),
         sections.show_conditions(conditions),
@@ -132,7 +132,7 @@ def summarise(model: Model, metrics: dict, where: str, foreign: Sequence[str] = 
         steps, device = training.get("steps", 0), training.get("device", "?")
         facts.append(("training", f"{training['seconds'] / 60:.0f} min, {steps:,} steps ({device})"))
     if "classifier_test_accuracy" in metrics:
-        facts.append(("the judge reads", f"{metrics['classifier_test_accuracy']:.2%} of real test images"))
+        facts.append(("accuracy of the judge", f"{metrics['classifier_test_accuracy']:.2%} of real test images"))
     if "floor" in metrics:
         facts.append(("FID floor", f"{metrics['floor']:.4f}, real test against real training images"))
     return render("facts.html", facts=facts, where=where, foreign=foreign)

@@ -71,13 +71,13 @@ def build_comparison(t: gr.Slider) -> None:
     with gr.Row():
         with gr.Column(scale=2, min_width=280):
             gr.Markdown(
-                "**Jump or walk?** The closed form and the chain of single steps "
+                "**One jump, or many steps.** The closed form and the chain of single steps "
                 "$x \\leftarrow \\sqrt{1-\\beta}\\,x + \\sqrt\\beta\\,z$ must lead to the same distribution. Here both "
                 "are applied 2,000 times to one bright pixel.",
                 latex_delimiters=MATH,
             )
             schedule = gr.Radio(list(SCHEDULES), value="cosine", label="Schedule of the chain")
-            again = gr.Button("Walk again", size="sm")
+            again = gr.Button("Repeat with new noise", size="sm")
         with gr.Column(scale=5, min_width=320):
             both = gr.HTML(compare_ways("cosine", 300))
     gr.on([t.release, schedule.input, again.click], compare_ways, [schedule, t], both, **NEWEST_LAST)

@@ -19,8 +19,8 @@ from ddpm_demo.ui.examples import show_example
 from ddpm_demo.ui.rendering import render
 from ddpm_demo.ui.runs import as_int, as_number
 
-HINT = """The probability-flow ODE is deterministic: solved backwards, it turns an image into noise; solved forwards, it
-turns this noise into the same image again. Draw or choose two images: which images lie **between their noises**?"""
+HINT = """The probability-flow ODE is deterministic. It encodes an image as noise (ODE inversion), and decodes this noise to
+the same image. Draw or choose two images: which images lie **between their noises**?"""
 FRAMES, MOST_FRAMES = 18, 60
 TOLERANCE = 1e-4  # with a larger one, the noise is decoded to another digit
 

@@ -108,8 +108,8 @@ export function readQuery({ defaults }, query) {
 
 // Return sentences about what the settings of a run mean together.
 export function remarkOn(demo, { model, sampling, request: { begin } }) {
-  const { weight, sampler, steps, interval } = sampling, meanings = { "-1": ", the class is ignored", 0: ", the class without guidance" };
-  const guidance = `w = ${weight}, called guidance_scale ${Number((weight + 1).toFixed(6))} in diffusers${meanings[weight] ?? ""}.`;
+  const { weight, sampler, steps, interval } = sampling, meanings = { "-1": ": the class is ignored", 0: ": the class is used, without guidance" };
+  const guidance = `w = ${weight} (guidance_scale ${Number((weight + 1).toFixed(6))} in diffusers)${meanings[weight] ?? ""}.`;
   const place = begin?.kind === "MixedNoise" ? [`All images start from the noise at (${begin.places[0].join(", ")}) between the `
     + `seeds ${begin.seeds.join(", ")} of the noise pad.`] : [];
   if (model.distilled) {

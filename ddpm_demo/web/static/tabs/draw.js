@@ -10,17 +10,17 @@ import { readPicture, readPixels } from "../images.js";
 import { prepare } from "../settings.js";
 import { listClasses } from "./generate.js";
 
-const HINT = `Draw something, then choose a task. Noise and denoise it from t = 600 and from t = 900: what remains? Complete it:
-mark a region, or erase half, and let the model fill it in. What is it? shows for which class the denoising error is smallest:
-the model classifies without being trained for it.`;
+const HINT = `Draw something, then choose a task. Noise and denoise (SDEdit): what remains of the drawing from t = 600, and what
+from t = 900? Complete it (inpainting): press Mark, paint over what the model shall replace, and press Go. What is it? shows
+for which class the denoising error is smallest: the model classifies without being trained for it.`;
 const ANY = "any", MARKED = "marked", BRIGHT = "bright";
 
 export async function build(room, context, checkpoint) {
   const { demo, models, engine, examples } = context, about = demo.draw, model = models[checkpoint];
   const names = model.label_names, tasks = names.length ? about.tasks : about.tasks.slice(0, 2), [renoise, complete, read] = about.tasks;
   const task = radio("Task", tasks.map((name) => [name, name]), renoise), sheet = make("div");
-  const label = radio("Paint as class", [...listClasses(model), [ANY, ANY]], ANY, "classes", "any: let the model decide");
-  const weight = slider("Guidance weight w", 0, 8, 0.1, 1, "strength of the class"), last = demo.forward.last_timestep;
+  const label = radio("Paint as class", [...listClasses(model), [ANY, ANY]], ANY, "classes", "any: no class and no guidance");
+  const weight = slider("Guidance weight w", 0, 8, 0.1, 1, "no effect with any"), last = demo.forward.last_timestep;
   const t = slider("Noise it up to t", 0, last, 1, 700, `${last}: only noise is left`), seed = number("Seed", 0, 2 ** 31, 0);
   const keep = radio("Keep", [[MARKED, "all but what I marked"], [BRIGHT, "only the bright strokes"]], MARKED);
   const draws = slider("Noise draws", 4, about.most_draws, 4, 32, "more: better, slower");
@@ -97,9 +97,9 @@ function drawReading({ draws, total, errors, excess, spread }, names) {
   const best = errors.indexOf(Math.min(...errors)), worst = Math.max(...excess) || 1;
   const bars = names.map((name, k) => ({ name, length: 1 - excess[k] / worst, spread: k === best ? 0 : spread[k] / worst, text: errors[k].toFixed(4) }));
   const possible = names.filter((_, k) => k !== best && !(excess[k] > 2 * spread[k]));
-  const sure = possible.length ? `, but ${escape(possible.join(", "))} cannot be excluded yet.` : " without doubt.";
+  const sure = possible.length ? `, but ${escape(possible.join(", "))} cannot be excluded yet.` : ". All other classes are worse by more than two standard errors.";
   return `<div class="reading" data-label="${escape(names[best])}" data-draws="${draws}">
     ${drawBars("Denoising error by class (longer bar: smaller error)", bars, names[best])}
-    <p class="sentence">The model reads a <b>${escape(names[best])}</b>${sure} ${draws} of ${total} noise draws, each shared by all classes;
+    <p class="sentence">Least error: <b>${escape(names[best])}</b>${sure} ${draws} of ${total} noise draws, each shared by all classes;
     whiskers: standard error of the difference to the best.</p></div>`;
 }

@@ -9,7 +9,7 @@ import { encodePictures, readPicture, readPixels, renderGrid, scaleNoisy } from 
 
 const HINT = `Training does not add noise step by step: it jumps to any t, since q(xₜ | x₀) = N(√ᾱₜ x₀, (1 − ᾱₜ) I) is known in
 closed form. Move t and see which schedule destroys the image first; then draw your own image.`;
-const WALK = `Jump or walk? The closed form and the chain of single steps x ← √(1−β) x + √β z must lead to the same distribution.
+const WALK = `One jump, or many steps. The closed form and the chain of single steps x ← √(1−β) x + √β z must lead to the same distribution.
 Here both are applied 2,000 times to one bright pixel.`;
 
 export async function build(room, { demo, models, examples }, checkpoint) {
@@ -21,7 +21,7 @@ export async function build(room, { demo, models, examples }, checkpoint) {
   const wrong = make("p", { class: "wrong", role: "alert" });
   room.append(make("p", { class: "hint" }, HINT), make("div", { class: "columns" }, sheet,
     make("div", {}, make("div", { class: "row" }, t.node, seed.node), wrong, cards)), plots,
-    make("div", { class: "columns" }, make("div", {}, make("p", {}, WALK), schedule.node, button("Walk again", walk)), walked));
+    make("div", { class: "columns" }, make("div", {}, make("p", {}, WALK), schedule.node, button("Repeat with new noise", walk)), walked));
 
   const example = await examples(checkpoint);
   let { ink } = example;

@@ -57,7 +57,7 @@ def train_classifier(asked: dict, options: RunOptions, folder: Path) -> int:
         *load_images(configuration, options),
         folder,
         flip=configuration.flip,
-        epochs=round(configuration.epochs),
+        epochs=configuration.epochs,
         seed=configuration.seed,
         low_precision=configuration.mixed_precision == "bf16",
     )
@@ -105,12 +105,13 @@ def train_model(asked: dict, options: RunOptions, folder: Path) -> int:
         images, held_out = load_images(configuration, options)
     configuration = choose_precision(configuration, images, processes.device.type)
     accelerator = Accelerator(cpu=on_cpu, mixed_precision=configuration.mixed_precision)
+    interrupted, last = catch_signals(), None
+    run = Run(configuration, images, held_out, folder / "state", accelerator, resumed=options.resume)
+    accelerator.wait_for_everyone()
+    # The log deletes an older run, so it is opened once nothing can be wrong with this one.
     log = open_log(configuration, options, folder, first_step) if accelerator.is_main_process else None
     if log:
         log.introduce(images, processes.device.type, accelerator.num_processes)
-    interrupted = catch_signals()
-    accelerator.wait_for_everyone()
-    run, last = Run(configuration, images, held_out, folder / "state", accelerator), None
     for last in train(run, save_every=options.save_every, sample_every=options.sample_every, stop=interrupted.is_set):
         log.record(last)
     accelerator.wait_for_everyone()

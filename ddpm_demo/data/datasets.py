@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ddpm_demo.data.image_files import ImageFile, load_files
-from ddpm_demo.errors import UserError
+from ddpm_demo.errors import UserError, check_one_of
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
@@ -65,8 +65,7 @@ def load(
     training image of a class without test images is its test image as well. Files that cannot be read are left out.
     ``classes`` keeps a subset, by name. ``image_size`` resizes the shorter side and centre-crops. UserError says what is wrong.
     """
-    if name not in LOADERS:
-        raise UserError(f"dataset is {name!r}; it must be one of {', '.join(LOADERS)}")
+    check_one_of("dataset", name, LOADERS)
     return LOADERS[name](Path(data_dir), split == "train", tuple(classes), image_size)
 
 

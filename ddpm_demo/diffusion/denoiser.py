@@ -78,12 +78,13 @@ def loss(
 
     ``label`` and ``image`` are passed to the denoiser. ``simple`` is the mean squared error of the network's own target
     (L_simple, Ho et al. 2020, eq. 14, if it predicts epsilon); ``min-snr`` multiplies the squared error of the clean
-    estimate by min(SNR, 5) (Hang et al. 2023, eq. 8). Raises ValueError for any other weighting.
+    estimate by min(SNR, 5) (Hang et al. 2023, eq. 8). Raises UserError for any other weighting.
 
     ``contrast`` (N,) gives contrastive flow matching (Stoica et al. 2025, eq. 8): the squared error to the target that
     the previous image and its noise have at this log-SNR is multiplied by it and subtracted. The prediction then depends
     more on the label. It should be 0 for images without a label.
     """
+    check_one_of("weighting", weighting, WEIGHTINGS)
     alpha, sigma = (per_image(c, x0) for c in alpha_sigma(log_snr))
     a, b = target_weights(denoiser.prediction, alpha, sigma)
     output = denoiser.predict(add_noise(x0, log_snr, noise), log_snr, label, image).float()
@@ -93,8 +94,6 @@ def loss(
         squared_error = squared_error - contrast * (output - other).square().flatten(1).mean(1)
     if weighting == "simple":
         return squared_error
-    if weighting != "min-snr":
-        raise ValueError(f"weighting is {weighting!r}; it must be one of {', '.join(WEIGHTINGS)}")
     x0_error_per_output_error = (sigma / (b * alpha - sigma * a)).square().flatten()
     return (alpha / sigma).square().flatten().clamp(max=5) * x0_error_per_output_error * squared_error
 

@@ -101,6 +101,11 @@ class Distilled:
                 raise UserError(
                     f"{name} is {getattr(sampling, name)}; this distilled model was trained for the {name} {value} alone"
                 )
+        if not sampling.always_guided:
+            low, high = sampling.interval
+            raise UserError(
+                f"interval is {low:g} to {high:g}; a distilled model is guided at all noise levels: leave it out"
+            )
         for name in ("classifier_scale", "autoguidance"):
             if getattr(sampling, name):
                 raise UserError(

@@ -26,7 +26,7 @@ class Comparison:
     chained: Tensor  # (B,) density of the samples drawn step by step
     expected: Tensor  # (B,) the Gaussian's density
     gap: float  # Kolmogorov-Smirnov statistic: the largest distance between the two empirical distribution functions
-    usual: float  # critical value: the statistic of two samples of one distribution is below it with probability 0.95
+    critical: float  # the statistic of two samples of one distribution is below it with probability 0.95
 
 
 def compare_with_closed_form(

@@ -25,9 +25,8 @@ MOST_POINTS, MOST_CLASSES, MOST_SAMPLES = 400, 2, 2000
 class PointCloud:
     """Points of the plane on drawn lines, each line with a class: the data of a diffusion in two dimensions.
 
-        The strokes are plain numbers, so that two clouds with the same points are equal. Raises UserError for no point at
-        all, for more than SPACING = 0.2  # of the points along a line: wide enough that one sees the gaps between them
-    MOST_POINTS, and for a point or a class out of range.
+    The strokes are plain numbers, so that two clouds with the same points are equal. Raises UserError for no point at all,
+    for more than MOST_POINTS, and for a point or a class out of range.
     """
 
     strokes: tuple[Stroke, ...]

@@ -7,17 +7,24 @@ that have arrived wait for it.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import torch
-from scipy.integrate import RK45
 from torch import Tensor
 
-A, B, C, E, P = (torch.from_numpy(table) for table in (RK45.A, RK45.B, RK45.C, RK45.E, RK45.P))
 SAFETY, SHRINK, GROW = 0.9, 0.2, 10.0  # of a step: its margin, and the limits of its change
 SMALLEST = 1e-13  # of a step, relative to the interval
 # Of a step, in log-SNR. Far from the data the slope is almost zero, and a longer step could pass over the data unnoticed.
 LARGEST = 4.0
 Derive = Callable[[Tensor, Tensor], Tensor]  # (t (N, 1), y (N, D)) -> dy/dt (N, D), all float64
+
+
+@cache
+def load_coefficients() -> tuple[Tensor, ...]:
+    """Return the tables A, B, C, E and P of the method. They are imported when they are first needed, which takes time."""
+    from scipy.integrate import RK45
+
+    return tuple(torch.from_numpy(table) for table in (RK45.A, RK45.B, RK45.C, RK45.E, RK45.P))
 
 
 @dataclass(frozen=True)
@@ -34,8 +41,9 @@ class Attempt:
     def at(self, stop: Tensor) -> Tensor:
         """Return the states (N, D) at a point between t and t_after, to fourth order (RK45's dense output)."""
         h = self.t_after - self.t
-        powers = ((stop - self.t) / h) ** torch.arange(1, P.shape[1] + 1)  # (N, 4)
-        return self.y + h * torch.einsum("snd,sp,np->nd", self.slopes, P, powers)
+        _, _, _, _, dense = load_coefficients()
+        powers = ((stop - self.t) / h) ** torch.arange(1, dense.shape[1] + 1)  # (N, 4)
+        return self.y + h * torch.einsum("snd,sp,np->nd", self.slopes, dense, powers)
 
 
 def integrate(
@@ -96,14 +104,15 @@ def walk_steps(derive: Derive, t: Tensor, y: Tensor, end: Tensor, tolerance: flo
 
 def attempt_step(derive: Derive, t: Tensor, y: Tensor, slope: Tensor, t_after: Tensor, tolerance: float) -> Attempt:
     """Compute the step of every image from t, where its derivative is ``slope``, to t_after."""
+    stages, weights, times, errors, _ = load_coefficients()
     h, slopes = t_after - t, slope[None]
-    for a, c in zip(A[1:], C[1:]):
+    for a, c in zip(stages[1:], times[1:]):
         state = y + h * torch.tensordot(a[: len(slopes)], slopes, 1)
         slopes = torch.cat([slopes, derive(t + c * h, state)[None]])
-    y_after = y + h * torch.tensordot(B, slopes, 1)
+    y_after = y + h * torch.tensordot(weights, slopes, 1)
     slopes = torch.cat([slopes, derive(t_after, y_after)[None]])
     allowed = tolerance * (1 + torch.maximum(y.abs(), y_after.abs()))
-    return Attempt(t, t_after, y, y_after, slopes, rms(h * torch.tensordot(E, slopes, 1) / allowed))
+    return Attempt(t, t_after, y, y_after, slopes, rms(h * torch.tensordot(errors, slopes, 1) / allowed))
 
 
 def choose_first_step(derive: Derive, t: Tensor, y: Tensor, slope: Tensor, end: Tensor, tolerance: float) -> Tensor:

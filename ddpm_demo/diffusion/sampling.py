@@ -89,9 +89,14 @@ class Sampling:
         return 1 + (self.steps - 1) * SAMPLERS[self.sampler].calls
 
     @property
+    def evaluations_per_call(self) -> int:
+        """Network evaluations per image, of both networks, in a guided call of the denoiser."""
+        return (1 + self.mixes) * (1 + (self.autoguidance != 0))
+
+    @property
     def evaluations(self) -> int:
         """Network evaluations per image, of both networks, at most; an adaptive sampler may need more."""
-        return self.calls * (1 + self.mixes) * (1 + (self.autoguidance != 0))
+        return self.calls * self.evaluations_per_call
 
     def check(self, model, labels: Sequence[int] | None, count: int | None) -> int:
         """Check that a model can use these settings. Return the number of images that ``labels`` or ``count`` request.

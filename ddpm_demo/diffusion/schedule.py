@@ -14,6 +14,8 @@ import math
 import torch
 from torch import Tensor
 
+from ddpm_demo.errors import check_one_of
+
 
 def linear(T: int = 1000) -> Tensor:
     """Return betas (T,) that increase linearly from 1e-4 to 0.02 (Ho et al. 2020, section 4)."""
@@ -55,9 +57,8 @@ class Schedule:
 
     @classmethod
     def named(cls, name: str, T: int = 1000) -> "Schedule":
-        """Return the schedule ``name`` with T steps. Raises ValueError for an unknown name."""
-        if name not in SCHEDULES:
-            raise ValueError(f"schedule is {name!r}; it must be one of {', '.join(SCHEDULES)}")
+        """Return the schedule ``name`` with T steps. Raises UserError for an unknown name."""
+        check_one_of("schedule", name, SCHEDULES)
         return cls(SCHEDULES[name](T))
 
     def __len__(self) -> int:

@@ -78,15 +78,15 @@ def command_line() -> argparse.ArgumentParser:
 
     samples = add_command("samples", run_samples, "measure samples at the given settings")
     add_checkpoint_flags(samples)
-    add_measuring_flags(samples, samples=8192)
+    add_measuring_flags(samples)
     add_sampling_flags(samples, several=True, weight=[0.0, 1.0])
     maps = add_command("map", run_map, "measure slices of the settings, for the maps of the app")
     add_checkpoint_flags(maps)
-    add_measuring_flags(maps, samples=8192)
+    add_measuring_flags(maps)
     maps.add_argument("--seed", type=int, default=0, help="seed of the first image (default: %(default)s)")
     over_time = add_command("over-time", run_over_time, "measure the snapshots of  train.py --snapshots")
     add_checkpoint_flags(over_time)
-    add_measuring_flags(over_time, samples=8192, inception=False)
+    add_measuring_flags(over_time, inception=False)
     add_sampling_flags(over_time, several=False, weight=[1.0])
     likelihood = add_command("likelihood", run_likelihood, "measure bits per dimension of test images")
     add_checkpoint_flags(likelihood, judge=False)
@@ -130,10 +130,10 @@ def add_checkpoint_flags(parser: argparse.ArgumentParser, judge: bool = True) ->
         )
 
 
-def add_measuring_flags(parser: argparse.ArgumentParser, samples: int, inception: bool = True) -> None:
+def add_measuring_flags(parser: argparse.ArgumentParser, inception: bool = True) -> None:
     """Add the flags that define how samples are measured."""
     add = parser.add_argument
-    add("--samples", type=int, default=samples, help="images for each setting (default: %(default)s)")
+    add("--samples", type=int, default=8192, help="images for each setting (default: %(default)s)")
     add("--again", action="store_true", help="also measure what metrics.json already contains")
     if inception:
         add("--inception", action="store_true", help="also the standard FID, on Inception features (downloads weights)")
@@ -232,8 +232,7 @@ def run_adopt(options: argparse.Namespace) -> None:
 
 def run_compare(options: argparse.Namespace) -> None:
     """Print the comparison of checkpoints."""
-    at_equal_time = compare_at_equal_time(options.folders)
-    print(f"{compare_best(options.folders)}\n\n{at_equal_time}")
+    print("\n\n".join([compare_best(options.folders), compare_at_equal_time(options.folders)]))
 
 
 def run_calls(options: argparse.Namespace) -> None:

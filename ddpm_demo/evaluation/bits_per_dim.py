@@ -14,8 +14,8 @@ from ddpm_demo.diffusion.likelihood import (
     estimate_ode_likelihood,
 )
 from ddpm_demo.diffusion.samplers import VARIANCES
-from ddpm_demo.diffusion.sampling import TOLERANCES
-from ddpm_demo.errors import UserError
+from ddpm_demo.diffusion.sampling import LAST_SEED, TOLERANCES
+from ddpm_demo.errors import UserError, check_between, check_whole
 from ddpm_demo.evaluation.progress import progress_bar, say
 from ddpm_demo.evaluation.subject import Subject
 from ddpm_demo.models.checkpoint import Model, refuse_distilled
@@ -38,11 +38,12 @@ class LikelihoodOptions:
     seed: int = 0
 
     def __post_init__(self):
-        if self.images < 2 or self.draws < 1 or self.ode_images < 0 or not LOW <= self.tolerance <= HIGH:
-            raise UserError(
-                f"--images is {self.images}, --draws {self.draws}, --ode-images {self.ode_images}, --tolerance "
-                f"{self.tolerance:g}; at least 2, 1 and 0 are needed, and a tolerance from {LOW:g} to {HIGH:g}"
-            )
+        check_whole("--images", self.images, 2, 2**20)
+        check_whole("--draws", self.draws, 1, 1000)
+        if self.ode_images:  # a single image has no standard error
+            check_whole("--ode-images", self.ode_images, 2, 2**20)
+        check_between("--tolerance", self.tolerance, LOW, HIGH)
+        check_whole("--seed", self.seed, 0, LAST_SEED)
 
 
 def measure_likelihood(subject: Subject, options: LikelihoodOptions) -> None:
@@ -103,7 +104,7 @@ def measure(
         calls.append(taken)
         yield 3 * taken * len(part), {}  # a backward pass costs about two forward passes
     if nats:
-        details = {"images": ode_images, "tolerance": tolerance, "calls": max(calls)}
+        details = {"images": sum(map(len, nats)), "tolerance": tolerance, "calls": max(calls)}
         report["ode"] = mean_and_error(torch.cat(nats)) | details
     yield 0, report
 

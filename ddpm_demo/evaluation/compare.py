@@ -20,28 +20,31 @@ def compare_best(folders: Sequence[Path]) -> str:
 
     Raises UserError if the model in a folder was not measured.
     """
-    rows = []
+    rows, real = [], {}
     for folder in folders:
         cells = most_sampled(read_metrics(folder))
         if not cells:
             raise UserError(
                 f"the model in {folder} was not measured: python -m ddpm_demo.evaluation samples --checkpoint {folder}"
             )
+        real[cells[0]["setting"]["samples"]] = cells[0]["reference"]
         for cell in sorted(cells, key=lambda cell: cell["setting"]["weight"]):
             fid = f"{cell['fid_test']:.2f} ± {cell['spread']['fid_test']:.2f}"
             weight, accuracy = f"{cell['setting']['weight']:g}", f"{cell['accuracy']:.1%}"
             rows.append(
                 [f"`{folder.name}`", weight, fid, f"{cell['precision']:.2f}", f"{cell['recall']:.2f}", accuracy]
             )
-    fid, precision, recall = (f"{cell['reference'][name]:.2f}" for name in ("fid_test", "precision", "recall"))
-    rows.append(["real training images", None, fid, precision, recall, None])
+    for samples, figures in real.items():
+        count = f"{samples:,} " if len(real) > 1 else ""
+        three = (f"{figures[name]:.2f}" for name in ("fid_test", "precision", "recall"))
+        rows.append([f"{count}real training images", None, *three, None])
     return write_table(["checkpoint", "w", "FID to test", "precision", "recall", "read as asked"], rows)
 
 
 def compare_at_equal_time(folders: Sequence[Path]) -> str:
     """Tabulate the checkpoints after the training time of the shortest, as Markdown. The time of an autoencoder counts.
 
-    Raises UserError if a checkpoint was not measured over time.
+    Raises UserError if a checkpoint was not measured over time, or not within the training time of the shortest.
     """
     for folder in folders:
         if not read_metrics(folder).get("over_time"):
@@ -69,9 +72,14 @@ def describe_at(folder: Path, limit: float) -> list[str]:
     """Return the last snapshot of a checkpoint before a time limit in seconds, as cells of the table."""
     metrics, before = read_metrics(folder), encoder_seconds(folder)
     reached = [pair for pair in zip(training_seconds(folder), metrics["over_time"]) if pair[0] <= limit]
+    if not reached:
+        raise UserError(
+            f"{folder} was not measured within {limit / 60:.0f} minutes of training, the time of the shortest: train with "
+            "--snapshots, then  python -m ddpm_demo.evaluation over-time"
+        )
     seconds, row = reached[-1]
     training = row["training"]
-    whole = find(metrics["quality"], sampling_of(row), "seed")
+    whole = find(metrics.get("quality", []), sampling_of(row), "seed")
     return [
         "latents" if before else "pixels",
         f"{count_unet_parameters(folder) / 1e6:.2f} M",

@@ -6,6 +6,7 @@ from torch import Tensor
 from ddpm_demo.diffusion.distillation import compose_two_steps
 from ddpm_demo.diffusion.guidance import ClassifierFree, Denoise, split_estimate
 from ddpm_demo.diffusion.samplers import step
+from ddpm_demo.diffusion.sampling import Sampling
 from ddpm_demo.errors import UserError
 from ddpm_demo.generation.generate import generate, noise_source, sampling_range
 from ddpm_demo.models.checkpoint import Model
@@ -16,9 +17,16 @@ CHANGES = (-1.0, 2.0)  # weights whose images are compared with those at w = 0
 
 
 def check_pair(teacher: Model, student: Model) -> None:
-    """Raise UserError unless the second model is distilled, the first is not, and both have the same classes."""
-    if teacher.distilled or not student.distilled or teacher.label_names != student.label_names:
-        raise UserError("name a model with many steps, and then one that was distilled from it, with the same classes")
+    """Raise UserError unless the second model is distilled, the first is not, and both draw images of the same kind."""
+    if teacher.distilled or not student.distilled or what_it_draws(teacher) != what_it_draws(student):
+        raise UserError(
+            "name a model with many steps, and then one that was distilled from it, with the same classes and image size"
+        )
+
+
+def what_it_draws(model: Model) -> tuple:
+    """Return the classes and the shape of what a model diffuses."""
+    return model.label_names, model.codec.shape(model.channels, model.image_size)
 
 
 @torch.no_grad()
@@ -73,7 +81,7 @@ def compare_changes(teacher: Model, student: Model, weight: float, images: int) 
 def draw_change(model: Model, weight: float, images: int, **settings) -> Tensor:
     """Return images (N, C, H, W) at a guidance weight minus those of the same noise and labels at w = 0."""
     labels = choose_labels(model, images).tolist()
-    at_weight, at_zero = (generate(model, labels, weight=w, **settings) for w in (weight, 0.0))
+    at_weight, at_zero = (generate(model, labels, sampling=Sampling(weight=w, **settings)) for w in (weight, 0.0))
     return at_weight - at_zero
 
 

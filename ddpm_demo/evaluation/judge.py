@@ -128,7 +128,7 @@ def choose(count: int, n: int) -> Tensor:
 
 
 def choose_by_class(data: Data, n: int) -> Tensor:
-    """Return n indices of images, the same in every call, with as many of each class as n samples have.
+    """Return n indices of images in random order, the same in every call, with as many of each class as n samples have.
 
     The samples take the classes in turn. Equal numbers make FID smaller than random images would.
     """
@@ -137,4 +137,5 @@ def choose_by_class(data: Data, n: int) -> Tensor:
         return order[:n]
     by_class = [order[data.labels[order] == k] for k in range(len(data.label_names))]
     wanted = [len(range(k, n, len(by_class))) for k in range(len(by_class))]
-    return torch.cat([indices[:count] for indices, count in zip(by_class, wanted)])
+    chosen = torch.cat([indices[:count] for indices, count in zip(by_class, wanted)])
+    return chosen[choose(len(chosen), len(chosen))]

@@ -44,9 +44,14 @@ def check_options(count: int, seed: int) -> None:
 
 def middle_hole(size: int) -> Tensor:
     """Return the known pixels (size, size), bool, of an image without its middle: half its width and half its height."""
-    keep, quarter = torch.ones(size, size, dtype=torch.bool), size // 4
-    keep[quarter : size - quarter, quarter : size - quarter] = False
+    keep, (begin, end) = torch.ones(size, size, dtype=torch.bool), middle(size)
+    keep[begin:end, begin:end] = False
     return keep
+
+
+def middle(size: int) -> tuple[int, int]:
+    """Return the first row of the hole in an image, and the first one below it. The columns are the same."""
+    return size // 4, size - size // 4
 
 
 def tasks_of(model: Model) -> tuple[str, ...]:
@@ -72,8 +77,8 @@ def compared_part(images: Tensor, task: str) -> Tensor:
     """Return the part of images (N, C, H, W) whose error counts: the pixels in the hole, or all pixels."""
     if task == "enlarge":
         return images
-    half = images.shape[-1] // 2
-    return images[..., ~middle_hole(images.shape[-1])].unflatten(-1, (half, half))
+    begin, end = middle(images.shape[-1])
+    return images[..., begin:end, begin:end]
 
 
 def measure(model: Model, judge: Judge, count: int, seed: int = 0) -> Iterator[tuple[int, dict]]:

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from ddpm_demo.data.datasets import Data, add_mirrored
 from ddpm_demo.data.images import render_grid
-from ddpm_demo.diffusion.sampling import ALWAYS, Sampling
+from ddpm_demo.diffusion.sampling import Sampling
 from ddpm_demo.errors import UserError
 from ddpm_demo.evaluation.distances import find_nearest, inception_fid
 from ddpm_demo.evaluation.judge import Classified, Judge, classify, concatenate
@@ -46,9 +46,12 @@ def check_samples(samples: int) -> None:
 
 
 def fit_to_model(plan: Plan, model: Model) -> Plan:
-    """The plan without guidance for a model without classes, each setting once. UserError for a setting that is wrong."""
-    if not model.class_names:
-        plan = [(replace(sampling, weight=0.0, interval=ALWAYS), count) for sampling, count in plan]
+    """The plan without classifier-free guidance for a network without classes, each setting once.
+
+    UserError for a setting that is wrong.
+    """
+    if not model.label_names:
+        plan = [(without_idle(replace(sampling, weight=0.0)), count) for sampling, count in plan]
     unique: dict[Sampling, tuple[Sampling, int]] = {}
     for sampling, count in plan:
         sampling.check(model, [0] if takes_labels(model, sampling) else None, None)
@@ -97,8 +100,8 @@ def draw_batch(model: Model, sampling: Sampling, labels: list[int] | None, count
     """``count`` images (N, C, H, W), [-1, 1], on the CPU; the bar is updated at every step."""
     calls = 0
     for step in sample(model, labels, count=count, sampling=sampling, decoded=False):
-        halves = 2 if step.guidance is not None and sampling.mixes else 1
-        bar.update((step.nfe - calls) * halves * count * PartialState().num_processes)
+        evaluations = sampling.evaluations_per_call if step.guidance is not None else 1
+        bar.update((step.nfe - calls) * evaluations * count * PartialState().num_processes)
         calls = step.nfe
     return decode_step(step, model).x0.cpu()
 
@@ -126,7 +129,7 @@ def measure_plan(model: Model, judge: Judge, metrics: Metrics, plan: Plan, ways:
                 cell["inception_fid"] = inception_fid(ways.inception, judge.train_data, samples.images)
             metrics.add(sampling, count, cell)
             if ways.shows_nearest and (agree(sampling, BASE, "seed") or "memorised" not in metrics.content):
-                mirrored = model.training["flip"]
+                mirrored = (model.training or {}).get("flip", False)
                 seen = add_mirrored(judge.train_data) if mirrored else judge.train_data
                 memorised = judge.measure_memorisation(samples.images[:1024], seen)
                 sheet = draw_nearest(samples.images[:SHEET], seen)

@@ -31,7 +31,8 @@ class Subject:
 
     def load_data(self, split: str) -> Data:
         """Load the ``train`` or ``test`` split of the model's dataset, at its image size."""
-        size = {"classes": tuple(self.model.training["classes"]), "image_size": self.model.image_size}
+        classes = (self.model.training or {}).get("classes", ())
+        size = {"classes": tuple(classes), "image_size": self.model.image_size}
         return datasets.load(self.model.dataset, self.data_dir, split, **size)
 
     def load_judge(self) -> Judge:

@@ -40,8 +40,8 @@ class MixedNoise:
 
     ``places`` holds one (u, v) per sample, or one for all samples, from (0, 0) at the first corner over (1, 0) and (0, 1)
     to (1, 1) at the last. The noise there is the sum of sqrt(w_i) * noise_i with the weights w_i of bilinear
-    interpolation. They add up to 1,
-    so the mixture is Gaussian noise of variance 1, too; at a corner it is the noise of that seed.
+    interpolation. The weights add up to 1, so the mixture is again Gaussian noise of variance 1. At a corner it is the noise
+    of that seed.
     """
 
     seeds: tuple[int, int, int, int]
@@ -109,13 +109,14 @@ class Completion:
     start: float | None = None
 
     def check(self, model: Model, count: int) -> None:
-        """Raise UserError unless image, keep and start fit the model and the number of samples."""
+        """Raise UserError unless image, keep and start fit the model, not a distilled one, and the number of samples."""
         check_image(model, self.image, count)
         size = (model.image_size, model.image_size)
         if self.keep.dtype != torch.bool or tuple(self.keep.shape) != size:
             raise UserError(
                 f"keep is {self.keep.dtype} of shape {tuple(self.keep.shape)}; it must be bool of shape {size}"
             )
+        refuse_distilled(model, "completion of an image")
         if self.start is not None:
             check_start(model, self.start)
 

@@ -128,8 +128,7 @@ def count_evaluations(model: Model, sampling: Sampling, start: float | None = No
     network, which contains its guidance. With autoguidance, the weaker network is evaluated as often there.
     """
     low, high = sampling.interval
-    mixes = sampling.mixes and not model.distilled
-    guided = (1 + mixes) * (1 + (sampling.autoguidance != 0))
+    guided = 1 if model.distilled else sampling.evaluations_per_call
     costs = [guided if low <= log_snr <= high else 1 for log_snr in log_snr_grid(model, sampling, start).tolist()]
     second = costs[1:] if SAMPLERS[sampling.sampler].calls == 2 else []  # a step's second call is at the next log-SNR
     return sum(costs) + sum(second)

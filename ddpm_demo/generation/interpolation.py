@@ -33,6 +33,7 @@ def interpolate(model: Model, images: Tensor, total: int = 24, tolerance: float 
     No label is used (Song et al. 2021, Score SDE, section 4.3). Raises UserError for images that do not fit the model,
     or for an invalid total or tolerance.
     """
+    refuse_distilled(model, "interpolation between images")
     for image in images:
         check_image(model, image)
     check_whole("total", total, 2, 60)
@@ -42,7 +43,6 @@ def interpolate(model: Model, images: Tensor, total: int = 24, tolerance: float 
 
 def yield_frames(model: Model, images: Tensor, total: int, tolerance: float) -> Iterator[Interpolation]:
     """Yield the growing interpolation of ``interpolate``, which has checked the arguments."""
-    refuse_distilled(model, "interpolation between images")
     noisiest, cleanest = model.denoiser.schedule.range
     x0 = model.codec.encode(images)
     # The state at the highest log-SNR includes a little noise, because the network was never trained without noise.

@@ -8,11 +8,12 @@ from torch import Tensor
 
 from ddpm_demo.diffusion.denoiser import add_noise, alpha_sigma
 from ddpm_demo.diffusion.reverse_process import check_finite
-from ddpm_demo.errors import UserError
+from ddpm_demo.errors import UserError, check_whole
 from ddpm_demo.generation.begin import check_image
 from ddpm_demo.models.checkpoint import Model, refuse_distilled
 
 EASIEST, HARDEST = 4.0, -4.0  # range of log-SNRs; outside it, the errors hardly depend on the class
+MOST_DRAWS = 2**16
 
 
 @dataclass(frozen=True)
@@ -26,18 +27,24 @@ class Reading:
     spread: Tensor  # (K,) standard error of the excess, a paired difference because all classes share the draws
 
 
-@torch.no_grad()
 def classify(model: Model, image: Tensor, draws: int = 32, seed: int = 0, batch: int = 4) -> Iterator[Reading]:
     """Classify image (C, H, W), [-1, 1]; yield a Reading after each ``batch`` of noise draws.
 
     Each draw is one noise level (stratified in log-SNR) and one noise, which all K classes use in one batched call. The
     error is that of the noise estimate, || eps - eps_hat(x_t, class) ||^2 per pixel. Raises UserError for a model
-    without classes, or for an image that does not fit.
+    without classes, a distilled one, an image that does not fit, and a number of draws below 1.
     """
     if not model.label_names:
         raise UserError("this model was trained without classes, so it cannot classify an image")
     refuse_distilled(model, "classification by a diffusion model")
     check_image(model, image)
+    check_whole("draws", draws, 1, MOST_DRAWS)
+    return yield_readings(model, image, draws, seed, batch)
+
+
+@torch.no_grad()
+def yield_readings(model: Model, image: Tensor, draws: int, seed: int, batch: int) -> Iterator[Reading]:
+    """Yield the readings of ``classify``, which has checked the arguments."""
     classes = len(model.label_names)
     generator = torch.Generator().manual_seed(seed)
     levels = torch.linspace(HARDEST, EASIEST, draws + 1, dtype=torch.float64)

@@ -23,7 +23,7 @@ from ddpm_demo.models.networks import count_parameters
 from ddpm_demo.training.configuration import TrainingConfiguration
 from ddpm_demo.training.learning_rate import set_learning_rate, warm_up_and_decay
 
-REPORT = "autoencoder.json"  # beside a checkpoint's demo.json
+REPORT, SHEET = "autoencoder.json", "reconstructions.png"  # beside a checkpoint's demo.json
 LATENT_CHANNELS, WIDTHS = 8, (32, 64, 64)  # a quarter of the size: 3,072 numbers of a 32x32 image become 512
 # The weight of the Kullback-Leibler term, in nats for each number of an image, against the squared error: just enough
 # that the latents fill their space. A perceptual or an adversarial term would need a network that was trained elsewhere.
@@ -109,9 +109,9 @@ def standardise_latents(vae: nn.Module, data: Data) -> None:
 
 
 @torch.no_grad()
-def reconstruct(codec: LatentCodec, data: Data, what: str = "reconstructing") -> Tensor:
+def reconstruct(codec: LatentCodec, data: Data) -> Tensor:
     """Encode and decode all images of a dataset: (N, C, H, W), [-1, 1], on the CPU."""
-    parts = tqdm(torch.arange(len(data)).split(CHUNK), what, leave=False, disable=None)
+    parts = tqdm(torch.arange(len(data)).split(CHUNK), "reconstructing", leave=False, disable=None)
     return torch.cat([codec.decode(codec.encode(data.batch(part)[0])).cpu() for part in parts])
 
 
@@ -192,5 +192,5 @@ def write_results(vae: nn.Module, held_out: Data, folder: Path, seconds: float) 
     save_vae(vae, folder)
     write_atomically(folder / REPORT, (json.dumps(report, indent=1) + "\n").encode())
     rows = torch.arange(len(held_out))[:: max(1, len(held_out) // 10)][:10]
-    render_grid(torch.cat([originals[rows], back[rows]]), len(rows), gap=0).save(folder / "reconstructions.png")
+    render_grid(torch.cat([originals[rows], back[rows]]), len(rows), gap=0).save(folder / SHEET)
     return report

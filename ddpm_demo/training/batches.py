@@ -46,8 +46,8 @@ class Batches:
         chosen, device = self.choose(step), self.accelerator.device
         if self.latents is not None:
             views = torch.randint(len(self.latents), (len(chosen),))
-            return self.latents[views, chosen.cpu()].float().to(device), self.data.labels[chosen], None
-        images, label = self.data.batch(chosen)
+            return self.latents[views, chosen].float().to(device), self.data.labels[chosen.to(device)], None
+        images, label = self.data.batch(chosen.to(device))
         images = mirror_at_random(images) if self.configuration.flip else images
         x0, image = self.codec.encode(images), None
         if ADAPTERS[self.configuration.condition].takes_image:
@@ -55,14 +55,14 @@ class Batches:
         return x0, label, image
 
     def choose(self, step: int) -> Tensor:
-        """The indices (B,) of this process's images of a step."""
+        """The indices (B,) of this process's images of a step, on the CPU."""
         epoch, place = divmod(step, self.per_epoch)
         if epoch != self.epoch:
             generator = torch.Generator().manual_seed(self.configuration.seed + epoch)
             self.epoch, self.order = epoch, torch.randperm(len(self.data), generator=generator)
         start = place * self.size
         shared = self.order[start : start + self.size]
-        return shared[self.accelerator.process_index :: self.accelerator.num_processes].to(self.accelerator.device)
+        return shared[self.accelerator.process_index :: self.accelerator.num_processes]
 
 
 @torch.no_grad()

@@ -39,7 +39,7 @@ def fit(
     kind: Kind,
     data: Data,
     flip: bool = False,
-    epochs: int = 8,
+    epochs: float = 8,
     batch_size: int = 128,
     seed: int = 0,
     low_precision: bool = False,
@@ -52,7 +52,7 @@ def fit(
     trained = kind.build(data.images.shape[1], data.label_names).to(memory_format=torch.channels_last)
     batch_size = min(batch_size, len(data))
     steps_per_epoch = len(data) // batch_size
-    steps = epochs * steps_per_epoch
+    steps = max(1, round(epochs * steps_per_epoch))
     optimizer = torch.optim.AdamW(trained.parameters(), kind.peak_rate, weight_decay=0.05)
     rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, kind.peak_rate, total_steps=steps, pct_start=0.2)
     for step in range(steps):

@@ -308,9 +308,8 @@ def derive_defaults(asked: Mapping[str, object], device: str) -> dict:
 
 def derive_from_teacher(source: str, asked: Mapping[str, object]) -> dict:
     """The defaults of a distillation: the images and the network of the teacher, and the recipe of distillation."""
-    from ddpm_demo.training.distillation import (
-        load_teacher,
-    )  # imports torch and diffusers, which --help need not wait for
+    # This import loads diffusers, for which --help need not wait.
+    from ddpm_demo.training.distillation import load_teacher
 
     training = load_teacher(source).training or {}
     names = {one.name for one in fields(TrainingConfiguration)} & training.keys()

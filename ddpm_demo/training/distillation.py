@@ -22,7 +22,7 @@ from ddpm_demo.models.adapters import adapt, condition_of
 from ddpm_demo.models.checkpoint import Model, load
 
 HIDDEN_WIDTH = 128
-UNGUIDED, REVERSED = 0.1, 0.1  # the fractions of a batch with w = 0, and with w below 0
+UNGUIDED, NEGATIVE = 0.1, 0.1  # the fractions of a batch with w = 0, and with w below 0
 HELD_OUT_IMAGES, CHUNK = 512, 128
 
 
@@ -142,7 +142,10 @@ class Distillation:
         return (torch.rand(len(size)) * steps).long() * stride, stride
 
     def find_goals(self, x: Tensor, at: Tensor, label: Tensor, weight: Tensor, size: Tensor) -> Tensor:
-        """Return the clean estimates (N, C, H, W) of two smaller steps from x, between the log-SNRs ``at`` (3, N)."""
+        """Return the clean estimates (N, C, H, W) of two smaller steps from x, between the log-SNRs ``at`` (3, N).
+
+        They are computed in full precision, whatever the precision of the training.
+        """
         self.average.copy_to(self.averaged.parameters())
         goal, by_teacher = torch.empty_like(x), size == len(self.distilled.steps) - 1
         for chosen, denoise in ((by_teacher, self.guide), (~by_teacher, self.halve)):
@@ -156,21 +159,17 @@ class Distillation:
         w = per_image(self.distilled.weights[weight.cpu()], x)
         both = torch.cat([label, torch.full_like(label, self.teacher.null_label)])
         conditional, unconditional = self.teacher.denoiser(x.repeat(2, 1, 1, 1), log_snr.repeat(2), both).chunk(2)
-        return self.clip(conditional + w * (conditional - unconditional))
+        return (conditional + w * (conditional - unconditional)).clamp(-1, 1)  # as the sampler does
 
     def halve(self, label: Tensor, weight: Tensor, size: Tensor, x: Tensor, log_snr: Tensor) -> Tensor:
         """Return the student's own clean estimates (N, C, H, W), by its averaged weights, for half the step size."""
-        return self.clip(self.target(x, log_snr, self.distilled.rows(label, weight, size + 1)))
-
-    def clip(self, x0: Tensor) -> Tensor:
-        """Clip clean estimates as the sampler does."""
-        return x0.clamp(-1, 1)
+        return self.target(x, log_snr, self.distilled.rows(label, weight, size + 1)).clamp(-1, 1)
 
     def draw_weights(self, count: int) -> Tensor:
         """Return indices (N,) of random weights: log(1 + w) is uniform, but for some with w = 0 and some with w < 0."""
         highest, kind = torch.tensor(self.distilled.highest), torch.rand(count)
         w = torch.expm1(torch.rand(count) * highest.log1p())
-        w = torch.where(kind < UNGUIDED + REVERSED, torch.rand(count) * self.distilled.lowest, w)
+        w = torch.where(kind < UNGUIDED + NEGATIVE, torch.rand(count) * self.distilled.lowest, w)
         w = torch.where(kind < UNGUIDED, torch.zeros(()), w)
         return ((w - self.distilled.lowest) / self.distilled.spacing).round().long()
 

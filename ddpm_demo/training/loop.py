@@ -8,6 +8,7 @@ import copy
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
+from math import isfinite
 from pathlib import Path
 
 import torch
@@ -19,6 +20,7 @@ from torch import Tensor
 from ddpm_demo.data.datasets import Data
 from ddpm_demo.diffusion.denoiser import Denoiser
 from ddpm_demo.diffusion.schedule import trained_schedule
+from ddpm_demo.errors import UserError
 from ddpm_demo.generation.generate import generate
 from ddpm_demo.models.adapters import adapt
 from ddpm_demo.models.checkpoint import Model, suggest_sampling
@@ -28,7 +30,7 @@ from ddpm_demo.training.distillation import Distillation, bake_table, load_teach
 from ddpm_demo.training.learning_rate import set_learning_rate, warm_up_and_decay
 from ddpm_demo.training.objective import Denoising
 from ddpm_demo.training.preparation import build_network, build_optimizer, copy_weights, load_codec
-from ddpm_demo.training.state import load_state, save_state
+from ddpm_demo.training.state import list_states, load_state, save_state
 
 WARMUP_STEPS = 200
 FIRST_SAMPLES = 125  # samples are drawn after 125, 250, 500, ... steps, since learning slows down about as much
@@ -57,8 +59,8 @@ class Progress:
 class Run:
     """The state of a training run: the network, its averaged weights, the optimizer, and how far the run is.
 
-    It begins with the newest state in ``state_dir``, or with a new network. UserError where the configuration does not
-    fit the images, the processes or the checkpoint to start from.
+    It begins with the newest state in ``state_dir``, or with a new network if there is none or the run is not
+    ``resumed``. UserError where the configuration does not fit the images, the processes or the checkpoint to start from.
     """
 
     def __init__(
@@ -68,23 +70,26 @@ class Run:
         held_out: Data,
         state_dir: Path,
         accelerator: Accelerator,
+        resumed: bool = True,
     ):
         self.configuration, self.held_out = configuration, held_out
         self.state_dir, self.accelerator = state_dir, accelerator
         self.batches = Batches(data, configuration, accelerator)
-        self.total_steps = round(configuration.epochs * self.batches.per_epoch) if configuration.epochs else None
+        epochs = configuration.epochs
+        self.total_steps = max(1, round(epochs * self.batches.per_epoch)) if epochs else None
         self.codec = load_codec(configuration).to(accelerator.device)
         self.label_names = data.label_names if configuration.cfg else ()
         self.channels = data.images.shape[1]
 
         shape = self.codec.shape(self.channels, configuration.image_size)
         self.net = build_network(configuration, shape, self.label_names, accelerator.device)
-        if configuration.start_from:
+        resumed = resumed and bool(list_states(state_dir))
+        if configuration.start_from and not resumed:
             copy_weights(configuration.start_from, self.net)
         decays = configuration.ema_decay
         self.averages = [EMAModel(self.net.parameters(), decay=decay, foreach=True) for decay in decays]
         self.optimizer = build_optimizer(configuration, self.net)
-        saved = load_state(state_dir, self.net, self.averages, self.optimizer)
+        saved = load_state(state_dir, self.net, self.averages, self.optimizer) if resumed else None
         saved = saved or {"step": 0, "seconds": 0.0, "loss": None}
         self.step, self.seconds_before, self.mean_loss = saved["step"], saved["seconds"], saved["loss"]
         self.first_step = self.step
@@ -117,8 +122,10 @@ class Run:
             fraction = self.step / self.total_steps
         else:
             fraction = self.seconds / (self.configuration.minutes * 60)
-        answer = torch.tensor([fraction, float(stop())], dtype=torch.float64, device=self.accelerator.device)
-        fraction, stopping = (broadcast(answer) if self.accelerator.num_processes > 1 else answer).tolist()
+        stopping = stop()
+        if self.accelerator.num_processes > 1:
+            answer = torch.tensor([fraction, float(stopping)], dtype=torch.float64, device=self.accelerator.device)
+            fraction, stopping = broadcast(answer).tolist()
         return min(fraction, 1.0), bool(stopping)
 
     def advance(self, fraction: float) -> None:
@@ -145,8 +152,8 @@ class Run:
         return losses.mean().detach()
 
     def save(self) -> Path:
-        """Save the state from which the run can be resumed."""
-        self.mean_loss = None if self.mean_loss is None else float(self.mean_loss)
+        """Save the state from which the run can be resumed. UserError if the training has diverged."""
+        self.check_loss()
         progress = {
             "step": self.step,
             "seconds": self.seconds,
@@ -154,6 +161,15 @@ class Run:
             "settings": asdict(self.configuration),
         }
         return save_state(self.state_dir, self.net, self.averages, self.optimizer, progress)
+
+    def check_loss(self) -> None:
+        """Raise UserError if the loss is no longer finite."""
+        self.mean_loss = None if self.mean_loss is None else float(self.mean_loss)
+        if self.mean_loss is not None and not isfinite(self.mean_loss):
+            raise UserError(
+                f"the training has diverged: at step {self.step} the loss is {self.mean_loss:g}. Start anew with a lower --lr "
+                f"than {self.configuration.lr:g}. {self.state_dir} holds the last states before"
+            )
 
     def report(self, fraction: float, **more) -> Progress:
         """Where the run stands; ``more`` are the fields of ``Progress`` that are not always there."""
@@ -170,6 +186,7 @@ class Run:
 
     def evaluate(self, fraction: float, **more) -> Progress:
         """A report with the averaged model, its held-out loss, and its samples, one row for each class."""
+        self.check_loss()
         model, seed = self.build_model(self.averages[0]), self.configuration.seed
         if model.label_names:
             labels = [k for k in range(min(10, len(model.label_names))) for _ in range(SAMPLE_COLUMNS)]

@@ -10,14 +10,22 @@ from ddpm_demo.errors import UserError
 from ddpm_demo.models.checkpoint import load
 from ddpm_demo.models.codec import Codec, LatentCodec, load_vae
 from ddpm_demo.models.networks import build_unet, use_plain_attention
+from ddpm_demo.training.autoencoder import REPORT, SHEET
 from ddpm_demo.training.configuration import TrainingConfiguration
 from ddpm_demo.training.distillation import build_student, load_teacher
 from ddpm_demo.training.muon import Muon
 
 
 def load_codec(configuration: TrainingConfiguration) -> Codec | LatentCodec:
-    """The codec between images and what is diffused; UserError if the autoencoder is missing."""
-    return LatentCodec(load_vae(Path(configuration.latent))) if configuration.latent else Codec(configuration.patch)
+    """The codec between images and what is diffused; UserError if a file of the autoencoder is missing."""
+    if not configuration.latent:
+        return Codec(configuration.patch)
+    folder = Path(configuration.latent)
+    codec = LatentCodec(load_vae(folder))
+    for name in (REPORT, SHEET):  # the checkpoint will hold copies of them
+        if not (folder / name).is_file():
+            raise UserError(f"{folder} has no {name}: train the autoencoder again, with  python train.py --autoencoder")
+    return codec
 
 
 def build_network(

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from ddpm_demo.errors import UserError
+from ddpm_demo.errors import check_one_of
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,7 @@ def recipe_for(dataset: str, minutes: float | None, device: str, latent: bool = 
     ``latent`` asks for the recipe for an autoencoder's latents: a wider network, since there are fewer positions.
     UserError for an unknown dataset.
     """
-    if dataset not in RECIPES:
-        raise UserError(f"dataset is {dataset!r}; it must be one of {', '.join(RECIPES)}")
+    check_one_of("dataset", dataset, RECIPES)
     recipe = replace(RECIPES[dataset], **LATENT) if latent else RECIPES[dataset]
     if device != "cpu":
         return replace(recipe, minutes=minutes or recipe.minutes / GPU_SPEED)

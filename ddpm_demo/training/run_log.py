@@ -15,6 +15,7 @@ from ddpm_demo.errors import UserError
 from ddpm_demo.generation.animation import animate_sampling
 from ddpm_demo.models import checkpoint
 from ddpm_demo.models.networks import count_parameters
+from ddpm_demo.training.autoencoder import REPORT, SHEET
 from ddpm_demo.training.configuration import TrainingConfiguration
 from ddpm_demo.training.loop import SAMPLE_COLUMNS, Progress
 
@@ -113,9 +114,10 @@ class RunLog:
         gray = progress.model.channels == 1
         # Noise in colour compresses badly, so there is only one row of it.
         animate_sampling(progress.model, self.folder / "denoising.webp", rows=2 if gray else 1)
-        for name in ("autoencoder.json", "reconstructions.png"):
-            if self.configuration.latent:
-                shutil.copyfile(Path(self.configuration.latent) / name, self.folder / name)
+        encoder = Path(self.configuration.latent or self.folder)
+        if encoder.resolve() != self.folder.resolve():
+            for name in (REPORT, SHEET):
+                shutil.copyfile(encoder / name, self.folder / name)
         if self.board:
             self.board.close()
 

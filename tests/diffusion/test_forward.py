@@ -33,13 +33,13 @@ def test_agreement_would_notice_a_wrong_chain(monkeypatch):
     """The right chain agrees in about 19 of 20 comparisons; a chain with less noise, hardly ever."""
     schedule, short = Schedule.named("cosine"), Schedule(torch.full((20,), 0.05))
     found = compare_with_closed_form(1.0, schedule, 300)
-    assert found.gap < 1.3 * found.usual
+    assert found.gap < 1.3 * found.critical
     assert abs(found.closed.sum() * (found.middles[1] - found.middles[0]) - 1) < 0.02
 
     def share_that_agrees():
         compared = [compare_with_closed_form(0.5, short, 9, draws=1000, seed=seed) for seed in range(40)]
         assert all(one.gap > 0 for one in compared)
-        return sum(one.gap < one.usual for one in compared) / 40
+        return sum(one.gap < one.critical for one in compared) / 40
 
     assert share_that_agrees() > 0.8
     monkeypatch.setattr(
@@ -60,7 +60,7 @@ def test_a_comparison_is_that_of_scipy(monkeypatch):
         )
     found = compare_with_closed_form(-0.6, schedule, 60, draws=2000)
     assert found.gap == pytest.approx(stats.ks_2samp(samples[0], samples[1]).statistic, abs=1e-6)
-    assert found.usual == pytest.approx(stats.kstwobign.isf(0.05) * (2 / 2000) ** 0.5, rel=2e-3)
+    assert found.critical == pytest.approx(stats.kstwobign.isf(0.05) * (2 / 2000) ** 0.5, rel=2e-3)
     bar = schedule.alpha_bars[60].item()
     truth = stats.norm(bar**0.5 * -0.6, (1 - bar) ** 0.5)
     torch.testing.assert_close(found.expected, torch.from_numpy(truth.pdf(found.middles.numpy())))

@@ -4,6 +4,8 @@ import copy
 import json
 import shutil
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -18,9 +20,10 @@ from ddpm_demo.diffusion.sampling import ALWAYS, Sampling
 from ddpm_demo.diffusion.schedule import SCHEDULES
 from ddpm_demo.errors import UserError
 from ddpm_demo.evaluation import __main__ as evaluation
+from ddpm_demo.evaluation import compare, maps, restoration, samples
 from ddpm_demo.evaluation import judge as judging
-from ddpm_demo.evaluation import maps, samples
 from ddpm_demo.evaluation.beside import count_images
+from ddpm_demo.evaluation.bits_per_dim import LikelihoodOptions
 from ddpm_demo.evaluation.compare import compare_best
 from ddpm_demo.evaluation.maps import BASE
 from ddpm_demo.evaluation.subject import open_checkpoint
@@ -322,6 +325,27 @@ def test_settings_that_draw_the_same_images_are_measured_once():
     assert unguided == [(Sampling(), 256)]
 
 
+def test_a_classifier_alone_can_guide_an_unconditional_network():
+    model = replace(tiny_model(classes=0), noisy_classifier=SimpleNamespace(label_names=("a", "b", "c")))
+    asked = maps.combine({"weight": [-1.0, 0.0, 1.0], "classifier_scale": [0.0, 2.0]})
+    plan = samples.fit_to_model([(one, 256) for one in asked], model)
+    assert [one for one, _ in plan] == [Sampling(), Sampling(classifier_scale=2.0)]
+
+
+@pytest.mark.parametrize("size", [28, 30, 33])
+def test_the_hole_is_what_is_compared(size):
+    hole = restoration.compared_part(torch.arange(size * size).reshape(1, 1, size, size), "complete")
+    assert torch.equal(hole.flatten(), (~restoration.middle_hole(size)).flatten().nonzero().flatten())
+    assert restoration.tasks_of(tiny_model()) == ("complete",)
+
+
+@pytest.mark.parametrize("wrong", [{"images": 1}, {"draws": 0}, {"ode_images": 1}, {"tolerance": 9.0}, {"seed": -1}])
+def test_a_likelihood_that_cannot_be_measured_is_refused(wrong):
+    (name,) = wrong
+    with pytest.raises(UserError, match=f"^--{name.replace('_', '-')} is "):
+        LikelihoodOptions(**wrong)
+
+
 @pytest.mark.slow
 def test_several_processes_find_the_same(folder, mnist_dir):
     command = ("ddpm_demo.evaluation", "samples", "--checkpoint", folder, "--data-dir", mnist_dir, "--steps", "2", "--weight", "1",
@@ -392,6 +416,20 @@ def test_a_checkpoint_that_was_not_measured_cannot_be_compared(folder):
         compare_best([folder])
 
 
+def test_checkpoints_are_compared_with_as_many_real_images_each():
+    table = compare_best([SHIPPED, SHIPPED.with_name("cifar10")])
+    assert "| 8,192 real training images |" in table and "| 2,048 real training images |" in table
+    assert compare_best([SHIPPED]).count("real training images") == 1
+
+
+def test_a_snapshot_that_comes_too_late_is_named(monkeypatch):
+    rows = {"short": [{"training": {"seconds": 60}}], "long": [{"training": {"seconds": 600}}]}
+    monkeypatch.setattr(compare, "read_metrics", lambda folder: {"over_time": rows[folder.name]})
+    monkeypatch.setattr(compare, "encoder_seconds", lambda folder: 0.0)
+    with pytest.raises(UserError, match="long was not measured within 1 minutes"):
+        compare.describe_at(Path("long"), 61.0)
+
+
 def test_the_shipped_judge_is_found_from_another_folder(folder, mnist_dir, tmp_path, monkeypatch):
     (folder / classifier.FILE).unlink()
     (tmp_path / "elsewhere").mkdir()
@@ -432,6 +470,6 @@ def test_checkpoints_at_equal_training_time(folder, tmp_path, capsys):
     assert rows[0][0] == "| pixels" and rows[0][2:5] == ["20", "2,000", "3.00 ± 0.10"]
     assert rows[1][0] == "| latents" and rows[1][2:5] == ["20 (10 of them the autoencoder)", "6,000", "1.50 ± 0.10"]
     assert rows[0][6] == "0.100 |"
-    (both[0] / "metrics.json").write_text("{}")
+    (both[0] / "metrics.json").write_text(json.dumps({**measured(), "over_time": []}))
     assert evaluation.main(["compare", *map(str, both)]) == 2
     assert "was not measured over time" in capsys.readouterr().err

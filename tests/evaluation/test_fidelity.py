@@ -47,9 +47,10 @@ def test_the_change_by_the_weight_is_compared_with_that_of_the_teacher(monkeypat
     student = tiny_student(teacher)
     pattern = torch.randn(3, 1, 16, 16, generator=torch.Generator().manual_seed(0))
 
-    def generate(model, labels, weight, steps, **settings):
-        assert labels == [0, 1, 2] and (model is student or steps == 32)
-        return weight * pattern * (steps / 16 if model is student else -1) + 0.25
+    def generate(model, labels, sampling):
+        assert labels == [0, 1, 2] and (model is student or sampling.steps == 32)
+        assert sampling.sampler == "ddim" and not sampling.autoguidance
+        return sampling.weight * pattern * (sampling.steps / 16 if model is student else -1) + 0.25
 
     monkeypatch.setattr(fidelity, "generate", generate)
     found = fidelity.compare_changes(teacher, student, 2.0, 3)

@@ -214,3 +214,12 @@ def test_one_percent_of_the_test_images_are_closer_than_the_limit():
     found = judge.measure_memorisation(judge.test.images, train)
     assert found["closer_than_99_percent_of_test_images"] == pytest.approx(0.01, abs=0.003)
     assert found["median"] == found["median_of_test_images"]
+
+
+def test_the_reference_images_of_a_part_have_all_classes():
+    """With fewer test images than samples, precision and recall use only the first of the reference images."""
+    labels = torch.arange(4000) % 10
+    images = Data(torch.zeros(4000, 1, 1, 1, dtype=torch.uint8), labels.sort().values, tuple("abcdefghij"))
+    chosen = images.labels[judging.choose_by_class(images, 2000)]
+    assert chosen.bincount().tolist() == [200] * 10
+    assert chosen[:300].bincount(minlength=10).min() > 15

@@ -8,7 +8,7 @@ import sys
 import time
 
 import pytest
-from conftest import ROOT, run
+from conftest import ROOT, SHIPPED, run
 from diffusers.models.attention_processor import Attention
 from PIL import Image
 
@@ -81,7 +81,10 @@ def test_a_model_is_not_overwritten_unasked(trained, mnist_dir, capsys):
     new = ("--dataset", "mnist", "--data-dir", mnist_dir, "--output-dir", folder, "--cfg", "--epochs", "1")
     assert exit_status(*new, *TINY) == 2
     assert "already holds a model" in capsys.readouterr().err
-    assert (folder / "demo.json").read_bytes() == before
+    assert exit_status(*new, *TINY, "--overwrite", "--start-from", SHIPPED) == 2  # another network
+    assert "is built otherwise" in capsys.readouterr().err
+    assert (folder / "demo.json").read_bytes() == before and list_states(folder / "state")
+    assert list((folder / "samples").iterdir()) and (folder / "metrics.jsonl").read_text()
 
 
 @pytest.mark.slow

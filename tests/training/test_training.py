@@ -1,6 +1,7 @@
 """The loop itself, in this process, on a few images."""
 
 import itertools
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -184,3 +185,17 @@ def test_it_starts_from_another_checkpoint(images, tmp_path):
     assert all(torch.allclose(ours[name], theirs[name], atol=1e-3) for name in theirs)  # half precision on disk
     with pytest.raises(UserError, match="is built otherwise: give the --widths"):
         go(images, tmp_path / "third", replace(begun, widths=(8, 24)))
+    shutil.rmtree(tmp_path / "model")  # a saved state needs it no longer
+    *_, resumed = go(images, tmp_path / "second", replace(begun, epochs=0.2))
+    assert resumed.step > last.step
+
+
+def test_a_training_that_diverges_is_stopped_before_it_is_saved(images, tmp_path):
+    with pytest.raises(UserError, match="diverged: at step 3 the loss is nan. Start anew with a lower --lr than 1e.30"):
+        go(images, tmp_path, replace(SETTINGS, lr=1e30, epochs=0.3))
+    assert list_states(tmp_path) == []
+
+
+def test_a_part_of_an_epoch_is_at_least_one_step(images, tmp_path):
+    *_, last = go(images, tmp_path, replace(SETTINGS, epochs=0.001))
+    assert last.step == 1

@@ -180,4 +180,4 @@ def compare_ways(name: str, t) -> str:
     highest = max(found.closed.max(), found.chained.max(), found.expected.max()).item()
     x, y = fit_axis(middles, "value of the pixel"), Axis(0, highest * 1.25)
     chart = draw_lines(f"A pixel of value 1 at t = {t}, {name}", series, x, y)
-    return render("chain.html", chart=chart, steps=t + 1, gap=found.gap, usual=found.usual)
+    return render("chain.html", chart=chart, steps=t + 1, gap=found.gap, critical=found.critical)

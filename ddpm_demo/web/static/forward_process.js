@@ -11,7 +11,7 @@ function addNoiseStepwise(x0, schedule, t, generator) {
   return x;
 }
 
-// Return histograms of one pixel at timestep t: {middles, closed, chained, expected, gap, usual}.
+// Return histograms of one pixel at timestep t: {middles, closed, chained, expected, gap, critical}.
 export function compareWithClosedForm(value, schedule, t, { draws = 2000, seed = 0, bins = 32 } = {}) {
   const generator = new Generator(seed), x0 = new Float64Array(draws).fill(value), logSnr = schedule.logSnr(t);
   const direct = addNoise(x0, logSnr, randn(draws, generator, Float64Array)), stepwise = addNoiseStepwise(x0, schedule, t, generator);
@@ -26,7 +26,7 @@ export function compareWithClosedForm(value, schedule, t, { draws = 2000, seed =
     return counts.map((count) => count / (draws * width));
   });
   const expected = middles.map((x) => Math.exp(-((x - alpha * value) ** 2) / (2 * sigma ** 2)) / (sigma * Math.sqrt(2 * Math.PI)));
-  return { middles, closed, chained, expected, gap: compareSamples(direct, stepwise), usual: 1.36 * Math.sqrt(2 / draws) };
+  return { middles, closed, chained, expected, gap: compareSamples(direct, stepwise), critical: 1.36 * Math.sqrt(2 / draws) };
 }
 
 // The Kolmogorov-Smirnov statistic of two samples of the same size.

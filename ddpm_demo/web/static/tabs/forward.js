@@ -54,12 +54,12 @@ export async function build(room, { demo, models, examples }, checkpoint) {
   function walk() {
     if (!check()) return;
     const found = compareWithClosedForm(1, schedules[schedule.value], t.value, { seed: Math.floor(Math.random() * 2 ** 31) });
-    const { middles, closed, chained, expected, gap, usual } = found, highest = Math.max(...closed, ...chained, ...expected);
+    const { middles, closed, chained, expected, gap, critical } = found, highest = Math.max(...closed, ...chained, ...expected);
     const series = { "closed form": [middles, closed], "chain": [middles, chained], "Gaussian": [middles, expected] };
     const chart = drawLines(`A pixel of value 1 at t = ${t.value}, ${schedule.value}`, series, fitAxis(middles, "value of the pixel"), axis(0, highest * 1.25));
-    const agree = gap < usual ? "they agree" : "by chance they differ a little more than usual";
+    const agree = gap < critical ? "they agree" : "by chance they differ a little more than usual";
     walked.innerHTML = `${chart}<p class="sentence">${t.value + 1} single steps and one jump: the two sets of 2,000 values are
-      ${gap.toFixed(3)} apart (Kolmogorov-Smirnov). Two sets of the same distribution stay below ${usual.toFixed(3)} in 95 of 100
+      ${gap.toFixed(3)} apart (Kolmogorov-Smirnov). Two sets of the same distribution stay below ${critical.toFixed(3)} in 95 of 100
       cases, so ${agree}.</p>`;
   }
 

@@ -213,7 +213,8 @@ def run_adopt(options: argparse.Namespace) -> None:
     model = load(options.checkpoint)
 
     def is_affordable(sampling: Sampling) -> bool:
-        known = not SAMPLERS[sampling.sampler].adaptive  # the evaluations of an adaptive sampler depend on the image
+        # The evaluations of an adaptive sampler depend on the image, and a gradient of the classifier is none.
+        known = not SAMPLERS[sampling.sampler].adaptive and not sampling.classifier_scale
         return known and count_evaluations(model, sampling) <= options.evaluations
 
     best = find_best(read_metrics(options.checkpoint), is_affordable)
@@ -225,7 +226,7 @@ def run_adopt(options: argparse.Namespace) -> None:
     change_sampling(options.checkpoint, replace(sampling_of(best), seed=0))
     say(
         f"{options.checkpoint} starts with {describe_setting(sampling_of(best))}: FID {best['fid_test']:.3f} on "
-        f"{best['setting']['samples']:,} samples, the least of the settings that were measured on so many and need at most "
+        f"{best['setting']['samples']:,} samples, the best of the settings that were measured on so many and need at most "
         f"{options.evaluations} network evaluations"
     )
 

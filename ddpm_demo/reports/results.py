@@ -185,8 +185,15 @@ def most_sampled(metrics: dict) -> list[dict]:
 
 
 def find_best(metrics: dict, allows: Callable[[Sampling], bool] = lambda sampling: True) -> dict | None:
-    """The cell with the least FID of those that were measured on the most samples and that ``allows`` accepts, or None."""
-    return min((cell for cell in most_sampled(metrics) if allows(sampling_of(cell))), key=excess, default=None)
+    """The best cell of those that were measured on the most samples and that ``allows`` accepts, or None.
+
+    Cells whose FID is within one standard deviation of the least are equally good. Of these, the one is best of whose
+    samples most are read as asked.
+    """
+    cells = [cell for cell in most_sampled(metrics) if allows(sampling_of(cell))]
+    least = min(cells, key=excess, default=None)
+    alike = [cell for cell in cells if excess(cell) <= excess(least) + least["spread"]["fid_test"]]
+    return max(alike, key=lambda cell: (cell.get("accuracy", 0.0), -excess(cell)), default=None)
 
 
 def excess(cell: dict) -> float:

@@ -5,10 +5,11 @@ python train.py --dataset mnist --cfg --minutes 5      legible digits in five mi
 python train.py --dataset folder --data-dir DIR --cfg  your own images, DIR/<class>/*.png|jpg|webp
 python train.py --dataset cifar10 --autoencoder        the autoencoder of latent diffusion, into runs/cifar10/vae
 python train.py --dataset cifar10 --cfg --latent       diffusion of its latents; --condition cross-attention, image
-python train.py --prediction epsilon --schedule linear --optimizer adamw --lr 2e-4 --minutes 480    as Ho et al. 2020
+python train.py --dataset cifar10 --prediction epsilon --schedule linear --optimizer adamw --lr 2e-4 --minutes 480
+                                                       eight hours of training as Ho et al. 2020
 python train.py --distill checkpoints/mnist            a model that draws in one network call, or in 2, 4, 8, 16
 python train.py --resume --output-dir runs/mnist       go on after Ctrl-C, a crash or a power cut
-python train.py --cfg --push-to-hub --hub-model-id user/ddpm-mnist     publish it when it is done
+python train.py --dataset mnist --cfg --push-to-hub --hub-model-id user/ddpm-mnist     publish it when it is done
 accelerate launch --multi_gpu --num_processes 2 train.py ...   several GPUs; where there is none, several CPU processes
 """
 
@@ -108,7 +109,7 @@ def train_model(asked: dict, options: RunOptions, folder: Path) -> int:
     interrupted, last = catch_signals(), None
     run = Run(configuration, images, held_out, folder / "state", accelerator, resumed=options.resume)
     accelerator.wait_for_everyone()
-    # The log deletes an older run, so it is opened once nothing can be wrong with this one.
+    # The log deletes an older run, so it is opened when the new one is ready.
     log = open_log(configuration, options, folder, first_step) if accelerator.is_main_process else None
     if log:
         log.introduce(images, processes.device.type, accelerator.num_processes)
@@ -164,10 +165,11 @@ def open_log(configuration: TrainingConfiguration, options: RunOptions, folder: 
     from ddpm_demo.training.run_log import RunLog
     from ddpm_demo.training.state import list_states
 
+    log = RunLog(folder, configuration, options.data_dir, first_step, options.log_with, options.snapshots)
     if not options.resume:
         for state in list_states(folder / "state"):
             state.unlink()
-    return RunLog(folder, configuration, options.data_dir, first_step, options.log_with, options.snapshots)
+    return log
 
 
 def finish(log, progress, held_out, folder: Path) -> None:

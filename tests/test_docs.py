@@ -4,6 +4,7 @@ import ast
 import importlib.util
 import json
 import re
+import shlex
 
 import pytest
 from conftest import ROOT
@@ -79,7 +80,11 @@ def test_the_shipped_ablation_is_of_the_shipped_networks():
     for name in ("linear", "linear-attention", "cosine", "cosine-attention", "continuous"):
         about = json.loads((ROOT / f"checkpoints/mnist-{name}/demo.json").read_text())
         assert about["training"] | rows[name]["training"] == about["training"]
-        assert ablation.COMMON.split("--batch-size")[1].split()[0] in command_of(about["training"])
+        words = shlex.split(command_of(about["training"]))
+        flags = [word.split() for word in re.split(r" (?=--)", ablation.COMMON)]
+        for name, *values in flags:
+            place = words.index(name) + 1
+            assert [f"{float(v):g}" if "e-" in v else v for v in values] == words[place : place + len(values)]
 
 
 def measured_tables():

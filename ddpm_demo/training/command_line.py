@@ -173,7 +173,9 @@ def add_flag(group: argparse._ActionsContainer, one: Field, flag: Flag, default)
 
 
 def name_default(one: Field) -> str:
-    """A field's default as the end of its help; empty where there is none to name."""
+    """A field's default as the end of its help; empty where there is none to name, or where the help names it."""
+    if "(default:" in one.metadata["flag"].help:
+        return ""
     if one.default in (MISSING, None, ()) or one.default is False or one.name in RECIPE_FIELDS:
         return ""
     shown = "on" if one.default is True else f"{one.default:g}" if one.type is float else one.default
@@ -182,28 +184,27 @@ def name_default(one: Field) -> str:
 
 def list_recipes() -> str:
     """The defaults of every dataset as a table, followed by what replaces them."""
-    short = {"image_size": "", "minutes": SHORT_MINUTES} | SMALL
-    latent = {"image_size": "", "minutes": None} | LATENT
-    student = {"image_size": "", "widths": ()} | DISTILLATION
-    named = {name: asdict(row) for name, row in RECIPES.items()}
-    replacing = {"up to 10 minutes": short, "--latent": latent, "--distill": student}
+    taken = {"image_size": "", "widths": ("teacher's",), "dropout": None, "minutes": None}
+    replacing = {"  short": SMALL, "  --latent": LATENT, "  --distill": DISTILLATION}
     return "\n".join(
         [
-            f"{'defaults on a CPU:':18} size  {'widths':12} batch  optimizer     lr  minutes",
-            *(write_recipe(name, row) for name, row in named.items()),
-            "instead of these (empty: the same):",
-            *(write_recipe(name, row) for name, row in replacing.items()),
+            "defaults on a CPU: size  widths       batch  optimizer     lr     EMA  dropout  minutes",
+            *(write_recipe(f"  {name}", asdict(row)) for name, row in RECIPES.items()),
+            f"instead of these for at most {SHORT_MINUTES:g} minutes with images of at most 32x32 pixels (short), for latents, and for",
+            "distillation, each where a number is given:",
+            *(write_recipe(name, taken | row) for name, row in replacing.items()),
         ]
     )
 
 
 def write_recipe(name: str, row: Mapping[str, object]) -> str:
     """One line of the table of defaults."""
-    widths, minutes = " ".join(map(str, row["widths"])), f"{row['minutes']:8g}" if row["minutes"] else ""
+    widths, (decay,) = " ".join(map(str, row["widths"])), row["ema_decay"]
+    dropout, minutes = ("" if row[name] is None else f"{row[name]:g}" for name in ("dropout", "minutes"))
     return (
-        f"  {name:16} {row['image_size']:4}  {widths:12} {row['batch_size']:5}  {row['optimizer']:9} {row['lr']:6g} "
-        + minutes
-    )
+        f"{name:18} {row['image_size']:4}  {widths:12} {row['batch_size']:5}  {row['optimizer']:9} {row['lr']:6g}  {decay:6g} "
+        f"{dropout:>8} {minutes:>8}"
+    ).rstrip()
 
 
 def find_idle(given: dict) -> Iterator[tuple[str, str]]:

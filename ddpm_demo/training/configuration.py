@@ -234,8 +234,8 @@ class TrainingConfiguration:
     mixed_precision: str = option(
         AUTO,
         group="training",
-        help="auto: bf16 on a GPU; on a CPU the faster one, found by timing a few steps of both. With --classifier and "
-        "--autoencoder, the default is no",
+        help="auto: bf16 on a GPU; on a CPU the faster one, found by timing a few steps of both (default: auto; with "
+        "--classifier and --autoencoder: no)",
         choices=(AUTO, "no", "bf16"),
         used_by=OTHER_TRAININGS,
     )

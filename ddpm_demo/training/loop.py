@@ -153,7 +153,7 @@ class Run:
 
     def save(self) -> Path:
         """Save the state from which the run can be resumed. UserError if the training has diverged."""
-        self.check_loss()
+        self.check_finite()
         progress = {
             "step": self.step,
             "seconds": self.seconds,
@@ -162,13 +162,14 @@ class Run:
         }
         return save_state(self.state_dir, self.net, self.averages, self.optimizer, progress)
 
-    def check_loss(self) -> None:
-        """Raise UserError if the loss is no longer finite."""
+    def check_finite(self) -> None:
+        """Raise UserError if the loss or a weight is no longer finite."""
         self.mean_loss = None if self.mean_loss is None else float(self.mean_loss)
-        if self.mean_loss is not None and not isfinite(self.mean_loss):
+        finite = self.mean_loss is None or isfinite(self.mean_loss)
+        if not finite or not all(bool(p.isfinite().all()) for p in self.net.parameters()):
             raise UserError(
-                f"the training has diverged: at step {self.step} the loss is {self.mean_loss:g}. Start anew with a lower --lr "
-                f"than {self.configuration.lr:g}. {self.state_dir} holds the last states before"
+                f"the training has diverged: at step {self.step} the loss or a weight is no longer finite. Start anew with "
+                f"--overwrite and a lower --lr than {self.configuration.lr:g}"
             )
 
     def report(self, fraction: float, **more) -> Progress:
@@ -186,7 +187,7 @@ class Run:
 
     def evaluate(self, fraction: float, **more) -> Progress:
         """A report with the averaged model, its held-out loss, and its samples, one row for each class."""
-        self.check_loss()
+        self.check_finite()
         model, seed = self.build_model(self.averages[0]), self.configuration.seed
         if model.label_names:
             labels = [k for k in range(min(10, len(model.label_names))) for _ in range(SAMPLE_COLUMNS)]

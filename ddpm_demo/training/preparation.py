@@ -24,7 +24,10 @@ def load_codec(configuration: TrainingConfiguration) -> Codec | LatentCodec:
     codec = LatentCodec(load_vae(folder))
     for name in (REPORT, SHEET):  # the checkpoint will hold copies of them
         if not (folder / name).is_file():
-            raise UserError(f"{folder} has no {name}: train the autoencoder again, with  python train.py --autoencoder")
+            raise UserError(
+                f"{folder} has no {name}: train the autoencoder again, with  python train.py --autoencoder --overwrite "
+                f"--dataset {configuration.dataset} --output-dir {folder}"
+            )
     return codec
 
 

@@ -37,6 +37,7 @@ class RunLog:
         log_with: str = "none",
         snapshots: bool = False,
     ):
+        self.board = open_tensorboard(folder) if log_with == "tensorboard" else None  # first, since it may be missing
         if not first_step:
             for older in ("samples", "snapshots", "averages"):
                 shutil.rmtree(folder / older, ignore_errors=True)
@@ -47,7 +48,6 @@ class RunLog:
         # A kill may have left an incomplete last row, and rows of steps that will be taken again.
         kept = [row for row in rows if row.endswith("}\n") and json.loads(row)["step"] <= first_step]
         self.metrics.write_text("".join(kept))
-        self.board = open_tensorboard(folder) if log_with == "tensorboard" else None
         self.last_row = 0.0
         self.bar = tqdm(
             total=100,

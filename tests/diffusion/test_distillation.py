@@ -165,6 +165,7 @@ def test_rows_number_every_class_weight_and_number_of_steps():
         ({"weight": 0.25}, "weights from -1 to 8 in steps of 0.1"),
         ({"weight": 8.1}, "weights from -1 to 8 in steps of 0.1"),
         ({"sampler": "heun"}, "trained for the sampler ddim alone"),
+        ({"interval": (-3.0, 3.0)}, "interval is -3 to 3; a distilled model is guided at all noise levels"),
         ({"schedule": "linear"}, "trained for the schedule cosine alone"),
         ({"classifier_scale": 1.0}, "contains its guidance"),
         ({"autoguidance": 1.0}, "autoguidance is 1; a distilled model contains its guidance"),

@@ -177,7 +177,8 @@ def test_samples_are_drawn_beside_test_images_of_the_same_classes(folder, images
     metrics, best = Metrics(folder), Sampling(steps=2, weight=1.0, seed=7)
     metrics.set_judge("digest", 0.9, 0.1)
     for sampling, fid in ((Sampling(steps=1), 0.5), (best, 0.2)):
-        metrics.add(sampling, 256, {"fid_test": fid, "reference": {"fid_test": 0.1}})
+        cell = {"fid_test": fid, "spread": {"fid_test": 0.01}, "reference": {"fid_test": 0.1}}
+        metrics.add(sampling, 256, cell)
     assert evaluation.main(command) == 0
     with Image.open(folder / "beside.png") as sheet:
         tiles = [sheet.crop((x, y, x + 28, y + 28)) for y in range(0, sheet.height, 28) for x in range(0, 280, 28)]

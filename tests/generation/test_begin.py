@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from conftest import tiny_model
+from conftest import tiny_model, tiny_student
 
 from ddpm_demo import Completion, Enlargement, NoisedImage, PureNoise, UserError
 from ddpm_demo.diffusion.guidance import Guided
@@ -69,3 +69,8 @@ def test_a_start_is_a_timestep():
     for start in (-0.1, 999.5, True, float("nan")):
         with pytest.raises(UserError, match="it must be a timestep from 0 to 999"):
             check_start(model, start)
+
+
+def test_a_distilled_model_completes_nothing():
+    with pytest.raises(UserError, match="completion of an image needs a denoiser for every noise level"):
+        Completion(IMAGES[0], KEEP).check(tiny_student(tiny_model()), 1)

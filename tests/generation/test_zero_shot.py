@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from conftest import SHIPPED, KnownNetwork, tiny_model
+from conftest import SHIPPED, KnownNetwork, tiny_model, tiny_student
 from PIL import Image
 
 import ddpm_demo
@@ -68,3 +68,11 @@ def test_what_it_cannot_read_is_a_sentence(model):
         next(classify(tiny_model(classes=0), torch.zeros(1, 16, 16)))
     with pytest.raises(UserError, match="image has shape"):
         next(classify(model, torch.zeros(1, 28, 28)))
+
+
+def test_what_cannot_be_classified_is_refused_at_once(model):
+    image = torch.zeros(1, 16, 16)
+    with pytest.raises(UserError, match="draws is 0; it must be a whole number from 1"):
+        classify(model, image, draws=0)
+    with pytest.raises(UserError, match="classification by a diffusion model needs a denoiser for every noise level"):
+        classify(tiny_student(model), image)

@@ -55,6 +55,14 @@ def test_the_command_of_a_training_repeats_it(words):
     assert configure(again, "cpu") == configuration == resume(again, asdict(configuration))
 
 
+def test_an_older_training_is_repeated_with_the_optimizer_that_it_had():
+    saved = {"dataset": "mnist", "cfg": True, "epochs": 2.0, "lr": 0.004}  # from before there was a choice
+    again = configure(asked(*shlex.split(command_of(saved))[2:]), "cpu")
+    assert again.optimizer == "adamw" and again.lr == 0.004
+    assert configure(asked("--dataset", "mnist"), "cpu").optimizer == "muon"
+    assert configure(asked("--dataset", "mnist", "--latent", "x"), "cpu").optimizer == "adamw"
+
+
 def test_an_older_state_is_resumed_with_the_defaults():
     saved = json.loads((SHIPPED / "demo.json").read_text())["training"]
     saved = {name: saved[name] for name in saved if name in {one.name for one in fields(TrainingConfiguration)}}

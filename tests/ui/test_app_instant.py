@@ -107,6 +107,7 @@ def test_a_place_opens_in_generate_and_in_the_link(page):
 
 @pytest.mark.parametrize("query", ["steps=20", "sampler=ode&steps=5"])  # the second has a draft without a picture
 def test_live_draws_the_whole_run_after_a_draft(page, server, query):
+    page.wait_for_timeout(500)  # leaving the page would interrupt the last requests, which it reports as errors
     page.goto(f"{server.url}?class_label=3&weight=1&{query}")
     finished(page)
     page.get_by_label("Live").check()

@@ -219,7 +219,7 @@ def test_evidence(page):
     assert panel.locator("table tr").count() >= 3
     titles = panel.locator(".chart .title")
     titles.get_by_text("FID by sampler and steps").wait_for()
-    panel.get_by_label("precision").check()
+    panel.get_by_role("radio", name="precision").check()
     titles.get_by_text("precision by sampler and steps").wait_for()
     for fold in ("Likelihood of real images", "The classifier that can guide"):
         panel.locator(".measured summary", has_text=fold).click()

@@ -131,7 +131,7 @@ def test_the_forward_process_as_in_python(page):  # noqa: F811
     expected = compare_with_closed_form(1.0, Schedule.named("linear"), 40, seed=2)
     for name in ("middles", "closed", "chained", "expected"):
         assert_close(found[0][name], getattr(expected, name), 1e-3 if name == "chained" else 1e-9)
-    assert (found[0]["gap"], found[0]["usual"]) == pytest.approx((expected.gap, expected.usual), abs=1e-7)
+    assert (found[0]["gap"], found[0]["critical"]) == pytest.approx((expected.gap, expected.critical), abs=1e-7)
     assert found[1] == pytest.approx(compute_correlation(1.3, 0.2))
 
 

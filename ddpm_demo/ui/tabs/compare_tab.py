@@ -26,8 +26,8 @@ from ddpm_demo.ui.examples import show_example
 from ddpm_demo.ui.runs import ALL, DEFAULTS, prepare
 from ddpm_demo.ui.turns import Job, check_budget
 
-HINT = """All runs have the settings of **Generate** that you do not vary: also its seed, so they start from the same noise. If
-all classes are chosen there, one is drawn here. **Drag the line** between run A and run B. Click a cell to compare it with the
+HINT = """All runs have the settings of **Generate** that you do not vary, its seed included. If all classes are chosen there, a
+single one is compared here. **Drag the line** between run A and run B. Click a cell to compare it with the
 top of its column, and to play it below."""
 MAX_CELLS = 120
 EXAMPLE = ("weight", [0, 1, 4], "steps", [3, 8, 20])  # the grid that is drawn when the tab is opened

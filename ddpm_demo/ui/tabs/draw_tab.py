@@ -108,7 +108,7 @@ def lay_out(catalogue: Catalogue) -> Layout:
                 elem_classes="classes",
                 info="any: no class and no guidance",
             )
-            weight = gr.Slider(0, 8, 1.0, step=0.1, label="Guidance weight w", info="no effect with any")
+            weight = gr.Slider(0, 8, 1.0, step=0.1, label="Guidance weight w", info="no effect if the class is any")
             t = gr.Slider(0, 999, 700, step=1, label="Noise it up to t", info="999: only noise is left")
             keep = gr.Radio(list(KEEPS), value=KEEPS[0], label="Keep", visible=False)
             draws = gr.Slider(4, MAX_DRAWS, 32, step=4, label="Noise draws", info="more: better, slower", visible=False)

@@ -8,8 +8,8 @@ import { mount } from "../host.js";
 import { encodePictures, renderGrid } from "../images.js";
 import { ALL, countCalls, prepare } from "../settings.js";
 
-const HINT = `All runs have the same noise, and the settings of Generate that you do not vary. Drag the line between run A and
-run B. Click a cell to compare it with the top of its column, and to play it below.`;
+const HINT = `All runs have the settings of Generate that you do not vary, its seed included. If all classes are chosen there, a single
+one is compared here. Drag the line between run A and run B. Click a cell to compare it with the top of its column, and to play it below.`;
 
 export function build(room, context) {
   const { demo, models, engine, generate } = context;

@@ -20,7 +20,7 @@ export async function build(room, context, checkpoint) {
   const names = model.label_names, tasks = names.length ? about.tasks : about.tasks.slice(0, 2), [renoise, complete, read] = about.tasks;
   const task = radio("Task", tasks.map((name) => [name, name]), renoise), sheet = make("div");
   const label = radio("Paint as class", [...listClasses(model), [ANY, ANY]], ANY, "classes", "any: no class and no guidance");
-  const weight = slider("Guidance weight w", 0, 8, 0.1, 1, "no effect with any"), last = demo.forward.last_timestep;
+  const weight = slider("Guidance weight w", 0, 8, 0.1, 1, "no effect if the class is any"), last = demo.forward.last_timestep;
   const t = slider("Noise it up to t", 0, last, 1, 700, `${last}: only noise is left`), seed = number("Seed", 0, 2 ** 31, 0);
   const keep = radio("Keep", [[MARKED, "all but what I marked"], [BRIGHT, "only the bright strokes"]], MARKED);
   const draws = slider("Noise draws", 4, about.most_draws, 4, 32, "more: better, slower");

@@ -183,7 +183,7 @@ def name_default(one: Field) -> str:
 
 
 def list_recipes() -> str:
-    """The defaults of every dataset as a table, followed by what replaces them."""
+    """Return the defaults of every dataset as a table, followed by what replaces them."""
     taken = {"image_size": "", "widths": ("teacher's",), "dropout": None, "minutes": None}
     replacing = {"  short": SMALL, "  --latent": LATENT, "  --distill": DISTILLATION}
     return "\n".join(
@@ -198,7 +198,7 @@ def list_recipes() -> str:
 
 
 def write_recipe(name: str, row: Mapping[str, object]) -> str:
-    """One line of the table of defaults."""
+    """Return one line of the table of defaults."""
     widths, (decay,) = " ".join(map(str, row["widths"])), row["ema_decay"]
     dropout, minutes = ("" if row[name] is None else f"{row[name]:g}" for name in ("dropout", "minutes"))
     return (

@@ -9,6 +9,11 @@ from torch import Tensor, nn
 from ddpm_demo.errors import UserError
 from ddpm_demo.models.adapters import TOKENS, channels_beside
 
+# Tracing warns that it is deprecated (see TracedNetwork), and that it ignores shape checks inside diffusers. The filters are
+# those of the whole process, because local ones are not safe while several threads import or trace.
+warnings.filterwarnings("ignore", message="`torch.jit")
+warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)
+
 TOKEN_WIDTH, HEAD_WIDTH = 64, 32
 
 
@@ -110,9 +115,7 @@ class TracedNetwork(nn.Module):
         self.net = net
         # torch.jit is deprecated in favour of torch.compile, which needs a C++ compiler and half a minute, and of
         # torch.export, which rejects batches larger than 63 here. No other method starts a demo fast enough.
-        with torch.no_grad(), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="`torch.jit")  # that it is deprecated
-            warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)  # of shape checks inside diffusers
+        with torch.no_grad():
             self.graph = torch.jit.freeze(torch.jit.trace(TensorOutput(net).eval(), example, check_trace=False))
 
     def forward(self, x: Tensor, timestep: Tensor, *condition: Tensor, return_dict: bool = False):

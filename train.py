@@ -15,8 +15,10 @@ accelerate launch --multi_gpu --num_processes 2 train.py ...   several GPUs; whe
 
 import os
 import shlex
+import shutil
 import signal
 import sys
+import warnings
 from pathlib import Path
 
 from ddpm_demo.errors import UserError
@@ -97,6 +99,8 @@ def train_model(asked: dict, options: RunOptions, folder: Path) -> int:
 
     if options.push_to_hub:
         check_publishable(options.hub_model_id or "")  # before hours of training, not after them
+    if options.compile:
+        check_compiler()
     # With cpu=None, accelerate would not connect several processes on a CPU.
     on_cpu = not hardware.is_available()
     processes = PartialState(cpu=on_cpu)
@@ -113,6 +117,8 @@ def train_model(asked: dict, options: RunOptions, folder: Path) -> int:
     log = open_log(configuration, options, folder, first_step) if accelerator.is_main_process else None
     if log:
         log.introduce(images, processes.device.type, accelerator.num_processes)
+    if options.compile:
+        compile_in_place(run.net, quiet=not log)
     for last in train(run, save_every=options.save_every, sample_every=options.sample_every, stop=interrupted.is_set):
         log.record(last)
     accelerator.wait_for_everyone()
@@ -140,6 +146,23 @@ def warn_if_alone(processes: int) -> None:
             "the others to mpirun. For N processes, on CPUs too: accelerate launch --multi_gpu --num_processes N ...",
             file=sys.stderr,
         )
+
+
+def check_compiler() -> None:
+    """UserError if there is no C++ compiler, without which torch.compile fails at the first step."""
+    names = [os.environ.get("CXX", "g++"), "clang++", "cl"]
+    if not any(map(shutil.which, names)):
+        raise UserError(
+            f"--compile needs a C++ compiler, and there is none ({', '.join(names)}): install one, or leave it out"
+        )
+
+
+def compile_in_place(net, quiet: bool) -> None:
+    """Let the network be compiled when it is first called. Its weights and its copies stay as they are."""
+    warnings.filterwarnings("ignore", module=r"torch\._dynamo")  # about diffusers' code, which it compiles correctly
+    net.compile()
+    if not quiet:
+        print("the first step compiles the network, which takes some minutes")
 
 
 def begin_or_resume(asked: dict, options: RunOptions, folder: Path, device: str) -> tuple[TrainingConfiguration, int]:

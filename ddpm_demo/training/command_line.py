@@ -24,7 +24,7 @@ GROUPS = ("data", "model", "training", "output", INSTEAD)
 
 @dataclass(frozen=True)
 class RunOptions:
-    """What does not change the weights: where data and results are, what is saved, shown and published."""
+    """What does not decide the weights: where data and results are, what is saved, shown and published, how it runs."""
 
     data_dir: str = option(
         "data",
@@ -78,6 +78,13 @@ class RunOptions:
         group="output",
         help="tensorboard needs: pip install tensorboard",
         choices=("none", "tensorboard"),
+        used_by=("distill",),
+    )
+    compile: bool = option(
+        False,
+        group="training",
+        help="compile the network with torch.compile: the first step takes minutes, the others are about a fifth faster on "
+        "a CPU; needs a C++ compiler",
         used_by=("distill",),
     )
     push_to_hub: bool = option(

@@ -101,7 +101,7 @@ class Run:
         self.objective = self.choose_objective()
         self.started = time.perf_counter()
         self.batches.prepare(self.codec)
-        self.ready = time.perf_counter()
+        self.ready = time.perf_counter()  # or after the first step, which may be slow
 
     def choose_objective(self) -> Denoising | Distillation:
         """What the network learns: to denoise, or to take few steps where the configuration names a teacher."""
@@ -138,6 +138,8 @@ class Run:
         value = self.optimize(x0, label, image)
         for average in self.averages:
             average.step(self.net.parameters())
+        if self.step == self.first_step:
+            self.ready = time.perf_counter()
         self.step += 1
         before = self.mean_loss
         self.mean_loss = value if before is None else before + (value - before) * max(0.02, 1 / self.step)
@@ -174,8 +176,8 @@ class Run:
 
     def report(self, fraction: float, **more) -> Progress:
         """Where the run stands; ``more`` are the fields of ``Progress`` that are not always there."""
-        seconds, steps = self.seconds, self.step - self.first_step
-        rate = steps * self.batches.size / (time.perf_counter() - self.ready) if steps else 0.0
+        seconds, steps = self.seconds, self.step - self.first_step - 1
+        rate = steps * self.batches.size / (time.perf_counter() - self.ready) if steps > 0 else 0.0
         if self.total_steps:
             left = (self.total_steps - self.step) * self.batches.size / rate if rate else 0.0
         else:

@@ -14,6 +14,7 @@ from PIL import Image
 
 import ddpm_demo
 import train as command
+from ddpm_demo.errors import UserError
 from ddpm_demo.evaluation.maps import BASE
 from ddpm_demo.models.networks import build_unet, count_parameters
 from ddpm_demo.reports.card import write_card
@@ -250,6 +251,24 @@ def test_launched_as_two_processes_gives_one_checkpoint(launcher, mnist_dir, tmp
     assert shown.count("2 epochs on") == 1 and shown.count("saved in") == 1  # one of them speaks
     assert read_progress(tmp_path / "two/state")["step"] == 20
     ddpm_demo.load(tmp_path / "two")
+
+
+@pytest.mark.slow
+def test_a_compiled_network_learns_the_same(mnist_dir, tmp_path):
+    losses = []
+    for name, more in (("plain", ()), ("compiled", ("--compile",))):
+        finished = train(mnist_dir, tmp_path / name, "--cfg", "--epochs", "2", *more, *TINY, timeout=600)
+        assert finished.returncode == 0, finished.stderr
+        assert ("compiles" in finished.stdout) == bool(more) and "Warning" not in finished.stderr
+        losses.append(json.loads((tmp_path / name / "metrics.jsonl").read_text().splitlines()[-1])["validation_loss"])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3) and losses[0] != losses[1]
+    ddpm_demo.load(tmp_path / "compiled")
+
+
+def test_compiling_without_a_compiler_is_refused(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(UserError, match="--compile needs a C[+][+] compiler"):
+        command.check_compiler()
 
 
 @pytest.mark.slow

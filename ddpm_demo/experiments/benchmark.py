@@ -7,7 +7,7 @@ turn, in short rounds, so that their *ratios* hold on a machine whose speed vari
 
 python -m ddpm_demo.experiments.benchmark                 about two minutes
 python -m ddpm_demo.experiments.benchmark --distilled checkpoints/mnist-instant    also a distilled model
-python -m ddpm_demo.experiments.benchmark --compile       also torch.compile: a minute more, needs a C++ compiler
+python -m ddpm_demo.experiments.benchmark --compile       also torch.compile: minutes more, needs a C++ compiler
 """
 
 import argparse
@@ -29,6 +29,7 @@ import torch
 import torch.nn.functional as F
 from diffusers import DDIMScheduler
 from torch import Tensor, nn
+from torch.optim import Adam, AdamW
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
@@ -41,8 +42,9 @@ from ddpm_demo.files import SHIPPED, identify_model, write_atomically
 from ddpm_demo.generation.generate import generate
 from ddpm_demo.models.adapters import adapt, condition_of
 from ddpm_demo.models.checkpoint import Model, load
-from ddpm_demo.models.networks import TensorOutput, build_unet
+from ddpm_demo.models.networks import TensorOutput, build_unet, use_plain_attention
 from ddpm_demo.reports.markdown import write_table
+from ddpm_demo.training.muon import Muon
 
 BATCHES = (1, 2, 20, 100)
 IMAGES = (1, 10, 100)  # that are drawn together
@@ -140,26 +142,34 @@ def random_inputs(batch: int, shape: tuple[int, ...]) -> tuple:
     return torch.randn(batch, *shape), torch.full((batch,), 500.0), torch.zeros(batch, dtype=torch.int64)
 
 
-def measure_training(model: Model) -> dict:
+def measure_training(model: Model, with_compile: bool) -> dict:
     """Measure the images per second of a whole training step at the batch size of the training, by variant."""
     batch = model.training["batch_size"]
     x0 = torch.randn(batch, *model.codec.shape(model.channels, model.image_size))
     label = torch.zeros(batch, dtype=torch.int64) if model.label_names else None
     log_snr = model.denoiser.schedule.log_snr(torch.rand(batch) * 999)
 
-    seconds = time_in_turns(
-        {
-            "contiguous": our_stepper(model, x0, label, log_snr),
-            "channels_last": our_stepper(model, x0, label, log_snr, channels_last=True),
-            "bf16": our_stepper(model, x0, label, log_snr, bf16=True),
-            "course": course_stepper(batch),
-        }
-    )
+    steppers = {
+        "contiguous": our_stepper(model, x0, label, log_snr),
+        "channels_last": our_stepper(model, x0, label, log_snr, channels_last=True),
+        "bf16": our_stepper(model, x0, label, log_snr, channels_last=True, bf16=True),
+    }
+    if with_compile:
+        steppers["bf16, compiled"] = our_stepper(
+            model, x0, label, log_snr, channels_last=True, bf16=True, compiled=True
+        )
+    seconds = time_in_turns(steppers | {"course": course_stepper(batch)})
     return {"batch": batch, "images_per_second": {name: batch / s for name, s in seconds.items()}}
 
 
 def our_stepper(
-    model: Model, x0: Tensor, label: Tensor | None, log_snr: Tensor, channels_last: bool = False, bf16: bool = False
+    model: Model,
+    x0: Tensor,
+    label: Tensor | None,
+    log_snr: Tensor,
+    channels_last: bool = False,
+    bf16: bool = False,
+    compiled: bool = False,
 ) -> Callable[[], None]:
     """Return a function that makes a training step of a new network of the model's shape."""
     training = model.training
@@ -171,8 +181,13 @@ def our_stepper(
         layers=training["layers"],
     ).train()
     net = net.to(memory_format=torch.channels_last) if channels_last else net
+    if bf16:
+        use_plain_attention(net)
+    if compiled:
+        net.compile()
     denoiser = replace(model.denoiser, net=adapt(net))
-    optimizer = torch.optim.AdamW(net.parameters(), 1e-4, fused=True)
+    with_muon = training.get("optimizer") == "muon"
+    optimizer = Muon(net, 1e-4, bf16, fused=True) if with_muon else AdamW(net.parameters(), 1e-4, fused=True)
 
     def step() -> None:
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
@@ -187,7 +202,7 @@ def our_stepper(
 def course_stepper(batch: int) -> Callable:
     """Return a function that makes a training step of the course's network."""
     net = CourseUNet()
-    optimizer = torch.optim.Adam(net.parameters(), 1e-3)
+    optimizer = Adam(net.parameters(), 1e-3)
     x, t, label = torch.randn(batch, 1, 28, 28), torch.randint(0, 999, (batch,)), torch.zeros(batch, dtype=torch.int64)
 
     def step() -> None:
@@ -317,7 +332,7 @@ def main(arguments: list[str] | None = None) -> int:
     report = identity | {
         "machine": machine,
         "calls": measure_calls(model, machine["convolution_gflops"], options.compile),
-        "training": measure_training(model),
+        "training": measure_training(model, options.compile),
         "digits": measure_digits(model, distilled),
         "startup": measure_startup(options.checkpoint),
     }

@@ -40,7 +40,7 @@ class Distilled:
 
     lowest: float = -1.0
     highest: float = 8.0
-    spacing: float = 0.1
+    spacing: float = 0.05
     steps: tuple[int, ...] = (1, 2, 4, 8, 16)
     schedule: str = "cosine"
 

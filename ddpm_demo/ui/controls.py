@@ -45,7 +45,7 @@ def build_choices(catalogue: Catalogue) -> Controls:
     weight = model.sampling.weight
     return {
         "class_label": gr.Radio(list_classes(model), value=ALL, label="Class", elem_classes="classes"),
-        "weight": gr.Slider(-1, 8, weight, step=0.1, label="Guidance weight w", visible=bool(model.label_names)),
+        "weight": gr.Slider(-1, 8, weight, step=0.05, label="Guidance weight w", visible=bool(model.label_names)),
     }
 
 

@@ -152,7 +152,7 @@ def test_the_finest_step_is_two_guided_steps_of_the_teacher():
 def test_rows_number_every_class_weight_and_number_of_steps():
     distilled = Distilled(steps=(1, 2, 4))
     rows = torch.arange(distilled.count_rows(3))
-    assert len(rows) == 3 * 91 * 3
+    assert len(rows) == 3 * 181 * 3
     assert torch.equal(distilled.rows(*distilled.split_rows(rows)), rows)
     assert distilled.weights[distilled.index_weight(0)].item() == pytest.approx(0)
     assert distilled.weights[distilled.index_weight(7.3)].item() == pytest.approx(7.3)
@@ -162,8 +162,8 @@ def test_rows_number_every_class_weight_and_number_of_steps():
     "settings, words",
     [
         ({"steps": 3}, "steps is 3; this distilled model takes 1, 2, 4, 8, 16 steps"),
-        ({"weight": 0.25}, "weights from -1 to 8 in steps of 0.1"),
-        ({"weight": 8.1}, "weights from -1 to 8 in steps of 0.1"),
+        ({"weight": 0.24}, "weights from -1 to 8 in steps of 0.05"),
+        ({"weight": 8.1}, "weights from -1 to 8 in steps of 0.05"),
         ({"sampler": "heun"}, "trained for the sampler ddim alone"),
         ({"interval": (-3.0, 3.0)}, "interval is -3 to 3; a distilled model is guided at all noise levels"),
         ({"schedule": "linear"}, "trained for the schedule cosine alone"),

@@ -22,7 +22,7 @@ function buildControls({ demo, models }) {
   return {
     checkpoint: dropdown("Checkpoint", demo.checkpoints.map((name) => [name, name]), demo.checkpoints[0]),
     class_label: radio("Class", offerClasses(model), defaults.class_label, "classes"),
-    weight: slider("Guidance weight w", -1, 8, 0.1, defaults.weight),
+    weight: slider("Guidance weight w", -1, 8, 0.05, defaults.weight),
     steps: slider("Steps", limits.steps.lowest, limits.steps.highest, 1, defaults.steps),
     sampler: dropdown("Sampler", Object.entries(demo.samplers).map(([name, { title }]) => [name, title]), defaults.sampler),
     schedule: radio("Noise schedule", demo.schedules.map((name) => [name, name]), defaults.schedule),

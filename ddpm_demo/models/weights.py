@@ -15,7 +15,7 @@ from torch.utils.flop_counter import flop_registry
 from ddpm_demo.errors import UserError, quote
 
 MOST_BYTES = 2**24  # of a JSON file
-MOST_ITEMS, MOST_NUMBER = 16, 8192  # of a list in config.json, and of a number in it
+MOST_ITEMS, MOST_NUMBER = 16, 16384  # of a list in config.json, and of a number in it
 MOST_LAYERS = {"layers_per_block": 8, "transformer_layers_per_block": 4}  # each layer takes time to build
 MOST_PARAMETERS = 500_000_000  # 2 GB in float32
 MOST_OPERATIONS = 10**12  # floating-point operations of one network call for one image: ten seconds or more on a CPU

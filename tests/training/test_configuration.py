@@ -69,8 +69,7 @@ def test_an_older_state_is_resumed_with_the_defaults():
     whole = resume(asked(), saved)
     older = {name: value for name, value in saved.items() if name not in ("time", "latent", "condition", "start_from")}
     assert resume(asked(), older) == whole
-    assert (saved["ema_decay"], whole.ema_decay) == (0.999, (0.999,))
-    assert resume(asked("--ema-decay", "0.999"), saved) == whole
+    assert resume(asked("--ema-decay", "0.999"), saved | {"ema_decay": 0.999}).ema_decay == (0.999,)
     assert resume(asked("--epochs", "3"), saved) == replace(whole, epochs=3.0, minutes=None)
     with pytest.raises(UserError, match=r"--widths is \(8,\), but the run to resume was started with \(48, 96\)"):
         resume(asked("--widths", "8"), saved)

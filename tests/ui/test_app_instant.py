@@ -113,7 +113,7 @@ def test_live_draws_the_whole_run_after_a_draft(page, server, query):
     page.get_by_label("range slider for Guidance weight w").press("ArrowRight")
     page.wait_for_function("""() => {
       const { done, settings } = document.querySelector("#tab-generate .player").dataset, { weight, steps } = JSON.parse(settings);
-      return done === "true" && weight === 1.1 && [5, 20].includes(steps);
+      return done === "true" && weight === 1.05 && [5, 20].includes(steps);
     }""")
     assert "draft" not in room(page, "Generate").locator(".source").inner_text()
 

@@ -122,7 +122,7 @@ class ChargedNetwork(nn.Module):
         """Return what the network returns for x (N, C, H, W)."""
         self.job.begin_call(len(x))
         # For one image, a second thread gains nothing, and would wait for a core that the browser is using.
-        use_threads(1 if len(x) == 1 else count_threads())
+        use_threads(1 if len(x) <= 2 else count_threads())
         try:
             return self.net(x, *inputs, **options)
         finally:

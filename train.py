@@ -15,10 +15,8 @@ accelerate launch --multi_gpu --num_processes 2 train.py ...   several GPUs; whe
 
 import os
 import shlex
-import shutil
 import signal
 import sys
-import warnings
 from pathlib import Path
 
 from ddpm_demo.errors import UserError
@@ -99,8 +97,6 @@ def train_model(asked: dict, options: RunOptions, folder: Path) -> int:
 
     if options.push_to_hub:
         check_publishable(options.hub_model_id or "")  # before hours of training, not after them
-    if options.compile:
-        check_compiler()
     # With cpu=None, accelerate would not connect several processes on a CPU.
     on_cpu = not hardware.is_available()
     processes = PartialState(cpu=on_cpu)
@@ -112,13 +108,15 @@ def train_model(asked: dict, options: RunOptions, folder: Path) -> int:
     accelerator = Accelerator(cpu=on_cpu, mixed_precision=configuration.mixed_precision)
     interrupted, last = catch_signals(), None
     run = Run(configuration, images, held_out, folder / "state", accelerator, resumed=options.resume)
+    if options.compile:
+        if accelerator.is_main_process:
+            print("compiling the network ...", flush=True)
+        run.compile()
     accelerator.wait_for_everyone()
     # The log deletes an older run, so it is opened when the new one is ready.
     log = open_log(configuration, options, folder, first_step) if accelerator.is_main_process else None
     if log:
         log.introduce(images, processes.device.type, accelerator.num_processes)
-    if options.compile:
-        compile_in_place(run.net, quiet=not log)
     for last in train(run, save_every=options.save_every, sample_every=options.sample_every, stop=interrupted.is_set):
         log.record(last)
     accelerator.wait_for_everyone()
@@ -148,23 +146,6 @@ def warn_if_alone(processes: int) -> None:
         )
 
 
-def check_compiler() -> None:
-    """UserError if there is no C++ compiler, without which torch.compile fails at the first step."""
-    names = [os.environ.get("CXX", "g++"), "clang++", "cl"]
-    if not any(map(shutil.which, names)):
-        raise UserError(
-            f"--compile needs a C++ compiler, and there is none ({', '.join(names)}): install one, or leave it out"
-        )
-
-
-def compile_in_place(net, quiet: bool) -> None:
-    """Let the network be compiled when it is first called. Its weights and its copies stay as they are."""
-    warnings.filterwarnings("ignore", module=r"torch\._dynamo")  # about diffusers' code, which it compiles correctly
-    net.compile()
-    if not quiet:
-        print("the first step compiles the network, which takes some minutes")
-
-
 def begin_or_resume(asked: dict, options: RunOptions, folder: Path, device: str) -> tuple[TrainingConfiguration, int]:
     """(the configuration of the run, the step it starts at); UserError if the folder holds another run, or none."""
     from ddpm_demo.training.state import list_states, read_progress
@@ -188,7 +169,7 @@ def open_log(configuration: TrainingConfiguration, options: RunOptions, folder: 
     from ddpm_demo.training.run_log import RunLog
     from ddpm_demo.training.state import list_states
 
-    log = RunLog(folder, configuration, options.data_dir, first_step, options.log_with, options.snapshots)
+    log = RunLog(folder, configuration, options, first_step)
     if not options.resume:
         for state in list_states(folder / "state"):
             state.unlink()

@@ -17,7 +17,7 @@ ALLOWED = {
     "training": {"errors", "files", "diffusion", "data", "models", "generation"},
     "reports": {"errors", "files", "diffusion", "models", "training"},
     "evaluation": {"errors", "files", "diffusion", "data", "models", "generation", "training", "reports"},
-    "experiments": {"errors", "files", "diffusion", "data", "models", "generation", "reports", "evaluation"},
+    "experiments": {"errors", "files", "diffusion", "data", "models", "generation", "training", "reports", "evaluation"},
     "ui": {"errors", "files", "diffusion", "data", "models", "generation", "reports", "experiments"},
     "web": {"errors", "files", "diffusion", "hub", "models", "generation", "ui"},
     "ddpm_demo": {"errors", "diffusion", "models", "generation"},  # the public face, ddpm_demo/__init__.py

@@ -66,7 +66,9 @@ def tabulate_excess(cells: list[dict], down: str, across: str, same: Sampling) -
     found = select(cells, same, down, across)
     rows = list(dict.fromkeys(cell["setting"][down] for cell in found))
     columns = sorted({cell["setting"][across] for cell in found})
-    by_place = {(cell["setting"][down], cell["setting"][across]): f"{round(excess(cell), 2) + 0.0:.2f}" for cell in found}
+    by_place = {
+        (cell["setting"][down], cell["setting"][across]): f"{round(excess(cell), 2) + 0.0:.2f}" for cell in found
+    }
     heads = [f"{down} \\ {across}", *(f"{column:g}" for column in columns)]
     lines = [[str(row), *(by_place.get((row, column), "") for column in columns)] for row in rows]
     return write_table(heads, lines) if found else ""

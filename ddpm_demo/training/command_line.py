@@ -1,8 +1,10 @@
 """The command line of ``train.py``, built from the fields of ``TrainingConfiguration`` and ``RunOptions``."""
 
 import argparse
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, Field, asdict, dataclass, fields
+from pathlib import Path
 
 from ddpm_demo.training.configuration import (
     AUTO,
@@ -16,8 +18,9 @@ from ddpm_demo.training.configuration import (
     option,
     positive,
     positive_int,
+    words_of,
 )
-from ddpm_demo.training.recipes import DISTILLATION, LATENT, RECIPES, SHORT_MINUTES, SMALL
+from ddpm_demo.training.recipes import DISTILLATION, GPU_SPEED, LATENT, RECIPES, SHORT_MINUTES, SHORT_SIZE, SMALL
 
 GROUPS = ("data", "model", "training", "output", INSTEAD)
 
@@ -83,8 +86,8 @@ class RunOptions:
     compile: bool = option(
         False,
         group="training",
-        help="compile the network with torch.compile: the first step takes minutes, the others are about a fifth faster on "
-        "a CPU; needs a C++ compiler",
+        help="compile the network with torch.compile: it takes minutes, which count towards --minutes, and steps on a CPU "
+        "become about a fifth faster; needs a C++ compiler and Python's header files",
         used_by=("distill",),
     )
     push_to_hub: bool = option(
@@ -142,6 +145,16 @@ def parse(arguments: list[str] | None, description: str) -> tuple[dict, RunOptio
     return asked, RunOptions(**{one.name: given[one.name] for one in fields(RunOptions)})
 
 
+def command_to_resume(folder: Path, options: RunOptions) -> str:
+    """The command line that goes on with a run in a folder, with the options that were given for it."""
+    words = ["python", "train.py", "--resume", "--output-dir", str(folder)]
+    for one in fields(RunOptions):
+        value = getattr(options, one.name)
+        if value != one.default and one.name not in ("output_dir", "resume", "overwrite"):
+            words += words_of(one, value)
+    return shlex.join(words)
+
+
 def build_parser(description: str) -> argparse.ArgumentParser:
     """The parser, with one flag for each field. A value that is not given is None for a field of the configuration."""
     parser = argparse.ArgumentParser(
@@ -197,9 +210,10 @@ def list_recipes() -> str:
         [
             "defaults on a CPU: size  widths       batch  optimizer     lr     EMA  dropout  minutes",
             *(write_recipe(f"  {name}", asdict(row)) for name, row in RECIPES.items()),
-            f"instead of these for at most {SHORT_MINUTES:g} minutes with images of at most 32x32 pixels (short), for latents, and for",
-            "distillation, each where a number is given:",
+            f"These replace the values above; a blank keeps them. short: --minutes up to {SHORT_MINUTES:g}, with images up to "
+            f"{SHORT_SIZE}x{SHORT_SIZE}.",
             *(write_recipe(name, taken | row) for name, row in replacing.items()),
+            f"On a GPU, there is no short, and the default minutes are divided by {GPU_SPEED}.",
         ]
     )
 

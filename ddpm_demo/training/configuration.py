@@ -242,7 +242,7 @@ class TrainingConfiguration:
     seed: int = option(
         0,
         group="training",
-        help="same seed, machine, --epochs and --mixed-precision: same weights",
+        help="same seed, machine, number of processes, --epochs, --mixed-precision and --compile: same weights",
         type=seed_number,
         used_by=OTHER_TRAININGS,
     )
@@ -298,7 +298,7 @@ def derive_defaults(asked: Mapping[str, object], device: str) -> dict:
     if "distill" in asked:
         return derive_from_teacher(asked["distill"], asked)
     dataset = asked.get("dataset", DEFAULTS["dataset"])
-    derived = asdict(recipe_for(dataset, asked.get("minutes"), device, "latent" in asked))
+    derived = asdict(recipe_for(dataset, asked.get("minutes"), device, "latent" in asked, asked.get("image_size")))
     if asked.get("time") == "continuous":
         derived["schedule"] = "linear"
     if "epochs" in asked:

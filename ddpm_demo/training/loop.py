@@ -6,6 +6,7 @@ state that was saved at step N and resumed continues to the same bits as a run t
 
 import copy
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from math import isfinite
@@ -101,7 +102,7 @@ class Run:
         self.objective = self.choose_objective()
         self.started = time.perf_counter()
         self.batches.prepare(self.codec)
-        self.ready = time.perf_counter()  # or after the first step, which may be slow
+        self.ready = time.perf_counter()
 
     def choose_objective(self) -> Denoising | Distillation:
         """What the network learns: to denoise, or to take few steps where the configuration names a teacher."""
@@ -110,6 +111,25 @@ class Run:
                 load_teacher(self.configuration.distill, self.accelerator.device), self.net, self.averages[0]
             )
         return Denoising(self.configuration, len(self.label_names), self.accelerator)
+
+    def compile(self) -> None:
+        """Compile the network for the batches of this run, in minutes. UserError if torch.compile fails.
+
+        The weights and the copies of the network stay as they are.
+        """
+        warnings.filterwarnings(
+            "ignore", module=r"torch\._dynamo"
+        )  # about diffusers' code, which it compiles correctly
+        self.net.compile()
+        try:
+            self.objective.losses(self.denoiser, *self.batches.draw(self.step)).mean().backward()
+        except RuntimeError as error:
+            raise UserError(
+                f"the network could not be compiled ({str(error).strip().splitlines()[0]}). --compile needs a C++ compiler and "
+                "Python's header files (Debian: g++ and python3-dev): install them, or leave --compile out"
+            ) from error
+        self.optimizer.zero_grad()
+        self.ready = time.perf_counter()
 
     @property
     def seconds(self) -> float:
@@ -138,8 +158,6 @@ class Run:
         value = self.optimize(x0, label, image)
         for average in self.averages:
             average.step(self.net.parameters())
-        if self.step == self.first_step:
-            self.ready = time.perf_counter()
         self.step += 1
         before = self.mean_loss
         self.mean_loss = value if before is None else before + (value - before) * max(0.02, 1 / self.step)
@@ -176,8 +194,8 @@ class Run:
 
     def report(self, fraction: float, **more) -> Progress:
         """Where the run stands; ``more`` are the fields of ``Progress`` that are not always there."""
-        seconds, steps = self.seconds, self.step - self.first_step - 1
-        rate = steps * self.batches.size / (time.perf_counter() - self.ready) if steps > 0 else 0.0
+        seconds, steps = self.seconds, self.step - self.first_step
+        rate = steps * self.batches.size / (time.perf_counter() - self.ready) if steps else 0.0
         if self.total_steps:
             left = (self.total_steps - self.step) * self.batches.size / rate if rate else 0.0
         else:

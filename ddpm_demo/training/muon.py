@@ -63,7 +63,7 @@ class Muon(torch.optim.AdamW):
 
 def orthogonalise_in_turns(matrices: Tensor, low_precision: bool, taken: int) -> Tensor:
     """``orthogonalise`` matrices (B, M, N), each in one of the processes. They take turns; ``taken`` turns are over."""
-    if not distributed.is_initialized():
+    if not (distributed.is_available() and distributed.is_initialized()):
         return orthogonalise(matrices, low_precision)
     result, processes = torch.zeros_like(matrices), distributed.get_world_size()
     mine = slice((distributed.get_rank() - taken) % processes, None, processes)

@@ -53,7 +53,7 @@ def build_network(
         )
     if configuration.mixed_precision == "bf16" and torch.device(device).type == "cpu":
         use_plain_attention(net)
-    # On a CPU, a step is a fifth faster with this memory format.
+    # On a CPU, network calls are up to a tenth faster with this memory format.
     return net.to(device, memory_format=torch.channels_last)
 
 

@@ -31,7 +31,7 @@ RECIPES = {
 }
 # Within a few minutes on a CPU, a smaller network is better, since it sees more images.
 SMALL = {"widths": (32, 64), "layers": 1, "batch_size": 32, "optimizer": "muon", "lr": 4e-3, "ema_decay": (0.998,)}
-SHORT_MINUTES = 10.0
+SHORT_MINUTES, SHORT_SIZE = 10.0, 32
 LATENT = {
     "widths": (96, 112),
     "patch": 1,
@@ -53,16 +53,19 @@ DISTILLATION = {
 GPU_SPEED = 4  # on a GPU, a default budget in minutes is divided by this
 
 
-def recipe_for(dataset: str, minutes: float | None, device: str, latent: bool = False) -> Recipe:
+def recipe_for(
+    dataset: str, minutes: float | None, device: str, latent: bool = False, image_size: int | None = None
+) -> Recipe:
     """The recipe of a dataset for a budget in minutes (None: its default, shorter on a GPU) on a type of device.
 
     ``latent`` asks for the recipe for an autoencoder's latents: a wider network, since there are fewer positions.
+    ``image_size`` is in pixels, None for that of the dataset.
     UserError for an unknown dataset.
     """
     check_one_of("dataset", dataset, RECIPES)
     recipe = replace(RECIPES[dataset], **LATENT) if latent else RECIPES[dataset]
     if device != "cpu":
         return replace(recipe, minutes=minutes or recipe.minutes / GPU_SPEED)
-    if minutes and minutes <= SHORT_MINUTES and recipe.image_size <= 32 and not latent:
+    if minutes and minutes <= SHORT_MINUTES and (image_size or recipe.image_size) <= SHORT_SIZE and not latent:
         recipe = replace(recipe, **SMALL)
     return replace(recipe, minutes=minutes or recipe.minutes)

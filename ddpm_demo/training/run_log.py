@@ -16,6 +16,7 @@ from ddpm_demo.generation.animation import animate_sampling
 from ddpm_demo.models import checkpoint
 from ddpm_demo.models.networks import count_parameters
 from ddpm_demo.training.autoencoder import REPORT, SHEET
+from ddpm_demo.training.command_line import RunOptions, command_to_resume
 from ddpm_demo.training.configuration import TrainingConfiguration
 from ddpm_demo.training.loop import SAMPLE_COLUMNS, Progress
 
@@ -32,17 +33,16 @@ class RunLog:
         self,
         folder: Path,
         configuration: TrainingConfiguration,
-        data_dir: str,
+        options: RunOptions,
         first_step: int = 0,
-        log_with: str = "none",
-        snapshots: bool = False,
     ):
-        self.board = open_tensorboard(folder) if log_with == "tensorboard" else None  # first, since it may be missing
+        # TensorBoard is opened first, since it may be missing.
+        self.board = open_tensorboard(folder) if options.log_with == "tensorboard" else None
         if not first_step:
             for older in ("samples", "snapshots", "averages"):
                 shutil.rmtree(folder / older, ignore_errors=True)
         (folder / "samples").mkdir(parents=True, exist_ok=True)
-        self.folder, self.configuration, self.data_dir, self.snapshots = folder, configuration, data_dir, snapshots
+        self.folder, self.configuration, self.options = folder, configuration, options
         self.metrics = folder / "metrics.jsonl"
         rows = self.metrics.read_text().splitlines(keepends=True) if first_step and self.metrics.exists() else []
         # A kill may have left an incomplete last row, and rows of steps that will be taken again.
@@ -99,7 +99,7 @@ class RunLog:
         """Save the sheet of samples and, if asked for, the weights that drew it."""
         path = self.folder / "samples" / f"step-{progress.step:06d}.png"
         render_grid(progress.samples, SAMPLE_COLUMNS, height=640).save(path)
-        if self.snapshots:
+        if self.options.snapshots:
             checkpoint.save(progress.model, self.folder / "snapshots" / path.stem)
         self.bar.write(f"step {progress.step}: held-out loss {progress.validation_loss:.4f}, samples in {path}")
 
@@ -123,12 +123,11 @@ class RunLog:
 
     def print_next(self, progress: Progress) -> None:
         """Print how to continue after an interruption, or what to do with a finished model."""
-        folder, data_dir = shlex.quote(str(self.folder)), shlex.quote(self.data_dir)
         if progress.fraction < 1:
-            data = "" if self.data_dir == "data" else f" --data-dir {data_dir}"
             print(f"stopped at step {progress.step}, everything is saved. Go on with:")
-            print(f"  python train.py --resume --output-dir {folder}{data}")
+            print(f"  {command_to_resume(self.folder, self.options)}")
             return
+        folder, data_dir = shlex.quote(str(self.folder)), shlex.quote(self.options.data_dir)
         size, minutes = count_parameters(progress.model.denoiser.net) / 1e6, progress.seconds / 60
         print(f"{size:.2f}M parameters, {progress.step} steps in {minutes:.1f} minutes, saved in {folder}. Next:")
         print(f"  python app.py --checkpoint {folder}")

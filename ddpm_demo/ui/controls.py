@@ -151,7 +151,7 @@ def build_rare_controls(catalogue: Catalogue) -> Controls:
         "variance": gr.Radio(
             [("posterior β̃ₜ", VARIANCES[0]), ("forward βₜ", VARIANCES[1])],
             value=defaults["variance"],
-            label="Reverse variance of DDPM",
+            label="Reverse variance",
             info=INFO["variance"],
         ),
         "corrector_snr": gr.Slider(

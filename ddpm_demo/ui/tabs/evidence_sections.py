@@ -166,6 +166,7 @@ def show_conditions(report: dict) -> str:
     """Three ways to condition the network on the class."""
     if not report:
         return ""
+    first = report["rows"][0]
     return render(
         "table.html",
         title=f"Three ways to condition, {report['epochs']:g} epochs each",
@@ -173,7 +174,8 @@ def show_conditions(report: dict) -> str:
         rows=[(row, False) for row in conditioning.list_rows(report)],
         note="Completed and enlarged images are measured by their PSNR to the original; in brackets where a part of another "
         "image was given.",
-        command="python -m ddpm_demo.experiments.conditioning",
+        command=f"python -m ddpm_demo.experiments.conditioning --epochs {report['epochs']:g} "
+        f"--samples {first['quality'][0]['setting']['samples']} --restore {first['restored']['images']}",
     )
 
 

@@ -5,7 +5,7 @@ decay are those of Liu et al. 2025, "Muon is scalable for LLM training", so that
 """
 
 import torch
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
 
 MOMENTUM = 0.95
 RMS = 0.2  # of a step before the learning rate: about that of AdamW (Liu et al. 2025, section 2.2)
@@ -38,7 +38,7 @@ class Muon(torch.optim.AdamW):
     @torch.no_grad()
     def step(self) -> None:
         """Take one step with the current gradients. The gradients of Muon's weights are deleted."""
-        group, alike, taken = self.param_groups[0], {}, 0
+        group, alike = self.param_groups[0], {}
         params = [p for p in group["params"] if p.grad is not None]
         gradients = [p.grad for p in params]
         for p in params:
@@ -55,21 +55,9 @@ class Muon(torch.optim.AdamW):
             weights = [p.movedim(1, -1) for p, _ in pairs]  # in memory, the channels of a convolution come last
             matrices = torch.stack([direction.movedim(1, -1).flatten(1) for _, direction in pairs])
             rate = group["lr"] * RMS * max(matrices.shape[1:]) ** 0.5
-            for weight, direction in zip(weights, orthogonalise_in_turns(matrices, self.low_precision, taken)):
+            for weight, direction in zip(weights, orthogonalise(matrices, self.low_precision)):
                 weight.sub_(direction.view(weight.shape), alpha=rate)
-            taken += len(pairs)
         super().step()
-
-
-def orthogonalise_in_turns(matrices: Tensor, low_precision: bool, taken: int) -> Tensor:
-    """``orthogonalise`` matrices (B, M, N), each in one of the processes. They take turns; ``taken`` turns are over."""
-    if not (distributed.is_available() and distributed.is_initialized()):
-        return orthogonalise(matrices, low_precision)
-    result, processes = torch.zeros_like(matrices), distributed.get_world_size()
-    mine = slice((distributed.get_rank() - taken) % processes, None, processes)
-    result[mine] = orthogonalise(matrices[mine], low_precision)
-    distributed.all_reduce(result)
-    return result
 
 
 def orthogonalise(matrices: Tensor, low_precision: bool = False) -> Tensor:

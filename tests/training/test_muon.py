@@ -1,11 +1,9 @@
 import copy
 
-import pytest
 import torch
 from torch import nn
 
-from ddpm_demo.training import muon
-from ddpm_demo.training.muon import RMS, Muon, orthogonalise, orthogonalise_in_turns
+from ddpm_demo.training.muon import RMS, Muon, orthogonalise
 
 
 def small_net():
@@ -24,20 +22,6 @@ def test_the_singular_values_become_nearly_one():
             values = torch.linalg.svdvals(found)
             assert found.dtype == torch.float32 and values.min() > 0.3 and values.max() < 1.3
             assert nn.functional.cosine_similarity(found.flatten(), (u @ v).flatten(), 0) > 0.95
-
-
-@pytest.mark.parametrize("count", [1, 7])
-@pytest.mark.parametrize("taken", [0, 1, 5])
-def test_the_processes_share_the_matrices(monkeypatch, count, taken):
-    """What they compute adds up to the whole, and none computes more than one matrix too many."""
-    matrices, parts = torch.randn(count, 4, 6, generator=torch.Generator().manual_seed(0)), []
-    for rank in range(3):
-        process = {"is_initialized": lambda: True, "get_world_size": lambda: 3, "get_rank": lambda rank=rank: rank}
-        for name, value in (process | {"all_reduce": lambda part: None}).items():
-            monkeypatch.setattr(muon.distributed, name, value)
-        parts.append(orthogonalise_in_turns(matrices, False, taken))
-    assert {sum(bool(one.any()) for one in part) for part in parts} == {count // 3, count // 3 + 1}
-    torch.testing.assert_close(sum(parts), orthogonalise(matrices))
 
 
 def test_a_first_step_is_orthogonal_and_of_adams_size():

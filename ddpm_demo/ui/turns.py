@@ -121,7 +121,7 @@ class ChargedNetwork(nn.Module):
     def forward(self, x: Tensor, *inputs, **options):
         """Return what the network returns for x (N, C, H, W)."""
         self.job.begin_call(len(x))
-        # For one image, a second thread gains nothing, and would wait for a core that the browser is using.
+        # For one image, with or without guidance, a second thread gains little, and takes the core that the browser uses.
         use_threads(1 if len(x) <= 2 else count_threads())
         try:
             return self.net(x, *inputs, **options)

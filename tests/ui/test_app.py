@@ -165,7 +165,7 @@ def test_live_redraws_as_the_slider_moves(page):
     slider.focus()
     for _ in range(25):  # a drag: many changes, the newest wins
         page.keyboard.press("ArrowRight")
-    settled(page, "weight", 4.5)
+    settled(page, "weight", 3.25)
     assert canvas_bytes(page) != two
     shot(page, "live")
     page.get_by_label("Live").uncheck()

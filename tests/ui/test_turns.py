@@ -232,8 +232,8 @@ def test_a_call_for_one_image_has_one_thread(model, monkeypatch):
     net = model.denoiser.net.net
     hook = net.register_forward_pre_hook(lambda *_: seen.append(torch.get_num_threads()))
     try:
-        for labels in ([0], [0, 1], [0]):
-            drawn = turns.compute_in_turns(sample, model, Job(lambda: True), labels, weight=0.0, steps=1)
+        for labels, weight in (([0], 0.0), ([0, 1, 2], 0.0), ([0], 1.0)):
+            drawn = turns.compute_in_turns(sample, model, Job(lambda: True), labels, weight=weight, steps=1)
             assert len(list(drawn)) == 1
             assert torch.get_num_threads() == 2
     finally:

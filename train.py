@@ -109,14 +109,18 @@ def train_model(asked: dict, options: RunOptions, folder: Path) -> int:
     interrupted, last = catch_signals(), None
     run = Run(configuration, images, held_out, folder / "state", accelerator, resumed=options.resume)
     if options.compile:
-        if accelerator.is_main_process:
-            print("compiling the network ...", flush=True)
+        processes.print("compiling the network ...", flush=True)
         run.compile()
     accelerator.wait_for_everyone()
+    if run.measure_budget(interrupted.is_set)[1] and not options.resume:
+        processes.print("stopped before the first step: nothing was written or deleted")
+        accelerator.end_training()
+        return 130
     # The log deletes an older run, so it is opened when the new one is ready.
-    log = open_log(configuration, options, folder, first_step) if accelerator.is_main_process else None
+    count = accelerator.num_processes
+    log = open_log(configuration, options, folder, first_step, count) if accelerator.is_main_process else None
     if log:
-        log.introduce(images, processes.device.type, accelerator.num_processes)
+        log.introduce(images, processes.device.type)
     for last in train(run, save_every=options.save_every, sample_every=options.sample_every, stop=interrupted.is_set):
         log.record(last)
     accelerator.wait_for_everyone()
@@ -164,12 +168,12 @@ def begin_or_resume(asked: dict, options: RunOptions, folder: Path, device: str)
     return configure(asked, device), 0
 
 
-def open_log(configuration: TrainingConfiguration, options: RunOptions, folder: Path, first_step: int):
+def open_log(configuration: TrainingConfiguration, options: RunOptions, folder: Path, first_step: int, processes: int):
     """The log of the run. The states of an older run are deleted unless it is resumed."""
     from ddpm_demo.training.run_log import RunLog
     from ddpm_demo.training.state import list_states
 
-    log = RunLog(folder, configuration, options, first_step)
+    log = RunLog(folder, configuration, options, first_step, processes)
     if not options.resume:
         for state in list_states(folder / "state"):
             state.unlink()

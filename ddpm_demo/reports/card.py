@@ -60,7 +60,7 @@ def render_card(about: dict, metrics: dict, animated: bool = False, autoencoder:
         diffused=diffused_shape(about, autoencoder),
         metrics=metrics,
         cells=cells,
-        sampling_flags=sampling_flags([sampling_of(cell) for cell in cells]),
+        sampling_flags=list_flags([sampling_of(cell) for cell in cells]),
         tabulate_quality=tabulate_quality,
         tabulate_likelihood=tabulate_likelihood,
     )
@@ -81,13 +81,13 @@ def describe_for_hub(about: dict, cells: list[dict], model: str):
             dataset_type=dataset or about["dataset"],
             dataset_name=about["dataset"],
             dataset_split="test",
-            metric_args={"guidance_weight": cell["setting"]["weight"], "steps": cell["setting"]["steps"]}
-            | find_changed(sampling_of(cell)),
+            metric_args={"sampler": sampling.sampler, "steps": sampling.steps, "guidance_weight": sampling.weight}
+            | find_changed(sampling),
             metric_type=kind,
             metric_name=title,
             metric_value=cell[figure],
         )
-        for cell in cells
+        for sampling, cell in ((sampling_of(cell), cell) for cell in cells)
         for figure, kind, title in FIGURES
         if figure in cell
     ]
@@ -111,19 +111,30 @@ def diffused_shape(about: dict, autoencoder: dict | None) -> tuple[int, int, int
     return about["channels"] * patch**2, about["image_size"] // patch, about["image_size"] // patch
 
 
-def sampling_flags(settings: list[Sampling]) -> str:
-    """The flags of ``python -m ddpm_demo.evaluation samples`` for settings: the weights, and what is not the default.
+def list_flags(settings: list[Sampling]) -> list[str]:
+    """The flags of ``python -m ddpm_demo.evaluation samples`` for settings: a line for each command that is needed.
 
-    Intervals are left out where there are several, because the command takes one.
+    A command measures all combinations of its values, so settings share one if they are all combinations of theirs. It takes
+    a single interval.
     """
-    words = []
-    for field in fields(Sampling):
-        values = list(dict.fromkeys(getattr(sampling, field.name) for sampling in settings))
-        if isinstance(field.default, tuple) and len(values) > 1:
+    defaults = {field.name: field.default for field in fields(Sampling)}
+    groups = [{name: (getattr(sampling, name),) for name in defaults} for sampling in settings]
+    for name, default in defaults.items():
+        if isinstance(default, tuple):
             continue
-        if field.name == "weight" or values != [field.default]:
-            words += [f"--{field.name.replace('_', '-')}", *map(format_value, values)]
-    return " ".join(words)
+        merged = {}
+        for group in groups:  # those that differ in this field alone become one
+            alike = merged.setdefault(tuple(group[other] for other in defaults if other != name), group | {name: ()})
+            alike[name] = (*alike[name], *group[name])
+        groups = [*merged.values()]
+    return [
+        " ".join(
+            " ".join([f"--{name.replace('_', '-')}", *map(format_value, values)])
+            for name, values in group.items()
+            if name == "weight" or values != (defaults[name],)
+        )
+        for group in groups
+    ]
 
 
 def format_value(value) -> str:

@@ -72,9 +72,10 @@ def tabulate_calls(teacher: list[dict], student: list[dict]) -> str:
             mine = [(sampling_of(cell), cell) for cell in cells if cell["setting"]["weight"] == weight]
             counted = [(s.calls if cells is student else s.evaluations, s, cell) for s, cell in mine]
             for calls, sampling, cell in sorted(counted, key=lambda row: row[0]):
+                changed = "".join(f", {name} = {value}" for name, value in find_changed(sampling).items())
                 rows.append(
                     [
-                        title if cells is student else f"{title}, {sampling.sampler}, {sampling.steps} steps",
+                        title if cells is student else f"{title}, {sampling.sampler}, {sampling.steps} steps{changed}",
                         f"{weight:g}",
                         f"{calls}",
                         f"{cell['fid_test']:.3f} ± {cell['spread']['fid_test']:.3f}",

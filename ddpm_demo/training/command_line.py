@@ -145,9 +145,12 @@ def parse(arguments: list[str] | None, description: str) -> tuple[dict, RunOptio
     return asked, RunOptions(**{one.name: given[one.name] for one in fields(RunOptions)})
 
 
-def command_to_resume(folder: Path, options: RunOptions) -> str:
-    """The command line that goes on with a run in a folder, with the options that were given for it."""
-    words = ["python", "train.py", "--resume", "--output-dir", str(folder)]
+def command_to_resume(folder: Path, options: RunOptions, processes: int) -> str:
+    """The command line that goes on with a run in a folder, with its number of processes and the options it was given."""
+    launch = (
+        ["python"] if processes == 1 else ["accelerate", "launch", "--multi_gpu", "--num_processes", str(processes)]
+    )
+    words = [*launch, "train.py", "--resume", "--output-dir", str(folder)]
     for one in fields(RunOptions):
         value = getattr(options, one.name)
         if value != one.default and one.name not in ("output_dir", "resume", "overwrite"):
@@ -213,7 +216,7 @@ def list_recipes() -> str:
             f"These replace the values above; a blank keeps them. short: --minutes up to {SHORT_MINUTES:g}, with images up to "
             f"{SHORT_SIZE}x{SHORT_SIZE}.",
             *(write_recipe(name, taken | row) for name, row in replacing.items()),
-            f"On a GPU, there is no short, and the default minutes are divided by {GPU_SPEED}.",
+            f"On a GPU, the row short does not apply, and the default minutes are divided by {GPU_SPEED}.",
         ]
     )
 

@@ -117,16 +117,18 @@ class Run:
 
         The weights and the copies of the network stay as they are.
         """
-        warnings.filterwarnings(
-            "ignore", module=r"torch\._dynamo"
-        )  # about diffusers' code, which it compiles correctly
+        from torch._dynamo.exc import TorchDynamoException
+
+        # The warnings are about code of diffusers, which is compiled correctly.
+        warnings.filterwarnings("ignore", module=r"torch\._dynamo")
         self.net.compile()
         try:
             self.objective.losses(self.denoiser, *self.batches.draw(self.step)).mean().backward()
-        except RuntimeError as error:
+        except TorchDynamoException as error:
+            reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
             raise UserError(
-                f"the network could not be compiled ({str(error).strip().splitlines()[0]}). --compile needs a C++ compiler and "
-                "Python's header files (Debian: g++ and python3-dev): install them, or leave --compile out"
+                f"the network could not be compiled ({reason}). --compile needs a C++ compiler and Python's header files "
+                "(Debian: g++ and python3-dev): install them, or leave --compile out"
             ) from error
         self.optimizer.zero_grad()
         self.ready = time.perf_counter()

@@ -35,6 +35,7 @@ class RunLog:
         configuration: TrainingConfiguration,
         options: RunOptions,
         first_step: int = 0,
+        processes: int = 1,
     ):
         # TensorBoard is opened first, since it may be missing.
         self.board = open_tensorboard(folder) if options.log_with == "tensorboard" else None
@@ -42,7 +43,7 @@ class RunLog:
             for older in ("samples", "snapshots", "averages"):
                 shutil.rmtree(folder / older, ignore_errors=True)
         (folder / "samples").mkdir(parents=True, exist_ok=True)
-        self.folder, self.configuration, self.options = folder, configuration, options
+        self.folder, self.configuration, self.options, self.processes = folder, configuration, options, processes
         self.metrics = folder / "metrics.jsonl"
         rows = self.metrics.read_text().splitlines(keepends=True) if first_step and self.metrics.exists() else []
         # A kill may have left an incomplete last row, and rows of steps that will be taken again.
@@ -57,7 +58,7 @@ class RunLog:
             dynamic_ncols=True,
         )
 
-    def introduce(self, images: Data, device: str, processes: int) -> None:
+    def introduce(self, images: Data, device: str) -> None:
         """Print a sentence about the training that begins."""
         chosen = self.configuration
         budget = f"{chosen.epochs:g} epochs" if chosen.epochs else f"{chosen.minutes:g} minutes"
@@ -66,7 +67,7 @@ class RunLog:
         diffused = f"latents of {chosen.latent}" if chosen.latent else f"{chosen.patch}x{chosen.patch} patches"
         self.bar.write(
             f"{chosen.dataset}: {len(images)} images, {kind}; U-Net {chosen.widths} on {diffused}, "
-            f"{chosen.schedule} schedule, {chosen.prediction}; {budget} on {processes} x {device}"
+            f"{chosen.schedule} schedule, {chosen.prediction}; {budget} on {self.processes} x {device}"
         )
 
     def record(self, progress: Progress) -> None:
@@ -125,7 +126,7 @@ class RunLog:
         """Print how to continue after an interruption, or what to do with a finished model."""
         if progress.fraction < 1:
             print(f"stopped at step {progress.step}, everything is saved. Go on with:")
-            print(f"  {command_to_resume(self.folder, self.options)}")
+            print(f"  {command_to_resume(self.folder, self.options, self.processes)}")
             return
         folder, data_dir = shlex.quote(str(self.folder)), shlex.quote(self.options.data_dir)
         size, minutes = count_parameters(progress.model.denoiser.net) / 1e6, progress.seconds / 60

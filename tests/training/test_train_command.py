@@ -216,6 +216,19 @@ def test_ctrl_c_saves_and_says_how_to_go_on(mnist_dir, tmp_path):
     assert steps == sorted(steps) and steps[-1] == stopped_at + 5
 
 
+@pytest.mark.slow
+def test_ctrl_c_before_the_first_step_leaves_an_older_run_as_it_is(mnist_dir, tmp_path):
+    folder, options = tmp_path / "run", ("--cfg", "--epochs", "1", *TINY)
+    assert train(mnist_dir, folder, *options).returncode == 0
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    process = start(mnist_dir, folder, "--overwrite", "--compile", *options)
+    assert "compiling" in process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 130 and "stopped before the first step" in out and "Traceback" not in err
+    assert before == {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
 PROCESSES = {
     kind: (
         "-m", "accelerate.commands.launch", kind, "--num_processes", "2", "--num_machines", "1",

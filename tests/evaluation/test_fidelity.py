@@ -71,10 +71,9 @@ def test_only_a_teacher_and_its_student_are_compared(capsys):
 @pytest.mark.slow
 def test_the_shipped_student_follows_its_teacher_as_closely_as_the_documentation_says():
     teacher, student = load(SHIPPED), load(SHIPPED.with_name("mnist-instant"))
-    for weight, most in ((0.0, 0.08), (1.0, 0.08), (4.0, 0.13)):
+    for weight, most in ((-1.0, 0.08), (0.0, 0.07), (1.0, 0.07), (4.0, 0.1)):
         errors = fidelity.measure_steps(teacher, student, weight, 10)
         assert len(errors) == 16 and errors.square().mean().sqrt() < most and errors.max() < 1.7 * most
-    for correlation, ratio in fidelity.compare_changes(teacher, student, 2.0, 10).values():
-        assert correlation > 0.75 and 0.8 < ratio < 1.2
-    for correlation, ratio in fidelity.compare_changes(teacher, student, -1.0, 10).values():
-        assert correlation > 0.55 and 0.35 < ratio < 0.8  # the same direction, but not as far
+    for weight in (-1.0, 2.0):
+        for correlation, ratio in fidelity.compare_changes(teacher, student, weight, 10).values():
+            assert correlation > 0.7 and 0.75 < ratio < 1.2

@@ -54,7 +54,7 @@ def test_it_leaves_a_checkpoint_that_draws_without_further_arguments(distilled, 
 
 def test_what_it_did_not_learn_is_refused_in_a_sentence(distilled):
     model = ddpm_demo.load(distilled)
-    for wrong in ({"steps": 3}, {"weight": 0.25}, {"sampler": "ddpm"}, {"schedule": "linear"}):
+    for wrong in ({"steps": 3}, {"weight": 0.33}, {"sampler": "ddpm"}, {"schedule": "linear"}):
         with pytest.raises(UserError, match="this distilled model"):
             ddpm_demo.generate(model, [3], **wrong)
     for source in (distilled, *(SHIPPED.with_name(name) for name in ("mnist-linear", "cifar10-latent"))):

@@ -25,7 +25,9 @@ class Recipe:
 RECIPES = {
     "mnist": Recipe(28, (48, 96), layers=1, batch_size=64, optimizer="muon", lr=2e-3, minutes=60),
     "fashion-mnist": Recipe(28, (48, 96), layers=1, batch_size=64, optimizer="muon", lr=2e-3, flip=True, minutes=60),
-    "cifar10": Recipe(32, (64, 128, 128), layers=1, batch_size=64, ema_decay=(0.999,), flip=True, minutes=60),
+    "cifar10": Recipe(
+        32, (64, 128, 128), layers=1, batch_size=64, optimizer="muon", lr=3e-3, ema_decay=(0.999,), flip=True, minutes=60
+    ),
     "oxford-pets": Recipe(64, (64, 128, 224), lr=5e-4, dropout=0.1, flip=True, batch_size=32, minutes=240),
     "folder": Recipe(32, (64, 128), lr=1e-3, dropout=0.1, flip=True, batch_size=64, minutes=60),
 }

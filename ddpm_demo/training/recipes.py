@@ -13,23 +13,21 @@ class Recipe:
     widths: tuple[int, ...]
     patch: int = 2
     layers: int = 2
-    batch_size: int = 128
+    batch_size: int = 64
     optimizer: str = "adamw"
     lr: float = 1.5e-3
     ema_decay: tuple[float, ...] = (0.9995,)
     dropout: float = 0.0
     flip: bool = False
-    minutes: float = 40.0
+    minutes: float = 60.0
 
 
 RECIPES = {
-    "mnist": Recipe(28, (48, 96), layers=1, batch_size=64, optimizer="muon", lr=2e-3, minutes=60),
-    "fashion-mnist": Recipe(28, (48, 96), layers=1, batch_size=64, optimizer="muon", lr=2e-3, flip=True, minutes=60),
-    "cifar10": Recipe(
-        32, (64, 128, 128), layers=1, batch_size=64, optimizer="muon", lr=3e-3, ema_decay=(0.999,), flip=True, minutes=60
-    ),
-    "oxford-pets": Recipe(64, (64, 128, 224), lr=5e-4, dropout=0.1, flip=True, batch_size=32, minutes=240),
-    "folder": Recipe(32, (64, 128), lr=1e-3, dropout=0.1, flip=True, batch_size=64, minutes=60),
+    "mnist": Recipe(28, (48, 96), layers=1, optimizer="muon", lr=2e-3),
+    "fashion-mnist": Recipe(28, (48, 96), layers=1, optimizer="muon", lr=2e-3, flip=True),
+    "cifar10": Recipe(32, (64, 128, 128), layers=1, optimizer="muon", lr=3e-3, ema_decay=(0.999,), flip=True),
+    "oxford-pets": Recipe(64, (64, 128, 224), batch_size=32, lr=5e-4, dropout=0.1, flip=True, minutes=240),
+    "folder": Recipe(32, (64, 128), lr=1e-3, dropout=0.1, flip=True),
 }
 # Within a few minutes on a CPU, a smaller network is better, since it sees more images.
 SMALL = {"widths": (32, 64), "layers": 1, "batch_size": 32, "optimizer": "muon", "lr": 4e-3, "ema_decay": (0.998,)}

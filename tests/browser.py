@@ -7,7 +7,7 @@ import time
 import pytest
 from playwright.sync_api import sync_playwright
 
-PATIENCE = 20_000  # milliseconds: the machine may be busy
+PATIENCE = 40_000  # milliseconds: the machine may be busy
 
 
 @pytest.fixture(scope="module")

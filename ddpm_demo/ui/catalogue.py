@@ -16,6 +16,7 @@ import gradio as gr
 import torch
 from torch import Tensor
 
+from ddpm_demo.diffusion.samplers import SAMPLERS
 from ddpm_demo.errors import UserError, check_one_of
 from ddpm_demo.files import find_newest
 from ddpm_demo.models.checkpoint import Model, load
@@ -27,6 +28,7 @@ LENT = os.environ.get("SPACES_ZERO_GPU", "").lower() in ("1", "t", "true")  # as
 # Upper estimates in seconds for an H200 of ZeroGPU: to get ready, and for a step with an image's share of it.
 READY, STEP, SHARE = 3.0, 0.02, 0.0005
 CALLS_PER_FRAME = 20  # network calls for a frame of an interpolation
+ADAPTIVE_CALLS = 300  # of a run; the smallest tolerance needs 250 at w = 8, of digits and of photographs
 
 
 @contextmanager
@@ -122,7 +124,8 @@ class Catalogue:
         """Yield ``work(model, ...)`` of the checkpoint called name, part by part, in turns with other requests.
 
         Several computations of one request may share a ``job``. Raises gr.Error for a user's mistake, for a job beyond
-        its budget, and if nobody waits for the answer any more.
+        its budget, and if nobody waits for the answer any more. On a lent GPU the job has no effect: the computation ends
+        with the time for which the GPU was lent.
         """
         if self.borrow:
             return self.borrow(work, name, *arguments, **options)
@@ -149,8 +152,9 @@ def lend_gpu(task: Callable[..., Iterator], seconds: Callable[..., int]) -> Call
 def estimate_gpu_seconds(work: Callable, name: str, given=None, *, count: int | None = None, **options) -> int:
     """Estimate for how long, at most, ``compute`` needs a GPU. ``given`` are labels or images."""
     images = count or (len(given) if isinstance(given, list) else 1)
-    calls = options["sampling"].calls if "sampling" in options else options.get("draws", 0)
-    calls += CALLS_PER_FRAME * options.get("total", 0)
+    calls = options.get("draws", 0) + CALLS_PER_FRAME * options.get("total", 0)
+    if sampling := options.get("sampling"):
+        calls = ADAPTIVE_CALLS if SAMPLERS[sampling.sampler].adaptive else sampling.calls
     return ceil(READY + calls * (STEP + images * SHARE))
 
 

@@ -3,7 +3,7 @@
 import gradio as gr
 
 from ddpm_demo.diffusion.samplers import SAMPLERS, VARIANCES
-from ddpm_demo.diffusion.sampling import ALWAYS
+from ddpm_demo.diffusion.sampling import ALWAYS, LAST_SEED
 from ddpm_demo.diffusion.schedule import SCHEDULES
 from ddpm_demo.models.checkpoint import Model
 from ddpm_demo.ui.catalogue import Catalogue, report_mistakes
@@ -114,7 +114,7 @@ def build_controls(catalogue: Catalogue) -> Controls:
 def build_seed() -> tuple[Controls, gr.Button]:
     """Create the seed with a dice, and the number of images, at this place of the layout."""
     with gr.Row(elem_classes="seed"):
-        seed = gr.Number(DEFAULTS["seed"], minimum=0, maximum=2**31, label="Seed", min_width=70)
+        seed = gr.Number(DEFAULTS["seed"], minimum=0, maximum=LAST_SEED, label="Seed", min_width=70)
         dice = gr.Button("New seed", min_width=44, scale=0, elem_classes="dice")
         count = gr.Number(DEFAULTS["count"], minimum=1, maximum=MAX_COUNT, label="Images of each class", min_width=110)
     return {"seed": seed, "count": count}, dice

@@ -9,6 +9,8 @@ import gradio as gr
 RUNNING = 40
 QUIET = {"show_progress": "hidden", "api_visibility": "private"}
 NETWORK = QUIET | {"concurrency_id": "network", "concurrency_limit": RUNNING}
+# Otherwise Gradio would drop a request while an older one of the same handler runs. newest.py ends the older one.
+NETWORK |= {"trigger_mode": "multiple"}
 AT_ONCE = QUIET | {"queue": False}
 # Gradio checks and converts each value in a thread of its own. A handler that checks them itself is faster without that.
 UNCHANGED = {"preprocess": False, "postprocess": False}

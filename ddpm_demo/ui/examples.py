@@ -8,6 +8,7 @@ import gradio as gr
 
 from ddpm_demo.ui.catalogue import Catalogue
 from ddpm_demo.ui.events import NETWORK
+from ddpm_demo.ui.newest import Replaced, answer_newest
 
 MOST_EXAMPLES = 32  # kept; one is a film or a grid of about 0.5 MB
 
@@ -15,20 +16,25 @@ MOST_EXAMPLES = 32  # kept; one is a film or a grid of about 0.5 MB
 def show_example(tab: gr.Tab, catalogue: Catalogue, run: Callable[..., Iterator[tuple]], inputs: list, outputs: list):
     """Fill the outputs when a visitor opens a tab for the first time, as the tab's own button would do.
 
-    ``run`` is the handler of that button. Its last answer is kept for the next visitor with the same inputs. Returns the
-    event of Gradio, which a button can stop.
+    ``run`` is the handler of that button. Its last answer is kept for the next visitor with the same inputs. A request of
+    the kind ``tab.elem_id`` ends the example. Returns the event of Gradio, which a button can stop.
     """
     opened = gr.State(False)
 
-    def open_tab(was_opened, *values):
+    def open_tab(request: gr.Request, was_opened, *values):
+        nothing = [gr.skip()] * len(outputs)
         if was_opened:
-            yield gr.skip(), *[gr.skip()] * len(outputs)
+            yield gr.skip(), *nothing
             return
+        yield True, *nothing  # an example that the visitor's own request replaces does not come again
         try:
-            for answer in draw_example(catalogue, f"{tab.elem_id} {describe(values)}", lambda: run(*values)):
+            example = draw_example(catalogue, f"{tab.elem_id} {describe(values)}", lambda: run(*values))
+            for answer in answer_newest(tab.elem_id, request, example):
                 yield True, *answer
+        except Replaced:
+            raise
         except gr.Error:  # for instance, there is nothing on the pad yet; the visitor has not asked for anything
-            yield True, *[gr.skip()] * len(outputs)
+            yield True, *nothing
 
     return tab.select(open_tab, [opened, *inputs], [opened, *outputs], **NETWORK)
 

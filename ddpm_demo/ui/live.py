@@ -8,6 +8,7 @@ import gradio as gr
 from ddpm_demo.diffusion.samplers import SAMPLERS
 from ddpm_demo.ui.catalogue import Catalogue
 from ddpm_demo.ui.components.player import film, new_name
+from ddpm_demo.ui.newest import Replaced
 from ddpm_demo.ui.remarks import remark_on
 from ddpm_demo.ui.runs import Run, prepare
 from ddpm_demo.ui.turns import Job
@@ -23,13 +24,15 @@ DRAFT_BUDGET = (
 
 
 def sketch(catalogue: Catalogue, live: bool, settings: dict, session: str) -> tuple:
-    """Return (film or nothing, remark) after a change. If Live is on, the film is the run, or a draft of a slow run.
+    """Return (film, remark) after a change. If Live is on, the film is the run, or a draft of a slow run.
+
+    There is no film if Live is off, or if a newer change or a run has replaced this one.
 
     A draft has as many steps as fit into LIVE_SECONDS at the pace of the last run of this kind. The player then asks for the
     whole run, which ``finish_sketch`` draws. The draft of an adaptive sampler has no picture, because its cost does not
     depend on the number of steps.
     """
-    NEWEST.pop(hash(session), None)
+    end_sketch(session)
     remark = remark_on(catalogue, settings)
     if live is not True:
         return gr.skip(), remark
@@ -41,7 +44,12 @@ def sketch(catalogue: Catalogue, live: bool, settings: dict, session: str) -> tu
     steps, asked = count_affordable_steps(run), run.sampling.steps
     began = time.perf_counter()
     draft = prepare(catalogue, run.settings | {"steps": steps}) if steps < asked else run
-    *_, whole = film(draft, still=True, job=Job(lambda: NEWEST.get(hash(session)) is newest, DRAFT_BUDGET))
+    try:
+        *_, whole = film(draft, still=True, job=Job(lambda: NEWEST.get(hash(session)) is newest, DRAFT_BUDGET))
+    except gr.Error:
+        if NEWEST.get(hash(session)) is newest:
+            raise
+        return gr.skip(), remark  # the visitor has changed something else, or started a run
     PACE[find_kind(run)] = (time.perf_counter() - began) / steps
     newest[1] = steps
     if steps < asked:
@@ -60,7 +68,7 @@ def finish_sketch(catalogue: Catalogue, live: bool, settings: dict, session: str
         return
     for growing in film(run, still=True):
         if NEWEST.get(hash(session)) is not newest:
-            return
+            raise Replaced
         yield growing
 
 
@@ -71,9 +79,14 @@ def remember(session: str, newest: list) -> None:
         NEWEST.pop(next(iter(NEWEST)), None)
 
 
+def end_sketch(session: str) -> None:
+    """Let the rest of a page's last sketch end."""
+    NEWEST.pop(hash(session), None)
+
+
 def forget_user(request: gr.Request) -> None:
     """Delete the state of a user who left."""
-    NEWEST.pop(hash(request.session_hash), None)
+    end_sketch(request.session_hash)
 
 
 def find_kind(run: Run) -> tuple:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from ddpm_demo.errors import UserError
 from ddpm_demo.models.checkpoint import Model
+from ddpm_demo.ui.newest import was_replaced
 
 T = TypeVar("T")
 # Network evaluations (images x calls) of a request. 1000 steps of the costliest sampler for ten guided images need these.
@@ -71,7 +72,10 @@ def watch_client() -> Callable[[], bool]:
     if blocks is None or name is None:
         return lambda: True
     queue = blocks._queue
-    return lambda: any(event._id == name and event.alive for events in queue.active_jobs if events for event in events)
+    return lambda: (
+        not was_replaced(name)
+        and any(event._id == name and event.alive for events in queue.active_jobs if events for event in events)
+    )
 
 
 @dataclass

@@ -203,6 +203,33 @@ def test_stop_in_mid_run_and_generate_again(page):
     assert json.loads(finished(page, after=before)["settings"])["steps"] == 10
 
 
+def test_the_newest_run_replaces_the_others_and_stop_ends_any(page):
+    """Whatever starts a run, it draws at once, and Stop ends it."""
+    stop = page.get_by_role("button", name="Stop").first.and_(page.locator(":enabled"))
+    generate = page.get_by_role("button", name="Generate").and_(page.locator(":enabled"))
+    number(page, "Steps", 1000)
+    before = state(page)["run"]
+    dice = page.get_by_role("button", name="New seed")
+    dice.click()
+    stop.wait_for()
+    number(page, "Steps", 9)
+    dice.click()
+    shown = finished(page, after=before)
+    assert json.loads(shown["settings"])["steps"] == 9
+    generate.wait_for()
+    page.wait_for_timeout(1000)
+    assert state(page)["run"] == shown["run"]
+
+    number(page, "Steps", 1000)
+    dice.click()
+    stop.click()
+    generate.wait_for()
+    page.wait_for_timeout(1000)
+    stopped = state(page)
+    page.wait_for_timeout(1000)
+    assert state(page)["arrived"] == stopped["arrived"] and stopped["done"] == "false"
+
+
 @pytest.mark.slow
 def test_closing_the_tab_frees_the_worker_within_a_second(server, browser):
     other = browser.new_page()

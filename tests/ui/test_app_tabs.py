@@ -1,6 +1,7 @@
 """The other tabs in a real headless browser, and all of them on a phone."""
 
 import json
+import re
 
 import pytest
 from browser import (  # noqa: F401 some are fixtures
@@ -131,6 +132,23 @@ def test_draw_with_the_mouse_and_ask_three_things(page):
     assert json.loads(shown["settings"])["task"] == "Noise and denoise"
     player(page, "Draw").get_by_role("button", name="Play", exact=True).wait_for()
     shot(page, "noise-and-denoise")
+
+
+@pytest.mark.slow
+def test_a_grid_that_was_replaced_does_not_come_back(page):
+    open_tab(page, "Generate")
+    number(page, "Steps", 100)
+    open_tab(page, "Compare")
+    panel = room(page, "Compare")
+    panel.get_by_role("button", name="DDIM or DDPM").click()
+    panel.get_by_text(re.compile("[1-7] of 8 cells")).wait_for(timeout=3 * PATIENCE)
+    panel.get_by_role("button", name="1 step or 20").click()
+    panel.get_by_text("8 of 8 cells").wait_for(timeout=3 * PATIENCE)
+    page.wait_for_timeout(4000)  # the older one ends meanwhile
+    assert panel.get_by_text("8 of 8 cells").count() == 1
+    assert panel.locator(".name").all_inner_texts() == ["A · steps 1", "B · steps 20"]
+    open_tab(page, "Generate")
+    number(page, "Steps", 20)
 
 
 @pytest.mark.slow

@@ -14,17 +14,19 @@ from ddpm_demo.diffusion.points_network import train_on_points
 from ddpm_demo.ui import turns
 from ddpm_demo.ui.components import plane
 from ddpm_demo.ui.components.plane import GRID, UNIT
+from ddpm_demo.ui.newest import Replaced
 from ddpm_demo.ui.tabs import playground_tab
 from ddpm_demo.ui.tabs.playground_tab import describe_sheet, draw, learn, learn_shape, open_drawing
 from ddpm_demo.ui.turns import Job, take_turns
 
+ME = gr.Request(session_hash="me")
 SETTINGS = {"steps": 50, "weight": 1.0, "sampler": "dpm++2m", "schedule": "cosine", "samples": 200, "seed": 0}
 
 
 @pytest.fixture(autouse=True)
 def short_training(monkeypatch):
     """A training of 200 steps, and no network of another test."""
-    monkeypatch.setattr(plane, "train_on_points", lambda cloud: train_on_points(cloud, 200))
+    monkeypatch.setattr(plane, "train_on_points", lambda cloud, seed: train_on_points(cloud, 200, seed))
     monkeypatch.setattr(playground_tab, "NETWORKS", {})
 
 
@@ -56,33 +58,63 @@ def test_a_film_has_every_step_and_ends_on_the_drawing():
 
 
 def test_long_runs_are_thinned_and_one_class_has_no_guidance():
-    film, weight = open_drawing(drawing("spiral"), *(SETTINGS | {"steps": 200, "samples": 3}).values())
+    film, weight = open_drawing(ME, drawing("spiral"), *(SETTINGS | {"steps": 200, "samples": 3}).values())
     assert len(film["steps"]) == 60 and film["steps"][-1] == 199 and film["sides"]["ideal"]["guidance"] == ""
     assert weight["interactive"] is False and "no effect" in weight["info"]
-    assert open_drawing(drawing("two classes"), *SETTINGS.values())[1]["interactive"] is True
+    assert open_drawing(ME, drawing("two classes"), *SETTINGS.values())[1]["interactive"] is True
 
 
 def test_a_shape_is_learned_once_and_its_network_is_kept():
-    *reports, (_, name) = learn_shape(drawing("moons"), 100)
-    assert [report["training"]["step"] for report, _ in reports[1:]] == [100, 200] and isinstance(name, str)
-    assert decode(reports[-1][0]["training"]["x"], 100).abs().max() < 3
+    _, *reports, (last, name) = learn_shape(drawing("moons"), 100, ME)
+    assert [report["training"]["step"] for report, _ in reports] == [100] and last["training"]["step"] == 200
+    assert isinstance(name, str) and decode(last["training"]["x"], 100).abs().max() < 3
     film = draw(drawing("moons"), *SETTINGS.values())
-    assert reports[-1][0]["drawing"] == film["drawing"]
+    assert last["drawing"] == film["drawing"]
     cloud, learned = build_shape("moons"), film["sides"]["learned"]
     samples = decode(learned["x"], 51, 200)[-1]
     assert cloud.measure_to_points(samples).median() > 2 * cloud.measure_to_lines(samples).median()
     assert "It fills the lines" in learned["verdict"]
-    assert len([*learn_shape(drawing("moons"), 100)]) == 1  # known
+    assert len([*learn_shape(drawing("moons"), 100, ME)]) == 1  # known
     own = drawing("moons")
     own["strokes"].pop()
-    assert len([*learn_shape(own, 100)]) == 1  # no shape: the visitor decides
+    assert len([*learn_shape(own, 100, ME)]) == 1  # no shape: the visitor decides
+
+
+def test_the_button_trains_another_network_with_another_seed(monkeypatch):
+    monkeypatch.setattr(plane, "train_on_points", lambda cloud, seed: train_on_points(cloud, 25, seed))
+    networks = []
+    for _ in range(2):
+        assert len([*learn(drawing("moons"), 100, ME)]) == 2
+        networks += [next(iter(playground_tab.NETWORKS.values())).net]
+    first, second = (next(net.parameters()) for net in networks)
+    assert len(playground_tab.NETWORKS) == 1 and not torch.equal(first, second)
+
+
+def test_a_page_trains_one_network_at_a_time():
+    """Training anew on the same drawing changes nothing, and another or no drawing ends a training; other pages go on."""
+    other = gr.Request(session_hash="other")
+    first, elsewhere = learn(drawing("moons"), 100, ME), learn(drawing("moons"), 100, other)
+    next(first), next(first), next(elsewhere)
+    assert len([*learn(drawing("moons"), 100, ME)]) == 1
+    open_drawing(ME, drawing("spiral"), *SETTINGS.values())
+    with pytest.raises(Replaced):
+        list(first)
+    second = learn(drawing("spiral"), 100, ME)
+    next(second)
+    open_drawing(ME, drawing("spiral"), *SETTINGS.values())  # the same one again, whose training goes on
+    next(second)
+    assert playground_tab.end_training(ME) == {"training": None}
+    with pytest.raises(Replaced):
+        list(second)
+    assert not playground_tab.NETWORKS
+    assert len([*elsewhere]) == 2 and [*playground_tab.NETWORKS] == [build_shape("moons")]
 
 
 def test_only_the_newest_networks_are_kept(monkeypatch):
     monkeypatch.setattr(playground_tab, "KEPT", 2)
-    monkeypatch.setattr(plane, "train_on_points", lambda cloud: train_on_points(cloud, 1))
+    monkeypatch.setattr(plane, "train_on_points", lambda cloud, seed: train_on_points(cloud, 1, seed))
     for name in ("moons", "spiral", "smiley"):
-        assert len([*learn(drawing(name), 100)]) == 2
+        assert len([*learn(drawing(name), 100, ME)]) == 2
     assert [*playground_tab.NETWORKS] == [build_shape("spiral"), build_shape("smiley")]
 
 
@@ -122,7 +154,7 @@ def test_wrong_drawings_are_refused(strokes, words):
     with pytest.raises(gr.Error, match=words):
         draw({"strokes": strokes}, *SETTINGS.values())
     with pytest.raises(gr.Error, match=words):
-        list(learn({"strokes": strokes}, 100))
+        list(learn({"strokes": strokes}, 100, ME))
 
 
 def test_a_training_passes_the_turn_on_and_ends_when_nobody_waits(monkeypatch):
@@ -130,7 +162,7 @@ def test_a_training_passes_the_turn_on_and_ends_when_nobody_waits(monkeypatch):
     order, waits = [], [True]
     monkeypatch.setattr(playground_tab, "Job", lambda: Job(awaited=lambda: waits[0]))
     monkeypatch.setattr(plane, "SNAPSHOT_EVERY", 25)
-    training = learn(drawing("moons"), 100)
+    training = learn(drawing("moons"), 100, ME)
     next(training), next(training)
 
     def compute():
@@ -164,7 +196,7 @@ def test_the_playground_computes_nothing_outside_of_its_turns(monkeypatch):
         monkeypatch.setattr(plane, name, note(getattr(plane, name)))
     try:
         draw(drawing("moons"), *(SETTINGS | {"steps": 2}).values())
-        assert len([*learn(drawing("moons"), 100)]) == 4
+        assert len([*learn(drawing("moons"), 100, ME)]) == 3
     finally:
         torch.set_num_threads(before)
     assert len(threads) == 8 and set(threads) == {1}

@@ -385,7 +385,7 @@ def test_quality_is_drawn_as_curves_and_maps():
     measured = {"quality": cells, "floor": 0.01}, unflatten(DEFAULTS), "x"
     html = evidence.show_quality(*measured) + evidence.show_maps(*measured)
     assert "Precision, recall and share" in html and "FID by steps, w = 0" in html
-    for title in ("w = 1, cosine", "w = 0, cosine", "5 steps, cosine", "20 steps, cosine"):
+    for title in ("cosine, w = 1", "cosine, w = 0", "5 steps, cosine", "20 steps, cosine"):
         assert title in html
     assert html.count('stroke-width="2"') == 2  # the settings in use, in the map by steps and in the one by weight
     assert ">1.90</text>" in html  # 0.1 * 10 + 1, less the 0.1 of as many real images

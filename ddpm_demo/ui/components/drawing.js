@@ -37,7 +37,7 @@ function send() {
   props.value = { chosen, strokes };
   note.textContent = chosen ? START : strokes.length ? `${count()} of ${about.most} points` : "Draw a line.";
   press(); draw();
-  if (strokes.length) { trigger("leave"); trigger("input"); }  // first end what is computed of the former drawing
+  trigger(strokes.length ? "input" : "empty");
 }
 
 function where(event) {

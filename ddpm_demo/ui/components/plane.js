@@ -20,8 +20,10 @@ function decode(text, unit) {
 function take() {
   const next = data();
   if (!next) return;
-  if (next.training) {
-    if (film && film.drawing === next.drawing) { training = { ...next.training, x: decode(next.training.x, next.unit) }; draw(); }
+  if ("training" in next) {
+    if (!next.training) training = null;
+    else if (film && film.drawing === next.drawing) training = { ...next.training, x: decode(next.training.x, next.unit) };
+    draw();
     return;
   }
   const whole = { ...next, points: decode(next.points, next.unit), sides: {} };
@@ -31,7 +33,7 @@ function take() {
   }
   const other = !film || film.drawing !== whole.drawing, trained = training && training.step === training.total;
   const anew = other || trained || !film.sides.learned && whole.sides.learned, share = film ? at / last() : 1;
-  if (other || trained) training = null;  // a film that comes during a training leaves its report in view
+  if (anew) training = null;  // a film that comes during a training leaves its report in view
   film = whole;
   scrub.max = last();
   if (anew && !matchMedia("(prefers-reduced-motion: reduce)").matches) { at = 0; start(); }

@@ -95,18 +95,18 @@ def judge_samples(cloud: PointCloud, samples: Tensor) -> str:
     return render("plane_verdict.html", kind=kind, spacing=spacing, **near)
 
 
-def report_training(cloud: PointCloud, count: int) -> Iterator[tuple[dict, Denoise]]:
-    """Train a network; yield after each part its report, often an empty one, and the denoiser as it is so far.
+def report_training(cloud: PointCloud, count: int, seed: int) -> Iterator[tuple[dict, Denoise | None]]:
+    """Train a network; yield after each part its report, often an empty one, and None; last a report and the denoiser.
 
     A report has the progress, and where points arrive with what was learned so far.
     """
-    for progress in train_on_points(cloud):
-        report = {}
-        if progress.step % SNAPSHOT_EVERY == 0:
+    for progress in train_on_points(cloud, seed=seed):
+        report, finished = {}, progress.step == progress.total
+        if finished or progress.step % SNAPSHOT_EVERY == 0:
             *_, step = sample_points(progress.denoiser, cloud, SNAPSHOT, min(count, MOST_SNAPSHOT))
             training = {"step": progress.step, "total": progress.total, "loss": progress.loss}
             report = describe_drawing(cloud) | {"training": training | {"x": encode_places(step.x0)}}
-        yield report, progress.denoiser
+        yield report, progress.denoiser if finished else None
 
 
 def encode_places(places: Tensor) -> str:

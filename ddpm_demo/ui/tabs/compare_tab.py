@@ -23,6 +23,7 @@ from ddpm_demo.ui.controls import Controls
 from ddpm_demo.ui.data_uri import encode_picture
 from ddpm_demo.ui.events import AT_ONCE, NETWORK, QUIET, add_endpoint, stop_with
 from ddpm_demo.ui.examples import show_example
+from ddpm_demo.ui.newest import answer_newest
 from ddpm_demo.ui.runs import ALL, DEFAULTS, prepare
 from ddpm_demo.ui.turns import Job, check_budget
 
@@ -135,15 +136,15 @@ def build(tab: gr.Tab, catalogue: Catalogue, controls: Controls) -> None:
     pickers = [*down, *across]
     asked = gr.State({})  # the plan of the grid on the page of one user
 
-    def run(*values):
+    def run(request: gr.Request, *values):
         axes, settings = values[: len(pickers)], dict(zip(controls, values[len(pickers) :]))
-        yield from fill_grid(catalogue, *axes, settings)
+        yield from answer_newest(tab.elem_id, request, fill_grid(catalogue, *axes, settings))
 
     def draw_small(*values):
         yield from fill_grid(catalogue, *EXAMPLE, dict(zip(controls, values)))
 
-    def play(asked, event: gr.EventData):
-        yield from open_cell(catalogue, asked, event.row, event.column)
+    def play(asked, event: gr.EventData, request: gr.Request):
+        yield from answer_newest("cell", request, open_cell(catalogue, asked, event.row, event.column))
 
     inputs, outputs = [*pickers, *controls.values()], [grid, asked]
     example = show_example(tab, catalogue, draw_small, [*controls.values()], outputs)
@@ -153,10 +154,7 @@ def build(tab: gr.Tab, catalogue: Catalogue, controls: Controls) -> None:
         )
         for button, axes in pairs.items()
     ]
-    stop_with(go, example, *paired)
     started = go.click(run, inputs, outputs, **NETWORK)
-    for button, own in zip(pairs, paired):
-        stop_with(button, started, example, *(event for event in paired if event is not own))
     stop_with(stop, started, example, *paired, grid.open(play, asked, player, **NETWORK))
     offer_endpoint(catalogue)
 

@@ -8,6 +8,7 @@ from PIL import Image
 from torch import Tensor
 
 from ddpm_demo.data.images import fit_image, render_grid
+from ddpm_demo.diffusion.sampling import LAST_SEED
 from ddpm_demo.errors import UserError, check_one_of, check_whole
 from ddpm_demo.generation.begin import Begin, Completion, Enlargement, NoisedImage
 from ddpm_demo.generation.zero_shot import Reading, classify
@@ -20,6 +21,7 @@ from ddpm_demo.ui.components.upload import build_upload
 from ddpm_demo.ui.controls import list_classes
 from ddpm_demo.ui.events import NETWORK, QUIET, add_endpoint, stop_with
 from ddpm_demo.ui.examples import show_example
+from ddpm_demo.ui.newest import answer_newest
 from ddpm_demo.ui.rendering import render
 from ddpm_demo.ui.runs import ALL, Run, as_int, as_seed, as_timestep, prepare
 
@@ -79,9 +81,12 @@ def build(tab: gr.Tab, catalogue: Catalogue, checkpoint: gr.components.Component
     shown = [inputs[name] for name in ("label", "weight", "t", "keep", "draws")]
     inputs["task"].change(show_controls, inputs["task"], [*shown, layout.player, layout.chart], **QUIET)
     values, outputs = [*inputs.values(), checkpoint], [layout.player, layout.chart]
+
+    def start(request: gr.Request, *values):
+        yield from answer_newest(tab.elem_id, request, run(*values))
+
     example = show_example(tab, catalogue, run, values, outputs)
-    stop_with(layout.go, example)
-    started = layout.go.click(run, values, outputs, **NETWORK)
+    started = layout.go.click(start, values, outputs, **NETWORK)
     stop_with(layout.stop, started, example)
     checkpoint.change(refill, checkpoint, [inputs["drawing"], inputs["label"], inputs["task"]], **QUIET)
     offer_completion(catalogue)
@@ -112,7 +117,7 @@ def lay_out(catalogue: Catalogue) -> Layout:
             t = gr.Slider(0, 999, 700, step=1, label="Noise it up to t", info="999: only noise is left")
             keep = gr.Radio(list(KEEPS), value=KEEPS[0], label="Keep", visible=False)
             draws = gr.Slider(4, MAX_DRAWS, 32, step=4, label="Noise draws", info="more: better, slower", visible=False)
-            seed = gr.Number(0, precision=0, minimum=0, maximum=2**31, label="Seed")
+            seed = gr.Number(0, precision=0, minimum=0, maximum=LAST_SEED, label="Seed")
     inputs = {
         "drawing": drawing,
         "task": task,

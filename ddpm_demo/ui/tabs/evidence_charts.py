@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields, replace
 from ddpm_demo.diffusion.samplers import SAMPLERS
 from ddpm_demo.diffusion.sampling import ALWAYS, Sampling
 from ddpm_demo.reports.results import excess, sampling_of, select, without_idle
+from ddpm_demo.reports.tables import describe_setting
 from ddpm_demo.ui.components.charts import Style, draw_lines, draw_map, fit_axis
 from ddpm_demo.ui.rendering import render
 from ddpm_demo.ui.tabs import evidence_sentences as sentences
@@ -61,22 +62,6 @@ def list_changed(sampling: Sampling) -> list[str]:
     return [name for name, field in FIELDS.items() if getattr(used, name) != field.default]
 
 
-def describe_setting(sampling: Sampling) -> str:
-    """The main settings in words, and the others that are changed."""
-    names = [*MAIN, *(name for name in list_changed(sampling) if name not in MAIN)]
-    return ", ".join(f"{name} {format_value(name, getattr(sampling, name))}" for name in names)
-
-
-def write_flags(sampling: Sampling) -> str:
-    """The flags of the evaluation that measure a setting: the main ones, and those of other changed settings."""
-    flags = []
-    for name in ("weight", "sampler", "steps", "schedule", *(n for n in list_changed(sampling) if n not in MAIN)):
-        value = getattr(sampling, name)
-        words = " ".join(f"{end:g}" for end in value) if name == "interval" else format_value(name, value)
-        flags.append(f"--{name.replace('_', '-')} {words}")
-    return " ".join(flags)
-
-
 def caption(chart: str, sentence: str) -> str:
     """Return a chart with the sentence below it that says what to see in it."""
     return render("figure.html", chart=chart, sentence=sentence)
@@ -112,7 +97,7 @@ def draw_pair(cells: list[dict], kind: Map, here: Sampling) -> str:
     shades = {find_place(cell): shade for cell, shade in zip(cells, shade_cells(cells, kind.figure))}
     chart = draw_map(
         f"{kind.figure} by {down} and {across}",
-        describe_rest(sampling_of(cells[0]), down, across),
+        describe_setting(sampling_of(cells[0]), without=("seed", down, across)),
         names,
         [format_value(across, column) for column in columns],
         shades,
@@ -127,17 +112,6 @@ def shade_cells(cells: list[dict], figure: str) -> list[tuple[float, str]]:
     values = [value(cell) for cell in cells]
     best, worst = (min(values), max(values)) if less else (max(values), min(values))
     return [(1 - (abs(found - best) / (abs(worst - best) or 1)) ** 0.5, text.format(found)) for found in values]
-
-
-def describe_rest(sampling: Sampling, *varied: str) -> str:
-    """The settings that all cells of a map share, as far as they are main ones or changed."""
-    words = {"weight": "w = {}", "sampler": "{}", "steps": "{} steps", "schedule": "{}", "classifier_scale": "s = {}"}
-    shown = ["weight", "sampler", "steps", "schedule", *(n for n in list_changed(sampling) if n not in MAIN)]
-    return ", ".join(
-        words.get(name, f"{name} {{}}").format(format_value(name, getattr(sampling, name)))
-        for name in shown
-        if name not in varied
-    )
 
 
 def draw_tradeoff(cells: list[dict], here: Sampling) -> str:

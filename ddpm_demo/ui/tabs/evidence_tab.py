@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import gradio as gr
@@ -13,7 +14,9 @@ from ddpm_demo.errors import check_one_of
 from ddpm_demo.files import list_foreign_figures, read_json
 from ddpm_demo.models.checkpoint import Model
 from ddpm_demo.models.networks import count_parameters
-from ddpm_demo.reports.results import encoder_seconds, read_metrics, read_report, select
+from ddpm_demo.reports.card import list_flags
+from ddpm_demo.reports.results import encoder_seconds, read_metrics, read_report, select, without_idle
+from ddpm_demo.reports.tables import describe_setting
 from ddpm_demo.ui.catalogue import Catalogue, report_mistakes
 from ddpm_demo.ui.components.charts import Style, draw_lines, fit_axis
 from ddpm_demo.ui.components.player import build_player, film_pictures
@@ -189,11 +192,12 @@ def show_quality(metrics: dict, here: Sampling, where: str, calls: str = "") -> 
     if not cells:
         return sections.show_missing("Quality", command)
     found = select(cells, here, "seed")
-    words = charts.describe_setting(here)
+    words = describe_setting(here, without=("seed",))
     if found:
         place = render("you_are_here.html", cell=found[0], words=words)
     else:
-        place = sections.show_missing(f"What you chose in Generate ({words})", f"{command} {charts.write_flags(here)}")
+        (flags,) = list_flags([replace(without_idle(here), seed=0)])
+        place = sections.show_missing(f"What you chose in Generate ({words})", f"{command} {flags}")
     drawn = [
         charts.draw_steps(cells, here),
         calls,

@@ -10,10 +10,10 @@ from torch import Tensor
 from ddpm_demo.data.images import fit_image, render_grid, scale_noisy
 from ddpm_demo.diffusion.denoiser import add_noise
 from ddpm_demo.diffusion.forward_process import compare_with_closed_form, compute_correlation
+from ddpm_demo.diffusion.sampling import LAST_SEED
 from ddpm_demo.diffusion.schedule import SCHEDULES, Schedule
 from ddpm_demo.errors import UserError, check_one_of
-from ddpm_demo.generation.begin import LAST_TIMESTEP
-from ddpm_demo.generation.generate import noise_source
+from ddpm_demo.generation.begin import LAST_TIMESTEP, noise_source
 from ddpm_demo.ui.catalogue import Catalogue, report_mistakes
 from ddpm_demo.ui.components.charts import Axis, draw_lines, fit_axis
 from ddpm_demo.ui.components.pad import build_pad, fill_pad, read_pad
@@ -49,7 +49,14 @@ def build(catalogue: Catalogue, checkpoint: gr.components.Component) -> None:
                     0, LAST_TIMESTEP, 300, step=1, label="Timestep t", info="0: the image, 999: the end", scale=4
                 )
                 seed = gr.Number(
-                    0, precision=0, minimum=0, maximum=2**31, label="Seed", info="of the noise", min_width=90, scale=1
+                    0,
+                    precision=0,
+                    minimum=0,
+                    maximum=LAST_SEED,
+                    label="Seed",
+                    info="of the noise",
+                    min_width=90,
+                    scale=1,
                 )
             cards = gr.HTML(elem_classes="forward")
     plots = gr.HTML()
@@ -170,7 +177,7 @@ def compare_ways(name: str, t) -> str:
     with report_mistakes():
         check_one_of("schedule", name, SCHEDULES)
         t = as_timestep(t)
-    found = compare_with_closed_form(1.0, Schedule.named(name), t, seed=random.randrange(2**31))
+    found = compare_with_closed_form(1.0, Schedule.named(name), t, seed=random.randrange(LAST_SEED))
     middles = found.middles.tolist()
     series = {
         "closed form": (middles, found.closed.tolist()),

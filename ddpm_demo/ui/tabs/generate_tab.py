@@ -1,7 +1,7 @@
 """The Generate tab: a user chooses settings and watches noise become an image."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from inspect import Parameter, Signature
 
@@ -24,11 +24,13 @@ from ddpm_demo.ui.controls import (
     describe_instant,
     fit_choices,
 )
-from ddpm_demo.ui.events import AT_ONCE, NETWORK, QUIET, UNCHANGED, add_endpoint
-from ddpm_demo.ui.live import finish_sketch, forget_user, sketch
+from ddpm_demo.ui.events import AT_ONCE, NETWORK, QUIET, UNCHANGED, add_endpoint, stop_with
+from ddpm_demo.ui.live import end_sketch, finish_sketch, forget_user, sketch
+from ddpm_demo.ui.newest import answer_newest, end
 from ddpm_demo.ui.remarks import note_effects, remark_on
 from ddpm_demo.ui.runs import BEST, DEFAULTS, OWN, PRESETS, apply_preset, find_defaults, prepare
 
+FILM = "film"  # the kind of the requests that draw in the player
 PRESET_INFO = "settings to start from"
 PRESET_DISTILLED = "a distilled model keeps its sampler and schedule, and takes the nearest of its steps"
 
@@ -101,27 +103,21 @@ def lay_out(catalogue: Catalogue, checkpoint: gr.Dropdown) -> Layout:
 def wire_runs(demo: gr.Blocks, catalogue: Catalogue, layout: Layout) -> None:
     """Attach the handlers of Generate, Stop, a change of checkpoint, and the opening of the page."""
 
-    def run(*values):
-        yield from watch(catalogue, layout.read(values))
-
     def follow_link(request: gr.Request, *values):
-        yield from open_page(catalogue, layout.read(values), request.query_params)
+        yield from answer_newest(FILM, request, open_page(catalogue, layout.read(values), request.query_params))
 
-    started = layout.generate.click(run, layout.inputs, layout.outputs, **NETWORK)
+    def stop(request: gr.Request):
+        end(FILM, request)
+        return reset_buttons()
+
+    run_after(layout.generate.click, catalogue, layout)
     opened = demo.load(
         follow_link, layout.inputs, [*layout.outputs, layout.remark, layout.instant, *layout.inputs], **NETWORK
     )
     noise = [layout.controls["seed"], layout.controls["place"]]
     rolled = layout.dice.click(None, None, noise, js=ROLL, api_visibility="private")
-    rolled = rolled.then(run, layout.inputs, layout.outputs, **NETWORK)
-    layout.stop.click(
-        reset_buttons,
-        None,
-        [layout.generate, layout.stop],
-        cancels=[started, opened, rolled],
-        queue=False,
-        api_visibility="private",
-    )
+    run_after(rolled.then, catalogue, layout)
+    stop_with(layout.stop, opened)
     checkpoint = layout.controls["checkpoint"]
     fitted = [checkpoint, layout.instant, *(layout.controls[name] for name in fit_choices(catalogue, ""))]
 
@@ -140,22 +136,30 @@ def wire_runs(demo: gr.Blocks, catalogue: Catalogue, layout: Layout) -> None:
     chosen_class = layout.controls["class_label"]
     changed = checkpoint.input(change_checkpoint, [checkpoint, chosen_class], fitted, **QUIET)
     chosen = layout.instant.input(choose_instant, [checkpoint, chosen_class, layout.instant], fitted, **QUIET)
-    run_after(changed, catalogue, layout)
-    run_after(chosen, catalogue, layout)
+    describe_and_run_after(changed, catalogue, layout)
+    describe_and_run_after(chosen, catalogue, layout)
+    layout.stop.click(stop, None, [layout.generate, layout.stop], **AT_ONCE)
 
 
-def run_after(event, catalogue: Catalogue, layout: Layout) -> None:
+def describe_and_run_after(event, catalogue: Catalogue, layout: Layout) -> None:
     """Describe and draw a run with the settings of the controls after an event of Gradio has changed them."""
 
     def say(*values):
         settings = layout.read(values)
         return remark_on(catalogue, settings), *update_notes(catalogue, settings)
 
-    def run(*values):
-        yield from watch(catalogue, layout.read(values))
-
     event.then(say, layout.inputs, layout.noted, **AT_ONCE)
-    event.then(run, layout.inputs, layout.outputs, **NETWORK)
+    run_after(event.then, catalogue, layout)
+
+
+def run_after(listen: Callable, catalogue: Catalogue, layout: Layout) -> None:
+    """Draw a run with the settings of the controls after the event for which ``listen`` attaches a handler."""
+
+    def run(request: gr.Request, *values):
+        end_sketch(request.session_hash)
+        yield from answer_newest(FILM, request, watch(catalogue, layout.read(values)))
+
+    stop_with(layout.stop, listen(run, layout.inputs, layout.outputs, preprocess=False, **NETWORK))
 
 
 def wire_changes(demo: gr.Blocks, catalogue: Catalogue, layout: Layout) -> None:
@@ -169,7 +173,11 @@ def wire_changes(demo: gr.Blocks, catalogue: Catalogue, layout: Layout) -> None:
     def change(request: gr.Request, live, *values):
         settings = layout.read(values)
         film, remark = sketch(catalogue, live, settings, request.session_hash)
-        return film, remark, *update_notes(catalogue, settings)
+        buttons = gr.skip(), gr.skip()
+        if film != gr.skip():
+            end(FILM, request)
+            buttons = reset_buttons()
+        return film, *buttons, remark, *update_notes(catalogue, settings)
 
     def finish(request: gr.Request, live, *values):
         yield from finish_sketch(catalogue, live, layout.read(values), request.session_hash)
@@ -186,10 +194,9 @@ def wire_changes(demo: gr.Blocks, catalogue: Catalogue, layout: Layout) -> None:
         return gr.update(info=PRESET_DISTILLED if model.distilled else PRESET_INFO), instant, *settings.values()
 
     redraw = [component.input for name, component in layout.controls.items() if name != "checkpoint"]
-    choice, shown = [layout.live, *layout.inputs], [layout.player, *layout.noted]
+    choice, shown = [layout.live, *layout.inputs], [*layout.outputs, *layout.noted]
     gr.on([*redraw, layout.live.input], change, choice, shown, trigger_mode="always_last", **AT_ONCE | UNCHANGED)
-    # Several at once: otherwise Gradio would drop the rest of a run while that of an older one is waiting for its turn.
-    layout.player.draft(finish, choice, layout.player, **NETWORK | {"trigger_mode": "multiple"})
+    layout.player.draft(finish, choice, layout.player, **NETWORK)
     demo.unload(forget_user)
     changed = [layout.preset, layout.instant, *layout.inputs]
     applied = layout.preset.input(change_preset, [layout.preset, *layout.inputs], changed, **AT_ONCE)
@@ -236,13 +243,16 @@ def watch(catalogue: Catalogue, settings: dict) -> Iterator[tuple]:
     even before it is displayed. If gr.skip() followed a film directly, this could delete the film. If it follows a list
     with the film, the page replaces the list as a whole, and the film remains.
     """
-    run = prepare(catalogue, settings)
     busy = gr.update(interactive=False), gr.update(interactive=True)
     unchanged = gr.skip(), gr.skip()  # a frame that arrives after Stop must not change the buttons again
     first = True
-    for growing in film(run):
-        yield [growing], *(busy if first else unchanged)
-        first = False
+    try:
+        for growing in film(prepare(catalogue, settings)):
+            yield [growing], *(busy if first else unchanged)
+            first = False
+    except gr.Error:
+        yield gr.skip(), *reset_buttons()
+        raise
     yield gr.skip(), *reset_buttons()  # a separate answer, because Gradio sends the last answer twice
 
 

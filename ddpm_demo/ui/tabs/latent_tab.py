@@ -16,6 +16,7 @@ from ddpm_demo.ui.components.upload import build_upload
 from ddpm_demo.ui.data_uri import encode_picture
 from ddpm_demo.ui.events import NETWORK, QUIET, add_endpoint, stop_with
 from ddpm_demo.ui.examples import show_example
+from ddpm_demo.ui.newest import answer_newest
 from ddpm_demo.ui.rendering import render
 from ddpm_demo.ui.runs import as_int, as_number
 
@@ -61,9 +62,12 @@ def build(tab: gr.Tab, catalogue: Catalogue, checkpoint: gr.components.Component
         return fill_pad(catalogue, name, example=0), fill_pad(catalogue, name, example=-1)
 
     inputs, outputs = [first, second, frames, tolerance, checkpoint], [player, report]
+
+    def start(request: gr.Request, *values):
+        yield from answer_newest(tab.elem_id, request, run(*values))
+
     example = show_example(tab, catalogue, run, inputs, outputs)
-    stop_with(go, example)
-    started = go.click(run, inputs, outputs, **NETWORK)
+    started = go.click(start, inputs, outputs, **NETWORK)
     stop_with(stop, started, example)
     checkpoint.change(refill, checkpoint, [first, second], **QUIET)
     offer_endpoint(catalogue)

@@ -47,7 +47,7 @@ def build(catalogue: Catalogue, generate: generate_tab.Layout, tabs: gr.Tabs) ->
         return gr.update(selected="generate"), instant, *updates.values()
 
     opened = pad.open(open_noise, None, [tabs, generate.instant, *generate.inputs], **QUIET)
-    generate_tab.run_after(opened, catalogue, generate)
+    generate_tab.describe_and_run_after(opened, catalogue, generate)
 
 
 def describe_pad(catalogue: Catalogue, student: str) -> dict:

@@ -1,5 +1,7 @@
 """The Playground tab: diffusion of drawn points in the plane, by the exact denoiser and by a network trained on the spot."""
 
+import random
+import threading
 from collections.abc import Iterator
 
 import gradio as gr
@@ -7,13 +9,14 @@ import gradio as gr
 from ddpm_demo.diffusion.guidance import Denoise
 from ddpm_demo.diffusion.points import MOST_POINTS, MOST_SAMPLES, REACH, SHAPES, SPACING, PointCloud, build_shape
 from ddpm_demo.diffusion.samplers import SAMPLERS
-from ddpm_demo.diffusion.sampling import Sampling
+from ddpm_demo.diffusion.sampling import LAST_SEED, Sampling
 from ddpm_demo.diffusion.schedule import SCHEDULES
 from ddpm_demo.errors import UserError, check_whole
 from ddpm_demo.ui.catalogue import report_mistakes
 from ddpm_demo.ui.components.plane import build_plane, film_points, report_training
 from ddpm_demo.ui.components.player import new_name, read_component
-from ddpm_demo.ui.events import NETWORK
+from ddpm_demo.ui.events import AT_ONCE, NETWORK
+from ddpm_demo.ui.newest import Replaced, begin, end, find
 from ddpm_demo.ui.runs import as_int, as_number, as_seed
 from ddpm_demo.ui.turns import Job, take_turns
 
@@ -21,9 +24,11 @@ HINT = """The same samplers, schedules and guidance, on points of the plane inst
 known exactly, and it can only return the points that were drawn. The **learned** one has to guess what lies between them."""
 MOST_STEPS = 200
 FIRST = "spiral"
+TRAINING = "training"  # the kind of the requests that train
 WEIGHT_INFO, NO_WEIGHT_INFO = "0: none, -1: no class", "no effect: one class"
 KEPT = 64  # trained networks, 0.2 MB each, of the drawings trained on last
 NETWORKS: dict[PointCloud, Denoise] = {}
+CHANGING = threading.Lock()  # held while they are changed
 
 
 def build() -> None:
@@ -42,11 +47,10 @@ def build() -> None:
     trained = gr.State("")
     drawn = drawing.input(open_drawing, inputs, [plane, controls["weight"]], **newest)
     gr.on([control.input for control in controls.values()], draw, inputs, plane, **newest)
-    shape_learned = drawn.then(learn_shape, to_learn, [plane, trained], **NETWORK)
-    learned = train.click(learn, to_learn, [plane, trained], **NETWORK)
+    drawn.then(learn_shape, to_learn, [plane, trained], **NETWORK)
+    train.click(learn, to_learn, [plane, trained], **NETWORK)
     trained.change(draw, inputs, plane, **newest)
-    # The sheet triggers "leave" before "input": a cancellation by "input" would come after its other handlers.
-    drawing.leave(None, None, None, cancels=[shape_learned, learned], queue=False, api_visibility="private")
+    drawing.empty(end_training, None, plane, **AT_ONCE)
 
 
 def build_controls() -> dict[str, gr.components.Component]:
@@ -62,7 +66,7 @@ def build_controls() -> dict[str, gr.components.Component]:
     }
     with gr.Accordion("More: number of points, seed", open=False):
         controls["samples"] = gr.Slider(100, MOST_SAMPLES, 1000, step=100, label="Points from noise")
-        controls["seed"] = gr.Number(0, precision=0, minimum=0, maximum=2**31, label="Seed")
+        controls["seed"] = gr.Number(0, precision=0, minimum=0, maximum=LAST_SEED, label="Seed")
     return controls
 
 
@@ -82,6 +86,12 @@ def read_drawing(value: dict) -> PointCloud:
     return PointCloud(strokes)
 
 
+def end_training(request: gr.Request) -> dict:
+    """End the training on a drawing that was cleared. Return the report that there is none."""
+    end(TRAINING, request)
+    return {"training": None}
+
+
 @report_mistakes()
 def draw(drawing: dict, steps, weight, sampler, schedule, samples, seed) -> dict:
     """Return the film of a drawing, by the ideal denoiser and, if there is one, by the network trained on it."""
@@ -94,33 +104,55 @@ def draw(drawing: dict, steps, weight, sampler, schedule, samples, seed) -> dict
     return film
 
 
-def open_drawing(drawing: dict, *settings) -> tuple[dict, dict]:
-    """Return the film of a drawing, and the update of the guidance weight, which needs a drawing of two classes."""
+def open_drawing(request: gr.Request, drawing: dict, *settings) -> tuple[dict, dict]:
+    """End the training on another drawing. Return the film of this one, and the update of the guidance weight.
+
+    Guidance needs a drawing of two classes.
+    """
+    with report_mistakes():
+        if find(TRAINING, request) != read_drawing(drawing):
+            end(TRAINING, request)
     film = draw(drawing, *settings)
     guided = len(film["names"]) > 1
     return film, gr.update(interactive=guided, info=WEIGHT_INFO if guided else NO_WEIGHT_INFO)
 
 
-def learn(drawing: dict, samples) -> Iterator[tuple]:
-    """Train a network on a drawing, in turns with other users. Yield (report, nothing), and last (nothing, a new name)."""
+def learn(drawing: dict, samples, request: gr.Request) -> Iterator[tuple]:
+    """Train a network on a drawing, in turns with other users. Yield (report, nothing), and last (report, a new name).
+
+    If the page already trains on this drawing, that training goes on and nothing begins. Its training on another drawing
+    ends. If the drawing has a network already, the new one has another seed.
+    """
     yield gr.skip(), gr.skip()
     with report_mistakes():
         cloud = read_drawing(drawing)
         check_whole("the number of points", samples := as_int("the number of points", samples), 1, MOST_SAMPLES)
-        for report, denoiser in take_turns(report_training(cloud, samples), Job(), threads=1):
-            if report:
-                yield report, gr.skip()
-        if len(NETWORKS) >= KEPT:
-            NETWORKS.pop(next(iter(NETWORKS)), None)
+        if find(TRAINING, request) == cloud:
+            return
+        seed = random.randrange(LAST_SEED) if cloud in NETWORKS else 0
+        with begin(TRAINING, request, cloud) as is_newest:
+            for report, denoiser in take_turns(report_training(cloud, samples, seed), Job(), threads=1):
+                if not is_newest():
+                    raise Replaced
+                if denoiser:
+                    keep(cloud, denoiser)
+                if report:
+                    yield report, new_name() if denoiser else gr.skip()
+
+
+def keep(cloud: PointCloud, denoiser: Denoise) -> None:
+    """Keep the network that was trained on a drawing, and delete the oldest one beyond KEPT."""
+    with CHANGING:
         NETWORKS[cloud] = denoiser
-        yield gr.skip(), new_name()
+        if len(NETWORKS) > KEPT:
+            NETWORKS.pop(next(iter(NETWORKS)))
 
 
-def learn_shape(drawing: dict, samples) -> Iterator[tuple]:
+def learn_shape(drawing: dict, samples, request: gr.Request) -> Iterator[tuple]:
     """Do what ``learn`` does if the drawing is one of the shapes and has no network yet."""
     with report_mistakes():
         cloud = read_drawing(drawing)
     if cloud in NETWORKS or cloud not in {build_shape(name) for name in SHAPES}:
         yield gr.skip(), gr.skip()
     else:
-        yield from learn(drawing, samples)
+        yield from learn(drawing, samples, request)

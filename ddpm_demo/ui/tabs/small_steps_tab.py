@@ -6,6 +6,7 @@ from pathlib import Path
 import gradio as gr
 
 from ddpm_demo.diffusion.mixture import Mixture, Reverse, forward_paths, reverse_paths, reverse_step
+from ddpm_demo.diffusion.sampling import LAST_SEED
 from ddpm_demo.diffusion.schedule import Schedule
 from ddpm_demo.errors import UserError, check_whole
 from ddpm_demo.ui.catalogue import report_mistakes
@@ -46,7 +47,7 @@ def build() -> None:
     gr.Markdown(PATHS_HINT, latex_delimiters=MATH)
     with gr.Row():
         steps = gr.Slider(2, 300, 200, step=1, label="Steps")
-        seed = gr.Number(0, precision=0, minimum=0, maximum=2**31, label="Seed")
+        seed = gr.Number(0, precision=0, minimum=0, maximum=LAST_SEED, label="Seed")
     tracks = gr.HTML(draw_ways(200, 0))
 
     gr.on([power.input, z.input], draw_step, [power, z], step, **NEWEST_LAST)

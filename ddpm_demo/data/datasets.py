@@ -61,9 +61,10 @@ def load(
 
     The named sets are torchvision's and are downloaded to ``data_dir`` unless they are there. ``folder`` reads
     ``data_dir/<class>/*.png|jpg|webp`` and holds out every 20th image of a class as its test split, or reads
-    ``data_dir/train/<class>`` and ``data_dir/test/<class>`` where there are these two; ``cifar10`` takes that, too. The last
-    training image of a class without test images is its test image as well. Files that cannot be read are left out.
-    ``classes`` keeps a subset, by name. ``image_size`` resizes the shorter side and centre-crops. UserError says what is wrong.
+    ``data_dir/train/<class>`` and ``data_dir/test/<class>`` where there are these two; ``mnist``, ``fashion-mnist`` and
+    ``cifar10`` are read from such folders, too. The last training image of a class without test images is its test image as
+    well. Files that cannot be read are left out. ``classes`` keeps a subset, by name. ``image_size`` resizes the shorter
+    side and centre-crops. UserError says what is wrong.
     """
     check_one_of("dataset", name, LOADERS)
     return LOADERS[name](Path(data_dir), split == "train", tuple(classes), image_size)

@@ -78,3 +78,8 @@ def flatten(image: Image.Image) -> Image.Image:
         opaque = Image.new("RGBA", image.size, "black")
         image = Image.alpha_composite(opaque, image.convert("RGBA"))
     return image.convert(mode)
+
+
+def crop_square(image: Image.Image, size: int) -> Image.Image:
+    """Scale the central square of a picture to ``size`` pixels."""
+    return ImageOps.fit(image, (size, size), Image.Resampling.LANCZOS)

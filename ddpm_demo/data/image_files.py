@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
 
-from ddpm_demo.data.decoding import decode_picture, flatten
+from ddpm_demo.data.decoding import crop_square, decode_picture, flatten
 from ddpm_demo.errors import UserError
 from ddpm_demo.files import cache_folder
 
@@ -63,7 +63,7 @@ def read_files(files: Sequence[ImageFile], size: int) -> Read:
             image = flatten(decode_picture(file.path, str(file.path), max_pixels=MAX_PIXELS, max_bytes=None))
         except UserError as error:
             return error
-        image = ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC)
+        image = crop_square(image, size)
         return torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8).view(size, size, -1).permute(2, 0, 1)
 
     with ThreadPoolExecutor() as pool:
@@ -134,7 +134,7 @@ def name_unreadable(read: Read) -> str:
 
 def locate_cache(files: Sequence[ImageFile], size: int) -> Path:
     """Return the path of the decoded images: its name is a hash of the files' names, sizes and times, and of the settings."""
-    key = hashlib.sha256(f"both splits {size}".encode())
+    key = hashlib.sha256(f"both splits {size} Lanczos".encode())
     for path, label, split in files:
         try:
             stat = path.stat()

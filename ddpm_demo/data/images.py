@@ -6,11 +6,11 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 from torchvision.utils import make_grid
 
-from ddpm_demo.data.decoding import flatten
+from ddpm_demo.data.decoding import crop_square, flatten
 from ddpm_demo.diffusion.denoiser import alpha_sigma
 
 
@@ -26,7 +26,7 @@ def render_grid(images: Tensor, columns: int = 8, height: int | None = None, gap
 def fit_image(image: Image.Image, channels: int, size: int) -> Tensor:
     """Convert a PIL image to (channels, size, size) in [-1, 1]: on black, cropped to its central square."""
     opaque = flatten(image).convert("L" if channels == 1 else "RGB")
-    square = ImageOps.fit(opaque, (size, size), Image.Resampling.LANCZOS)
+    square = crop_square(opaque, size)
     pixels = torch.frombuffer(bytearray(square.tobytes()), dtype=torch.uint8)
     return pixels.reshape(size, size, channels).permute(2, 0, 1) / 127.5 - 1
 

@@ -44,6 +44,7 @@ from ddpm_demo.models.adapters import adapt, condition_of
 from ddpm_demo.models.checkpoint import Model, load
 from ddpm_demo.models.networks import TensorOutput, build_unet, use_plain_attention
 from ddpm_demo.reports.markdown import write_table
+from ddpm_demo.training.compilation import check_compiler
 from ddpm_demo.training.muon import Muon
 
 BATCHES = (1, 2, 20, 100)
@@ -323,6 +324,8 @@ def main(arguments: list[str] | None = None) -> int:
         model = load(options.checkpoint)
         check_model(model, options.checkpoint)
         distilled = load_distilled(options.distilled, model) if options.distilled else None
+        if options.compile:
+            check_compiler()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

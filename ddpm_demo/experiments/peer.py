@@ -97,7 +97,7 @@ def train_step(net: CourseUNet, data: Data, noising: DDPMScheduler, optimizer: t
     """Take one step of training on a random batch."""
     chosen = torch.randint(len(data), (BATCH,))
     x0, label = data.batch(chosen)
-    noise, t = torch.randn_like(x0), torch.randint(0, 999, (BATCH,))
+    noise, t = torch.randn_like(x0), torch.randint(0, 999, (BATCH,))  # the course never draws t = 999
     loss = F.mse_loss(net(noising.add_noise(x0, noise, t), t, label), noise)
     optimizer.zero_grad()
     loss.backward()

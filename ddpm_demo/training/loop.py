@@ -6,7 +6,6 @@ state that was saved at step N and resumed continues to the same bits as a run t
 
 import copy
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from math import isfinite
@@ -26,6 +25,7 @@ from ddpm_demo.generation.generate import generate
 from ddpm_demo.models.adapters import adapt
 from ddpm_demo.models.checkpoint import Model, suggest_sampling
 from ddpm_demo.training.batches import Batches
+from ddpm_demo.training.compilation import report_missing_compiler
 from ddpm_demo.training.configuration import TrainingConfiguration
 from ddpm_demo.training.distillation import Distillation, bake_table, load_teacher
 from ddpm_demo.training.learning_rate import set_learning_rate, warm_up_and_decay
@@ -117,19 +117,9 @@ class Run:
 
         The weights and the copies of the network stay as they are.
         """
-        from torch._dynamo.exc import TorchDynamoException
-
-        # The warnings are about code of diffusers, which is compiled correctly.
-        warnings.filterwarnings("ignore", module=r"torch\._dynamo")
         self.net.compile()
-        try:
+        with report_missing_compiler():
             self.objective.losses(self.denoiser, *self.batches.draw(self.step)).mean().backward()
-        except TorchDynamoException as error:
-            reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-            raise UserError(
-                f"the network could not be compiled ({reason}). --compile needs a C++ compiler and Python's header files "
-                "(Debian: g++ and python3-dev): install them, or leave --compile out"
-            ) from error
         self.optimizer.zero_grad()
         self.ready = time.perf_counter()
 

@@ -1,6 +1,9 @@
 """Speed, the course's network beside ours, and the ablation: small, but all of it for real."""
 
 import json
+import os
+import subprocess
+import sys
 import time
 from argparse import Namespace
 from dataclasses import replace
@@ -39,6 +42,16 @@ def test_the_command_measures_and_prints(tmp_path, monkeypatch, capsys):
     startup = found["startup"]  # measured one after the other, so that on a busy machine either may be longer
     assert all(2 < startup[name] < 100 for name in ("load_seconds", "app_seconds"))
     assert benchmark.main(["--checkpoint", str(tmp_path / "none")]) == 2
+
+
+@pytest.mark.slow
+def test_without_a_compiler_nothing_is_measured(tmp_path):
+    """In a process of its own, because this one may have found a compiler already."""
+    without = {"CXX": str(tmp_path / "absent"), "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}
+    command = [sys.executable, "-m", "ddpm_demo.experiments.benchmark", "--checkpoint", str(SHIPPED), "--compile"]
+    refused = subprocess.run(command, capture_output=True, text=True, timeout=200, env=os.environ | without)
+    assert (refused.returncode, refused.stdout) == (2, "") and "Traceback" not in refused.stderr
+    assert "the network could not be compiled" in refused.stderr
 
 
 def test_the_course_network_is_the_courses():

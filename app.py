@@ -60,7 +60,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def open_catalogue(checkpoint: str | None = None):
-    """The shipped checkpoints after the one that is named, a folder or a Hub id; UserError if it cannot be loaded."""
+    """The named checkpoint, a folder or a Hub id, followed by the shipped ones; UserError if it cannot be loaded."""
     from ddpm_demo import load
     from ddpm_demo.files import SHIPPED
     from ddpm_demo.hub.client import locate

@@ -88,7 +88,7 @@ class ClassifierFree:
 
 @dataclass(frozen=True)
 class ByClassifier:
-    """Classifier guidance (Dhariwal & Nichol 2021, algorithm 1): ``D + s * sigma^2 / alpha * grad log p(label | x)``.
+    """Classifier guidance (Dhariwal & Nichol 2021, algorithm 2): ``D + s * sigma^2 / alpha * grad log p(label | x)``.
 
     In terms of eps this is eps - s * sigma * grad. ``classify`` maps (x, log_snr) to logits (N, K). ``scale`` is s;
     0 means no guidance. ``denoise`` may be conditional or unconditional. The direction is what s = 1 adds to D.

@@ -32,16 +32,19 @@ VARIANCES = ("posterior", "beta")
 
 
 def implied_noise(x: Tensor, x0: Tensor, log_snr: float) -> Tensor:
-    """Return eps = (x - alpha * x0) / sigma."""
+    """Return eps = (x - alpha * x0) / sigma, for x and its clean estimate x0, both (N, C, H, W)."""
     alpha, sigma = (c.item() for c in alpha_sigma(log_snr))
     return (x - alpha * x0) / sigma
 
 
-def step(x: Tensor, x0: Tensor, s: float, t: float, eta: float = 0.0, z: Tensor | None = None, variance="posterior"):
-    """Move x from log-SNR s to a higher log-SNR t, given its clean estimate (DDIM, Song et al. 2021, eq. 12 and 16).
+def step(
+    x: Tensor, x0: Tensor, s: float, t: float, eta: float = 0.0, z: Tensor | None = None, variance: str = "posterior"
+) -> Tensor:
+    """Move x (N, C, H, W) from log-SNR s to a higher log-SNR t (DDIM, Song et al. 2021, eq. 12 and 16).
 
-    ``eta`` 0 is deterministic. ``eta`` 1 is DDPM's posterior (Ho et al. 2020, eq. 6-7) with new noise ``z`` like x. Its
-    variance is that of the posterior, or with ``variance="beta"`` that of the forward process (ibid., section 3.2).
+    ``x0`` is the clean estimate of x and has the same shape. ``eta`` 0 is deterministic. ``eta`` 1 is DDPM's posterior
+    (Ho et al. 2020, eq. 6-7). Unless ``eta`` is 0, ``z`` is new noise of the same shape. The variance of a noisy step is
+    that of the posterior, or with ``variance="beta"`` that of the forward process (ibid., section 3.2).
     """
     alpha_t, sigma_t = (c.item() for c in alpha_sigma(t))
     nu = eta * sigma_t * sqrt(-expm1(s - t))
@@ -55,7 +58,8 @@ def step(x: Tensor, x0: Tensor, s: float, t: float, eta: float = 0.0, z: Tensor 
 def sde_step(x: Tensor, x0: Tensor, s: float, t: float, z: Tensor) -> Tensor:
     """Take an Euler-Maruyama step of the reverse variance-preserving SDE: x + (x/2 + score) * B + sqrt(B) * z.
 
-    B is the integral of beta over the step, log alpha_bar_t - log alpha_bar_s (Song et al. 2021, eq. 6 and 11).
+    x, its clean estimate x0 and new noise z have the same shape (N, C, H, W). B is the integral of beta over the step,
+    log alpha_bar_t - log alpha_bar_s (Song et al. 2021, eq. 6 and 11).
     """
     log_alpha_bar_s, log_alpha_bar_t = torch.nn.functional.logsigmoid(torch.tensor([s, t], dtype=torch.float64))
     B = (log_alpha_bar_t - log_alpha_bar_s).item()
@@ -66,6 +70,7 @@ def sde_step(x: Tensor, x0: Tensor, s: float, t: float, z: Tensor) -> Tensor:
 def langevin_step(x: Tensor, x0: Tensor, log_snr: float, snr: float, z: Tensor) -> Tensor:
     """Take a step of Langevin dynamics at one log-SNR: x + e * score + sqrt(2e) * z.
 
+    x, its clean estimate x0 and new noise z have the same shape (N, C, H, W).
     e = 2 (snr * |z| / |score|)^2 (Song et al. 2021, Score SDE, algorithm 4). The ratio of the norms is replaced by its
     expected value sigma, so that an image does not depend on the other images of its batch. Algorithm 5 multiplies e by
     alpha_i = 1 - beta_i of its discrete schedule, which is at least 0.98 there. A log-SNR has no such factor.
@@ -169,7 +174,7 @@ SAMPLERS = {
         "DPM-Solver++(2M), deterministic", "Lu et al. 2022, algorithm 2", partial(step_by_table, eta=0, order=2)
     ),
     "sde-dpm++2m": Sampler(
-        "DPM-Solver++(2M), stochastic", "Lu et al. 2022, section 3.4", partial(step_by_table, eta=1, order=2),
+        "DPM-Solver++(2M), stochastic", "Lu et al. 2022, SDE-DPM-Solver++(2M)", partial(step_by_table, eta=1, order=2),
         stochastic=True, uses=("variance",),
     ),
     "heun": Sampler("Heun, probability-flow ODE", "Karras et al. 2022, algorithm 1", step_by_heun, calls=2),

@@ -89,7 +89,7 @@ class Schedule:
     def grid(self, steps: int, within: tuple[float, float] | None = None, start: float | None = None) -> Tensor:
         """Return the log-SNRs (steps,) that a sampler visits, increasing, at equal distances in t.
 
-        The spacing is "trailing" (Lin et al. 2024, section 3.4): it starts at the noisiest timestep, and the last step
+        The spacing is "trailing" (Lin et al. 2024, section 3.3): it starts at the noisiest timestep, and the last step
         leads to the clean image. ``within`` clamps to a range (lowest, highest), such as that of the training
         schedule. ``start`` is another timestep to start at. Raises ValueError unless steps is from 1 to T.
 

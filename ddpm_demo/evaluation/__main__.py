@@ -251,9 +251,17 @@ def run_fidelity(options: argparse.Namespace) -> None:
 
 
 def choose_rivals(teacher: list[dict]) -> list[dict]:
-    """Return the cells of a teacher that were measured on the most samples, without classifier guidance."""
+    """Return the cells of a teacher that were measured on the most samples, as far as their network calls are known.
+
+    This leaves out adaptive samplers, guidance in an interval, and classifier guidance, which evaluates another network.
+    """
     most = max(cell["setting"]["samples"] for cell in teacher)
-    return [cell for cell in teacher if cell["setting"]["samples"] == most and not cell["setting"]["classifier_scale"]]
+    candidates = [(sampling_of(cell), cell) for cell in teacher if cell["setting"]["samples"] == most]
+    return [
+        cell
+        for sampling, cell in candidates
+        if sampling.always_guided and not sampling.classifier_scale and not SAMPLERS[sampling.sampler].adaptive
+    ]
 
 
 def open_subject(options: argparse.Namespace) -> Subject:

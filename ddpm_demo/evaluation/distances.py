@@ -62,8 +62,9 @@ def covered_fraction(points: Tensor, centres: Tensor, radius: Tensor) -> float:
 def precision_recall(real: Tensor, fake: Tensor) -> tuple[float, float]:
     """Return (fraction of fakes among the real, fraction of reals among the fake), for features (N, D) each.
 
-    Kynkaanniemi et al. 2019, eq. 1-3: a point is among others if it is closer to one of them than the third nearest
-    neighbour of this one. Both sets should be of equal size, because more points make smaller balls.
+    Kynkaanniemi et al. 2019, eq. 1-3: each point has a ball, which reaches to its third nearest neighbour. A point is
+    among others if it lies in the ball of one of them. Both sets should be of equal size, because more points make
+    smaller balls.
     """
     precision = covered_fraction(fake, real, neighbour_distance(real))
     return precision, covered_fraction(real, fake, neighbour_distance(fake))

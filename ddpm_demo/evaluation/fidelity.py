@@ -8,7 +8,8 @@ from ddpm_demo.diffusion.guidance import ClassifierFree, Denoise, split_estimate
 from ddpm_demo.diffusion.samplers import step
 from ddpm_demo.diffusion.sampling import Sampling
 from ddpm_demo.errors import UserError
-from ddpm_demo.generation.generate import generate, noise_source, sampling_range
+from ddpm_demo.generation.begin import noise_source
+from ddpm_demo.generation.generate import generate, sampling_range
 from ddpm_demo.models.checkpoint import Model
 from ddpm_demo.reports.markdown import write_table
 

@@ -3,7 +3,7 @@
 Each kind of start can check itself against a model, and prepare the first state and the denoiser.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -66,9 +66,7 @@ class MixedNoise:
 
     def prepare(self, model: Model, noise: Tensor, log_snr: Tensor, guide: Guide) -> tuple[Tensor, Denoise]:
         """Return (first state, denoiser) for noise like x (N, C, H, W) and the first log-SNR of the grid."""
-        corners = torch.stack(
-            [torch.randn(noise.shape[1:], generator=torch.Generator().manual_seed(seed)) for seed in self.seeds]
-        )
+        corners = noise_source(self.seeds, tuple(noise.shape[1:]), torch.device("cpu"))()
         u, v = torch.tensor(self.places).T
         weights = torch.stack([(1 - u) * (1 - v), u * (1 - v), (1 - u) * v, u * v], 1)
         mixed = torch.einsum("nk,kchw->nchw", weights.sqrt(), corners)
@@ -154,6 +152,12 @@ class Enlargement:
 
 
 Begin = PureNoise | MixedNoise | NoisedImage | Completion | Enlargement
+
+
+def noise_source(seeds: Sequence[int], shape: tuple[int, ...], device: torch.device) -> Callable[[], Tensor]:
+    """Return a function that draws the next noise (N, *shape). Each image has its own CPU generator and seed."""
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    return lambda: torch.stack([torch.randn(shape, generator=g) for g in generators]).to(device)
 
 
 def as_batch(image: Tensor) -> Tensor:

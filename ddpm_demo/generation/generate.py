@@ -12,7 +12,7 @@ from ddpm_demo.diffusion.reverse_process import Step, check_finite, walk
 from ddpm_demo.diffusion.samplers import SAMPLERS
 from ddpm_demo.diffusion.sampling import ALWAYS, Sampling
 from ddpm_demo.diffusion.schedule import Schedule
-from ddpm_demo.generation.begin import Begin, PureNoise
+from ddpm_demo.generation.begin import Begin, PureNoise, noise_source
 from ddpm_demo.models.checkpoint import Model
 
 
@@ -138,9 +138,3 @@ def sampling_range(model: Model) -> tuple[float, float]:
     """Return the lowest and the highest log-SNR of a sampling step: those of the training, within ``ALWAYS``."""
     lowest, highest = model.denoiser.schedule.range
     return max(lowest, ALWAYS[0]), min(highest, ALWAYS[1])
-
-
-def noise_source(seeds: Sequence[int], shape: tuple[int, ...], device: torch.device) -> Callable[[], Tensor]:
-    """Return a function that draws the next noise (N, *shape). Each image has its own CPU generator and seed."""
-    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-    return lambda: torch.stack([torch.randn(shape, generator=g) for g in generators]).to(device)

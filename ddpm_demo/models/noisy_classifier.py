@@ -41,7 +41,7 @@ class NoisyClassifier(nn.Module):
 
 
 def save_noisy(classifier: NoisyClassifier, folder: Path, accuracies: dict[int, float]) -> Path:
-    """Write ``folder/noisy_classifier.safetensors``, half the precision, with labels and accuracies in its header."""
+    """Write ``folder/noisy_classifier.safetensors`` in half precision, with labels and accuracies in its header."""
     tensors = {
         name: (value.half() if value.is_floating_point() else value).contiguous()
         for name, value in classifier.state_dict().items()

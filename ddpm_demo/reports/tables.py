@@ -1,11 +1,12 @@
 """Measured figures in words: a line for a setting, tables for the model card and the terminal."""
 
+from collections.abc import Collection
 from dataclasses import fields
 from math import nan
 
 from ddpm_demo.diffusion.sampling import Sampling
 from ddpm_demo.reports.markdown import write_table
-from ddpm_demo.reports.results import sampling_of
+from ddpm_demo.reports.results import sampling_of, without_idle
 
 # Fields that a line does not name as "field = value". All others are named where they are not at their default.
 NOT_NAMED = ("sampler", "steps", "schedule", "weight")
@@ -14,11 +15,15 @@ TERMS = ("L_T", "L_t", "L_0", "total")
 LIKELIHOOD_HEADS = ["bits per dimension", *TERMS[:-1], "together"]
 
 
-def describe_setting(sampling: Sampling, with_weight: bool = True) -> str:
-    """A setting in a line: the main fields, and every other field that is not at its default."""
-    line = f"{sampling.sampler}, {sampling.steps} steps, {sampling.schedule}"
-    line += f", w = {sampling.weight:g}" if with_weight else ""
-    return line + "".join(f", {name} = {value}" for name, value in find_changed(sampling).items())
+def describe_setting(sampling: Sampling, without: Collection[str] = ()) -> str:
+    """A setting in a line: the main fields, and every other field that has an effect and is not at its default.
+
+    The line leaves out the fields named in ``without``.
+    """
+    words = {"sampler": sampling.sampler, "steps": f"{sampling.steps} steps", "schedule": sampling.schedule}
+    words |= {"weight": f"w = {sampling.weight:g}"}
+    words |= {name: f"{name} = {value}" for name, value in find_changed(without_idle(sampling)).items()}
+    return ", ".join(text for name, text in words.items() if name not in without)
 
 
 def find_changed(sampling: Sampling) -> dict:
@@ -47,7 +52,7 @@ def tabulate_quality(cells: list[dict]) -> str:
         sampling = sampling_of(cell)
         rows.append(
             [
-                describe_setting(sampling, with_weight=False),
+                describe_setting(sampling, without=("weight",)),
                 f"{sampling.weight:g}",
                 f"{cell['fid_test']:.3f} ± {cell['spread']['fid_test']:.3f}",
                 f"{cell['fid_train']:.3f}",

@@ -36,6 +36,9 @@ def main(arguments: list[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("\nstopped: since the last saved state, nothing was written or deleted", file=sys.stderr)
+        return 130
 
 
 def name_run(asked: dict) -> str:
@@ -106,11 +109,11 @@ def train_model(asked: dict, options: RunOptions, folder: Path) -> int:
         images, held_out = load_images(configuration, options)
     configuration = choose_precision(configuration, images, processes.device.type)
     accelerator = Accelerator(cpu=on_cpu, mixed_precision=configuration.mixed_precision)
-    interrupted, last = catch_signals(), None
     run = Run(configuration, images, held_out, folder / "state", accelerator, resumed=options.resume)
     if options.compile:
         processes.print("compiling the network ...", flush=True)
         run.compile()
+    interrupted, last = catch_signals(), None  # from here on, there is something to save
     accelerator.wait_for_everyone()
     if run.measure_budget(interrupted.is_set)[1] and not options.resume:
         processes.print("stopped before the first step: nothing was written or deleted")

@@ -34,7 +34,10 @@ from ddpm_demo.ui.catalogue import Catalogue
 
 ROOT = Path(__file__).parent.parent
 SHIPPED = ROOT / "checkpoints/mnist"
-LONGEST = {"test_app.py", "test_app_tabs.py", "test_train_command.py", "test_training.py", "test_hub.py", "test_api.py"}
+LONGEST = {
+    "test_api.py", "test_app.py", "test_app_tabs.py", "test_hub.py", "test_killed.py", "test_soak.py", "test_space.py",
+    "test_train_command.py", "test_training.py",
+}  # fmt: skip
 # Offline in every test: nothing may reach for the Hub.
 os.environ |= {"HF_HUB_OFFLINE": "1", "GRADIO_ANALYTICS_ENABLED": "False"}
 # Two tests run at once (pyproject.toml): with more than a thread each they would wait for one another.

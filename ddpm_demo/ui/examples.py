@@ -1,4 +1,4 @@
-"""Examples, so that no tab opens empty: a tab draws one with its first settings, once for all visitors."""
+"""Examples, so that no tab opens empty: a tab draws one with its first settings, which is kept for the next visitors."""
 
 import hashlib
 import json
@@ -21,16 +21,19 @@ def show_example(tab: gr.Tab, catalogue: Catalogue, run: Callable[..., Iterator[
     """
     opened = gr.State(False)
 
+    nothing = [gr.skip()] * len(outputs)
+
+    def draw(*values):
+        yield True, *nothing  # at once, because an example that the visitor's own request replaces does not come again
+        for answer in draw_example(catalogue, f"{tab.elem_id} {hash_inputs(values)}", lambda: run(*values)):
+            yield True, *answer
+
     def open_tab(request: gr.Request, was_opened, *values):
-        nothing = [gr.skip()] * len(outputs)
         if was_opened:
             yield gr.skip(), *nothing
             return
-        yield True, *nothing  # an example that the visitor's own request replaces does not come again
         try:
-            example = draw_example(catalogue, f"{tab.elem_id} {describe(values)}", lambda: run(*values))
-            for answer in answer_newest(tab.elem_id, request, example):
-                yield True, *answer
+            yield from answer_newest(tab.elem_id, request, draw(*values))
         except Replaced:
             raise
         except gr.Error:  # for instance, there is nothing on the pad yet; the visitor has not asked for anything
@@ -39,7 +42,7 @@ def show_example(tab: gr.Tab, catalogue: Catalogue, run: Callable[..., Iterator[
     return tab.select(open_tab, [opened, *inputs], [opened, *outputs], **NETWORK)
 
 
-def describe(values: tuple) -> str:
+def hash_inputs(values: tuple) -> str:
     """Return a short text that differs for different values."""
     return hashlib.sha256(json.dumps(values, default=str).encode()).hexdigest()
 

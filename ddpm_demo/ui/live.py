@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import gradio as gr
 
@@ -15,12 +16,20 @@ from ddpm_demo.ui.turns import Job
 
 LIVE_SECONDS, FEWEST_STEPS = 0.09, 3  # time to compute a draft, and its smallest number of steps
 PACE: dict[tuple, float] = {}  # kind of run -> seconds per step on this machine
-# Number of a page -> [its newest settings, the number of steps drawn with them], while Live is on there.
-NEWEST: dict[int, list] = {}
 MOST_PAGES = 50  # with Live on; a page beyond them takes the place of the one that was not used for the longest time
-DRAFT_BUDGET = (
-    2000  # network evaluations of a draft, which bypasses the queue: the fewest steps of 80 guided images fit
-)
+# Network evaluations of a draft, at most, because a draft bypasses the queue. FEWEST_STEPS of 80 guided images need 480.
+DRAFT_BUDGET = 2000
+
+
+@dataclass(eq=False)
+class Newest:
+    """The newest settings of a page on which Live is on, and the number of steps that were drawn with them."""
+
+    settings: dict
+    drawn: int = 0
+
+
+NEWEST: dict[int, Newest] = {}  # by the number of a page
 
 
 def sketch(catalogue: Catalogue, live: bool, settings: dict, session: str) -> tuple:
@@ -37,7 +46,7 @@ def sketch(catalogue: Catalogue, live: bool, settings: dict, session: str) -> tu
     if live is not True:
         return gr.skip(), remark
     run = prepare(catalogue, settings)
-    newest = [run.settings, 0]  # not those of the request, which may hold more than a run uses
+    newest = Newest(run.settings)  # not those of the request, which may hold more than a run uses
     remember(session, newest)
     if SAMPLERS[run.sampling.sampler].adaptive:
         return {"run": new_name(), "chunks": [], "draft": True}, remark
@@ -51,7 +60,7 @@ def sketch(catalogue: Catalogue, live: bool, settings: dict, session: str) -> tu
             raise
         return gr.skip(), remark  # the visitor has changed something else, or started a run
     PACE[find_kind(run)] = (time.perf_counter() - began) / steps
-    newest[1] = steps
+    newest.drawn = steps
     if steps < asked:
         whole |= {"draft": True, "link": "", "source": f"draft of {steps} steps; all {asked} follow"}
     return whole, remark
@@ -64,7 +73,7 @@ def finish_sketch(catalogue: Catalogue, live: bool, settings: dict, session: str
     if live is not True or newest is None:
         return
     run = prepare(catalogue, settings)
-    if newest[0] != run.settings or newest[1] >= run.sampling.steps:
+    if newest.settings != run.settings or newest.drawn >= run.sampling.steps:
         return
     for growing in film(run, still=True):
         if NEWEST.get(hash(session)) is not newest:
@@ -72,7 +81,7 @@ def finish_sketch(catalogue: Catalogue, live: bool, settings: dict, session: str
         yield growing
 
 
-def remember(session: str, newest: list) -> None:
+def remember(session: str, newest: Newest) -> None:
     """Keep the newest settings of a page. Its session is text of any length that the client chose, so its hash is used."""
     NEWEST[hash(session)] = newest
     while len(NEWEST) > MOST_PAGES:

@@ -18,7 +18,7 @@ MOST = 1000  # requests kept; a new one beyond them replaces the oldest
 
 
 class Replaced(gr.Error):
-    """Ends the answers of a replaced request, and shows nothing.
+    """Ends the answers of a request that was replaced or ended, and shows nothing.
 
     If the handler returned instead, Gradio would send its last answer again, or empty all outputs if there was none.
     """
@@ -36,7 +36,7 @@ class Asked:
 
 
 NEWEST: dict[tuple[str, int], Asked] = {}  # (kind, page) -> its newest request
-REPLACED: set[str | None] = set()  # events whose request was replaced, until it ends
+REPLACED: set[str | None] = set()  # events whose request was replaced or ended, until its answers end
 CHANGING = threading.Lock()  # held while either is changed
 
 
@@ -57,10 +57,10 @@ def begin(kind: str, request: gr.Request, what: object = None) -> Iterator[Calla
     """
     name, asked = find_name(kind, request), Asked(what, LocalContext.event_id.get(None))
     with CHANGING:
-        replace(name)
+        remove(name)
         NEWEST[name] = asked
         if len(NEWEST) > MOST:
-            replace(next(iter(NEWEST)))
+            remove(next(iter(NEWEST)))
     try:
         yield lambda: NEWEST.get(name) is asked
     except gr.Error as error:
@@ -80,21 +80,22 @@ def find(kind: str, request: gr.Request) -> object | None:
     return asked and asked.what
 
 
-def end(kind: str, request: gr.Request) -> None:
-    """End the request of a kind from a page, if there is one."""
+def end(kind: str, request: gr.Request, unless: object = None) -> None:
+    """End the request of a kind from a page, if there is one, unless it asks for this."""
     with CHANGING:
-        replace(find_name(kind, request))
+        if unless is None or find(kind, request) != unless:
+            remove(find_name(kind, request))
 
 
-def replace(name: tuple[str, int]) -> None:
-    """Take the newest request out of its place, so that it ends."""
+def remove(name: tuple[str, int]) -> None:
+    """Remove the newest request of a kind and a page, so that it ends."""
     asked = NEWEST.pop(name, None)
     if asked:
         REPLACED.add(asked.event)
 
 
 def was_replaced(event: str | None) -> bool:
-    """Return whether the request of an event was replaced by a newer one."""
+    """Return whether the request of an event was replaced or ended."""
     return event in REPLACED
 
 

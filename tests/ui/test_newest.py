@@ -34,6 +34,11 @@ def test_a_request_can_be_ended():
     with pytest.raises(Replaced):
         next(answers)
     end("film", ME)  # there is none any more
+    with begin("training", ME, "a drawing") as is_newest:
+        end("training", ME, unless="a drawing")
+        assert is_newest()
+        end("training", ME, unless="another")
+        assert not is_newest()
 
 
 def test_what_a_page_asks_for_is_known_until_it_is_answered():

@@ -16,7 +16,7 @@ from ddpm_demo.ui.components import plane
 from ddpm_demo.ui.components.plane import GRID, UNIT
 from ddpm_demo.ui.newest import Replaced
 from ddpm_demo.ui.tabs import playground_tab
-from ddpm_demo.ui.tabs.playground_tab import describe_sheet, draw, learn, learn_shape, open_drawing
+from ddpm_demo.ui.tabs.playground_tab import describe_sheet, draw, draw_newest, learn, learn_shape, open_drawing
 from ddpm_demo.ui.turns import Job, take_turns
 
 ME = gr.Request(session_hash="me")
@@ -75,6 +75,7 @@ def test_a_shape_is_learned_once_and_its_network_is_kept():
     assert cloud.measure_to_points(samples).median() > 2 * cloud.measure_to_lines(samples).median()
     assert "It fills the lines" in learned["verdict"]
     assert len([*learn_shape(drawing("moons"), 100, ME)]) == 1  # known
+    assert len([*learn_shape({"strokes": []}, 100, ME)]) == 1  # cleared meanwhile
     own = drawing("moons")
     own["strokes"].pop()
     assert len([*learn_shape(own, 100, ME)]) == 1  # no shape: the visitor decides
@@ -103,17 +104,35 @@ def test_a_page_trains_one_network_at_a_time():
     next(second)
     open_drawing(ME, drawing("spiral"), *SETTINGS.values())  # the same one again, whose training goes on
     next(second)
-    assert playground_tab.end_training(ME) == {"training": None}
+    assert playground_tab.clear(ME) == {"training": None}
     with pytest.raises(Replaced):
         list(second)
     assert not playground_tab.NETWORKS
     assert len([*elsewhere]) == 2 and [*playground_tab.NETWORKS] == [build_shape("moons")]
 
 
+def test_the_newest_film_of_a_page_replaces_an_older_one(monkeypatch):
+    """The older one ends without a film, but says whether its drawing can be guided."""
+    settings, older = (*SETTINGS.values(),), []
+    compute = playground_tab.film_points
+
+    def ask_again(cloud, *rest):
+        if cloud == build_shape("two classes"):
+            older.append(draw_newest(ME, drawing("moons"), *settings))
+        yield from compute(cloud, *rest)
+
+    monkeypatch.setattr(playground_tab, "film_points", ask_again)
+    monkeypatch.setattr(playground_tab, "take_turns", lambda parts, job, threads: parts)
+    film, weight = open_drawing(ME, drawing("two classes"), *settings)
+    assert film == gr.skip() and weight["interactive"] is True and "ideal" in older[0]["sides"]
+    with pytest.raises(Replaced):
+        draw_newest(ME, drawing("two classes"), *settings)
+
+
 def test_only_the_newest_networks_are_kept(monkeypatch):
     monkeypatch.setattr(playground_tab, "KEPT", 2)
     monkeypatch.setattr(plane, "train_on_points", lambda cloud, seed: train_on_points(cloud, 1, seed))
-    for name in ("moons", "spiral", "smiley"):
+    for name in ("spiral", "moons", "spiral", "smiley"):
         assert len([*learn(drawing(name), 100, ME)]) == 2
     assert [*playground_tab.NETWORKS] == [build_shape("spiral"), build_shape("smiley")]
 

@@ -24,7 +24,7 @@ HINT = """The same samplers, schedules and guidance, on points of the plane inst
 known exactly, and it can only return the points that were drawn. The **learned** one has to guess what lies between them."""
 MOST_STEPS = 200
 FIRST = "spiral"
-TRAINING = "training"  # the kind of the requests that train
+FILM, TRAINING = "points", "training"  # the kinds of the requests that draw a film, and that train
 WEIGHT_INFO, NO_WEIGHT_INFO = "0: none, -1: no class", "no effect: one class"
 KEPT = 64  # trained networks, 0.2 MB each, of the drawings trained on last
 NETWORKS: dict[PointCloud, Denoise] = {}
@@ -46,11 +46,11 @@ def build() -> None:
     inputs, to_learn = [drawing, *controls.values()], [drawing, controls["samples"]]
     trained = gr.State("")
     drawn = drawing.input(open_drawing, inputs, [plane, controls["weight"]], **newest)
-    gr.on([control.input for control in controls.values()], draw, inputs, plane, **newest)
+    gr.on([control.input for control in controls.values()], draw_newest, inputs, plane, **newest)
     drawn.then(learn_shape, to_learn, [plane, trained], **NETWORK)
     train.click(learn, to_learn, [plane, trained], **NETWORK)
-    trained.change(draw, inputs, plane, **newest)
-    drawing.empty(end_training, None, plane, **AT_ONCE)
+    trained.change(draw_newest, inputs, plane, **newest)
+    drawing.empty(clear, None, plane, **AT_ONCE)
 
 
 def build_controls() -> dict[str, gr.components.Component]:
@@ -86,8 +86,9 @@ def read_drawing(value: dict) -> PointCloud:
     return PointCloud(strokes)
 
 
-def end_training(request: gr.Request) -> dict:
-    """End the training on a drawing that was cleared. Return the report that there is none."""
+def clear(request: gr.Request) -> dict:
+    """End what is computed of a drawing that was cleared. Return the report that there is no training."""
+    end(FILM, request)
     end(TRAINING, request)
     return {"training": None}
 
@@ -104,16 +105,28 @@ def draw(drawing: dict, steps, weight, sampler, schedule, samples, seed) -> dict
     return film
 
 
+def draw_newest(request: gr.Request, *values) -> dict:
+    """Return what ``draw`` returns. Raises Replaced if the same page asks for a newer film meanwhile."""
+    with begin(FILM, request) as is_newest:
+        film = draw(*values)
+        if not is_newest():
+            raise Replaced
+    return film
+
+
 def open_drawing(request: gr.Request, drawing: dict, *settings) -> tuple[dict, dict]:
     """End the training on another drawing. Return the film of this one, and the update of the guidance weight.
 
-    Guidance needs a drawing of two classes.
+    Guidance needs a drawing of two classes. There is no film if the page asks for a newer one meanwhile.
     """
     with report_mistakes():
-        if find(TRAINING, request) != read_drawing(drawing):
-            end(TRAINING, request)
-    film = draw(drawing, *settings)
-    guided = len(film["names"]) > 1
+        cloud = read_drawing(drawing)
+    end(TRAINING, request, unless=cloud)
+    try:
+        film = draw_newest(request, drawing, *settings)
+    except Replaced:
+        film = gr.skip()
+    guided = len(cloud.names) > 1
     return film, gr.update(interactive=guided, info=WEIGHT_INFO if guided else NO_WEIGHT_INFO)
 
 
@@ -143,6 +156,7 @@ def learn(drawing: dict, samples, request: gr.Request) -> Iterator[tuple]:
 def keep(cloud: PointCloud, denoiser: Denoise) -> None:
     """Keep the network that was trained on a drawing, and delete the oldest one beyond KEPT."""
     with CHANGING:
+        NETWORKS.pop(cloud, None)  # the order is that of the trainings
         NETWORKS[cloud] = denoiser
         if len(NETWORKS) > KEPT:
             NETWORKS.pop(next(iter(NETWORKS)))
@@ -150,8 +164,9 @@ def keep(cloud: PointCloud, denoiser: Denoise) -> None:
 
 def learn_shape(drawing: dict, samples, request: gr.Request) -> Iterator[tuple]:
     """Do what ``learn`` does if the drawing is one of the shapes and has no network yet."""
+    cleared = isinstance(drawing, dict) and drawing.get("strokes") == []  # since it was chosen
     with report_mistakes():
-        cloud = read_drawing(drawing)
+        cloud = None if cleared else read_drawing(drawing)
     if cloud in NETWORKS or cloud not in {build_shape(name) for name in SHAPES}:
         yield gr.skip(), gr.skip()
     else:

@@ -10,7 +10,8 @@ from ddpm_demo.errors import UserError
 from ddpm_demo.files import find_newest
 from ddpm_demo.models.weights import WEIGHTS
 from ddpm_demo.reports.markdown import write_table
-from ddpm_demo.reports.results import encoder_seconds, find, most_sampled, read_metrics, sampling_of
+from ddpm_demo.reports.results import encoder_seconds, most_sampled, read_metrics, sampling_of
+from ddpm_demo.reports.tables import describe_setting
 
 LAST_STEP = 1.02  # a training may exceed its budget by up to one step
 
@@ -30,15 +31,24 @@ def compare_best(folders: Sequence[Path]) -> str:
         real[cells[0]["setting"]["samples"]] = cells[0]["reference"]
         for cell in sorted(cells, key=lambda cell: cell["setting"]["weight"]):
             fid = f"{cell['fid_test']:.2f} ± {cell['spread']['fid_test']:.2f}"
+            setting = describe_setting(sampling_of(cell), without=("weight",))
             weight, accuracy = f"{cell['setting']['weight']:g}", f"{cell['accuracy']:.1%}"
             rows.append(
-                [f"`{folder.name}`", weight, fid, f"{cell['precision']:.2f}", f"{cell['recall']:.2f}", accuracy]
+                [
+                    f"`{folder.name}`",
+                    setting,
+                    weight,
+                    fid,
+                    f"{cell['precision']:.2f}",
+                    f"{cell['recall']:.2f}",
+                    accuracy,
+                ]
             )
     for samples, figures in real.items():
         count = f"{samples:,} " if len(real) > 1 else ""
         three = (f"{figures[name]:.2f}" for name in ("fid_test", "precision", "recall"))
-        rows.append([f"{count}real training images", None, *three, None])
-    return write_table(["checkpoint", "w", "FID to test", "precision", "recall", "read as asked"], rows)
+        rows.append([f"{count}real training images", None, None, *three, None])
+    return write_table(["checkpoint", "setting", "w", "FID to test", "precision", "recall", "read as asked"], rows)
 
 
 def compare_at_equal_time(folders: Sequence[Path]) -> str:
@@ -57,7 +67,6 @@ def compare_at_equal_time(folders: Sequence[Path]) -> str:
         "images seen",
         "FID to test",
         "read as asked",
-        "seconds an image",
     ]
     return write_table(heads, [describe_at(folder, limit) for folder in folders])
 
@@ -79,7 +88,6 @@ def describe_at(folder: Path, limit: float) -> list[str]:
         )
     seconds, row = reached[-1]
     training = row["training"]
-    whole = find(metrics.get("quality", []), sampling_of(row), "seed")
     return [
         "latents" if before else "pixels",
         f"{count_unet_parameters(folder) / 1e6:.2f} M",
@@ -87,7 +95,6 @@ def describe_at(folder: Path, limit: float) -> list[str]:
         f"{training['steps'] * training['batch_size']:,}",
         f"{row['fid_test']:.2f} ± {row['spread']['fid_test']:.2f}",
         f"{row['accuracy']:.1%}",
-        f"{whole['seconds'] / whole['setting']['samples']:.3f}" if whole else "",
     ]
 
 

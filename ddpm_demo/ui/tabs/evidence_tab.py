@@ -133,7 +133,8 @@ def summarise(model: Model, metrics: dict, where: str, foreign: Sequence[str] = 
     facts = [("parameters", f"{count_parameters(model.denoiser.net) / 1e6:.2f} M"), ("dataset", model.dataset or "?")]
     if training.get("seconds"):
         steps, device = training.get("steps", 0), training.get("device", "?")
-        facts.append(("training", f"{training['seconds'] / 60:.0f} min, {steps:,} steps ({device})"))
+        earlier = f", from the weights of {source}" if (source := training.get("start_from")) else ""
+        facts.append(("training", f"{training['seconds'] / 60:.0f} min, {steps:,} steps ({device}){earlier}"))
     if "classifier_test_accuracy" in metrics:
         facts.append(("accuracy of the judge", f"{metrics['classifier_test_accuracy']:.2%} of real test images"))
     if "floor" in metrics:

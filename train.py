@@ -37,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("\nstopped: since the last saved state, nothing was written or deleted", file=sys.stderr)
+        print("\nstopped: everything that was saved so far is kept", file=sys.stderr)
         return 130
 
 

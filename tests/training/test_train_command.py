@@ -227,7 +227,7 @@ def test_ctrl_c_before_the_first_step_leaves_an_older_run_as_it_is(mnist_dir, tm
     assert "compiling" in process.stdout.readline()
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=300)
-    assert process.returncode == 130 and "nothing was written or deleted" in err and "Traceback" not in err
+    assert process.returncode == 130 and "everything that was saved so far is kept" in err and "Traceback" not in err
     assert before == {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 

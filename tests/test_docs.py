@@ -5,6 +5,7 @@ import importlib.util
 import json
 import re
 import shlex
+from functools import partial
 
 import pytest
 from conftest import ROOT
@@ -14,7 +15,9 @@ from ddpm_demo.evaluation import compare, maps
 from ddpm_demo.evaluation.__main__ import choose_rivals
 from ddpm_demo.experiments import ablation, benchmark, trials
 from ddpm_demo.experiments import conditioning as conditions
+from ddpm_demo.generation.generate import count_evaluations
 from ddpm_demo.hub import space
+from ddpm_demo.models.checkpoint import load
 from ddpm_demo.reports import results, tables
 from ddpm_demo.training.configuration import command_of
 
@@ -96,7 +99,9 @@ def measured_tables():
     yield ablation.tabulate_sde(committed("ablation.json"))
     yield tables.tabulate_likelihood(quality["bits_per_dim"])
     yield maps.tabulate_guidance(quality["quality"])
-    yield tables.tabulate_calls(choose_rivals(quality["quality"]), committed("mnist-instant/metrics.json")["quality"])
+    count = partial(count_evaluations, load(ROOT / "checkpoints/mnist"))
+    student = committed("mnist-instant/metrics.json")["quality"]
+    yield tables.tabulate_calls(choose_rivals(quality["quality"]), student, count)
     yield benchmark.tabulate(speed)
     colour = [ROOT / "checkpoints/cifar10", ROOT / "checkpoints/cifar10-latent"]
     yield compare.compare_best(colour)

@@ -89,6 +89,11 @@ class Distilled:
             )
         return index
 
+    def nearest_weight(self, weight: float) -> float:
+        """Return the guidance weight of the table that is nearest to ``weight``."""
+        index = (self.weights - weight).abs().argmin()
+        return round(self.weights[index].item(), 6)
+
     def check(self, sampling: Sampling) -> None:
         """Raise UserError for settings whose steps the network did not learn."""
         if sampling.steps not in self.steps:

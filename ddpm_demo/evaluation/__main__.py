@@ -21,6 +21,7 @@ accelerate launch --multi_gpu --num_processes 2 -m ddpm_demo.evaluation samples 
 import argparse
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from ddpm_demo.diffusion.samplers import SAMPLERS
@@ -241,7 +242,7 @@ def run_calls(options: argparse.Namespace) -> None:
     teacher, student = (read_metrics(folder).get("quality", []) for folder in options.folders)
     if not teacher or not student:
         raise UserError("both checkpoints must be measured first:  python -m ddpm_demo.evaluation samples")
-    print(tabulate_calls(choose_rivals(teacher), student))
+    print(tabulate_calls(choose_rivals(teacher), student, partial(count_evaluations, load(options.folders[0]))))
 
 
 def run_fidelity(options: argparse.Namespace) -> None:
@@ -253,14 +254,14 @@ def run_fidelity(options: argparse.Namespace) -> None:
 def choose_rivals(teacher: list[dict]) -> list[dict]:
     """Return the cells of a teacher that were measured on the most samples, as far as their network calls are known.
 
-    This leaves out adaptive samplers, guidance in an interval, and classifier guidance, which evaluates another network.
+    This leaves out adaptive samplers, and classifier guidance, which evaluates another network.
     """
     most = max(cell["setting"]["samples"] for cell in teacher)
     candidates = [(sampling_of(cell), cell) for cell in teacher if cell["setting"]["samples"] == most]
     return [
         cell
         for sampling, cell in candidates
-        if sampling.always_guided and not sampling.classifier_scale and not SAMPLERS[sampling.sampler].adaptive
+        if not sampling.classifier_scale and not SAMPLERS[sampling.sampler].adaptive
     ]
 
 

@@ -43,6 +43,7 @@ TABLES = (
 # Rows of the table of guidance: title, the field that grows, its letter, and the fields that are the same in all cells.
 GUIDANCE = (
     ("classifier-free", "weight", "w", BASE),
+    ("classifier-free, where the log-SNR is above -2", "weight", "w", replace(BASE, interval=(-2.0, ALWAYS[1]))),
     ("classifier, on the model without label", "classifier_scale", "s", replace(BASE, weight=-1.0)),
     ("classifier, on the model with label", "classifier_scale", "s", replace(BASE, weight=0.0)),
     ("autoguidance, on the model with label", "autoguidance", "s", replace(BASE, weight=0.0)),

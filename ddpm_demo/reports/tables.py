@@ -1,6 +1,6 @@
 """Measured figures in words: a line for a setting, tables for the model card and the terminal."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import fields
 from math import nan
 
@@ -65,17 +65,17 @@ def tabulate_quality(cells: list[dict]) -> str:
     return write_table(heads, [*rows, ["as many real training images", None, fid, None, precision, recall, None]])
 
 
-def tabulate_calls(teacher: list[dict], student: list[dict]) -> str:
+def tabulate_calls(teacher: list[dict], student: list[dict], count: Callable[[Sampling], int]) -> str:
     """The figures of a distilled model and of its teacher by network calls for an image, for each weight of the first.
 
-    The distilled model makes one call per step. Its teacher makes two per guided step.
+    The distilled model makes one call per step. ``count`` returns those of its teacher.
     """
     heads = ["model", "w", "network calls", "FID to test", "precision", "recall", "read as asked", "samples"]
     rows = []
     for weight in sorted({cell["setting"]["weight"] for cell in student}):
         for title, cells in (("teacher", teacher), ("distilled", student)):
             mine = [(sampling_of(cell), cell) for cell in cells if cell["setting"]["weight"] == weight]
-            counted = [(s.calls if cells is student else s.evaluations, s, cell) for s, cell in mine]
+            counted = [(s.calls if cells is student else count(s), s, cell) for s, cell in mine]
             for calls, sampling, cell in sorted(counted, key=lambda row: row[0]):
                 changed = "".join(f", {name} = {value}" for name, value in find_changed(sampling).items())
                 rows.append(

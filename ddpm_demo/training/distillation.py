@@ -5,6 +5,8 @@ weights with half its step size.
 """
 
 import copy
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
 
@@ -20,10 +22,13 @@ from ddpm_demo.errors import UserError
 from ddpm_demo.generation.generate import sampling_range
 from ddpm_demo.models.adapters import adapt, condition_of
 from ddpm_demo.models.checkpoint import Model, load
+from ddpm_demo.models.networks import count_parameters
 
 HIDDEN_WIDTH = 128
 UNGUIDED, NEGATIVE = 0.1, 0.1  # the fractions of a batch with w = 0, and with w below 0
 HELD_OUT_IMAGES, CHUNK = 512, 128
+SPACINGS = 0.05, 0.1, 0.25  # of the guidance weights
+LARGEST_FILE = 10 * 2**20  # bytes of the weights in half precision; a larger file of a Space would need Git LFS
 
 
 class FactoredEmbedding(nn.Module):
@@ -91,8 +96,19 @@ def build_student(teacher: Model, label_names: tuple[str, ...]) -> nn.Module:
             f"{', '.join(teacher.label_names)}: give the --dataset and --classes of the teacher"
         )
     net = copy.deepcopy(teacher.denoiser.net.net).train().requires_grad_(True)
-    net.class_embedding = FactoredEmbedding(net.class_embedding.weight.detach(), Distilled())
+    net.class_embedding = FactoredEmbedding(net.class_embedding.weight.detach(), choose_table(net, len(label_names)))
     return net
+
+
+def choose_table(net: nn.Module, classes: int) -> Distilled:
+    """Return the finest table for a network whose file of weights stays below ``LARGEST_FILE``, or the coarsest one."""
+    width = net.class_embedding.embedding_dim
+    for spacing in SPACINGS:
+        distilled = Distilled(spacing=spacing)
+        rows = distilled.count_rows(classes) - net.class_embedding.num_embeddings
+        if 2 * (count_parameters(net) + rows * width) < LARGEST_FILE:
+            break
+    return distilled
 
 
 def bake_table(net: nn.Module) -> Distilled | None:
@@ -109,10 +125,20 @@ def bake_table(net: nn.Module) -> Distilled | None:
 
 
 class Distillation:
-    """Learns to take few steps. ``average`` holds the averaged weights of the student ``net``."""
+    """Learns to take few steps. ``average`` holds the averaged weights of the student ``net``.
 
-    def __init__(self, teacher: Model, net: nn.Module, average: EMAModel):
-        self.teacher, self.average, self.distilled = teacher, average, net.class_embedding.distilled
+    ``autocast()`` sets the precision in which the targets are computed, that of the training.
+    """
+
+    def __init__(
+        self,
+        teacher: Model,
+        net: nn.Module,
+        average: EMAModel,
+        autocast: Callable[[], AbstractContextManager] = nullcontext,
+    ):
+        self.teacher, self.average, self.autocast = teacher, average, autocast
+        self.distilled = net.class_embedding.distilled
         self.averaged = copy.deepcopy(net).eval().requires_grad_(False)
         self.target = replace(teacher.denoiser, net=adapt(self.averaged))
         self.grid = self.distilled.grid(sampling_range(teacher))
@@ -129,7 +155,7 @@ class Distillation:
         at = self.grid[torch.stack([begin, begin + stride // 2, begin + stride])]  # log-SNRs (3, N)
         x = add_noise(x0, at[0], torch.randn_like(x0))
         size, weight = size.to(label.device), self.draw_weights(len(x0)).to(label.device)
-        with torch.no_grad():
+        with torch.no_grad(), self.autocast():
             goal = self.find_goals(x, at, label, weight, size)
         estimate = student(x, at[0], self.distilled.rows(label, weight, size))
         importance = torch.exp(at[0]).clamp(min=1).to(x0.dtype).to(x0.device)  # exp(log-SNR) is the SNR
@@ -142,10 +168,7 @@ class Distillation:
         return (torch.rand(len(size)) * steps).long() * stride, stride
 
     def find_goals(self, x: Tensor, at: Tensor, label: Tensor, weight: Tensor, size: Tensor) -> Tensor:
-        """Return the clean estimates (N, C, H, W) of two smaller steps from x, between the log-SNRs ``at`` (3, N).
-
-        They are computed in full precision, whatever the precision of the training.
-        """
+        """Return the clean estimates (N, C, H, W) of two smaller steps from x, between the log-SNRs ``at`` (3, N)."""
         self.average.copy_to(self.averaged.parameters())
         goal, by_teacher = torch.empty_like(x), size == len(self.distilled.steps) - 1
         for chosen, denoise in ((by_teacher, self.guide), (~by_teacher, self.halve)):
@@ -178,7 +201,7 @@ class Distillation:
         """Return the mean loss of a student on held-out images, with the same random numbers at every call."""
         count = min(HELD_OUT_IMAGES, len(held_out))
         images, label = held_out.batch(torch.arange(count) * len(held_out) // count)
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(), self.autocast():
             torch.manual_seed(0)
             x0 = model.codec.encode(images).to(model.device)
             parts = zip(x0.split(CHUNK), label.to(model.device).split(CHUNK))

@@ -107,9 +107,8 @@ class Run:
     def choose_objective(self) -> Denoising | Distillation:
         """What the network learns: to denoise, or to take few steps where the configuration names a teacher."""
         if self.configuration.distill:
-            return Distillation(
-                load_teacher(self.configuration.distill, self.accelerator.device), self.net, self.averages[0]
-            )
+            teacher = load_teacher(self.configuration.distill, self.accelerator.device)
+            return Distillation(teacher, self.net, self.averages[0], self.accelerator.autocast)
         return Denoising(self.configuration, len(self.label_names), self.accelerator)
 
     def compile(self) -> None:

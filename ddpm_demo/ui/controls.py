@@ -24,6 +24,7 @@ INFO = {  # a few words beside the label of a control
     "sampler": "how a step is computed",
     "schedule": "noise level of each step",
 }
+SPACING = 0.05  # of guidance weights
 TOLERANCES = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5)
 
 
@@ -45,7 +46,7 @@ def build_choices(catalogue: Catalogue) -> Controls:
     weight = model.sampling.weight
     return {
         "class_label": gr.Radio(list_classes(model), value=ALL, label="Class", elem_classes="classes"),
-        "weight": gr.Slider(-1, 8, weight, step=0.05, label="Guidance weight w", visible=bool(model.label_names)),
+        "weight": gr.Slider(-1, 8, weight, step=SPACING, label="Guidance weight w", visible=bool(model.label_names)),
     }
 
 
@@ -61,6 +62,7 @@ def fit_choices(catalogue: Catalogue, name: str, chosen_class: str = ALL) -> dic
     shown = {"weight": model.label_names, "classifier_scale": model.noisy_classifier, "autoguidance": model.weak}
     for setting, part in shown.items():
         own[setting] |= {"visible": bool(part)}
+    own["weight"] |= {"step": model.distilled.spacing if model.distilled else SPACING}
     for setting in ("steps", "sampler", "schedule"):  # a distilled model has one sampler and one schedule
         own[setting] |= {"interactive": not model.distilled}
     kept = chosen_class if chosen_class in model.class_names else ALL

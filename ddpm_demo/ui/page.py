@@ -57,7 +57,7 @@ def build(catalogue: Catalogue) -> gr.Blocks:
             with gr.Tab("Draw", id="draw", elem_id="tab-draw") as tab:
                 draw_tab.build(tab, catalogue, checkpoint)
             with gr.Tab("Noise pad", id="noise", elem_id="tab-noise"):
-                noise_tab.build(catalogue, layout, tabs)
+                noise_tab.build(catalogue, checkpoint, layout, tabs)
             with gr.Tab("Latent space", id="latent", elem_id="tab-latent") as tab:
                 latent_tab.build(tab, catalogue, checkpoint)
             with gr.Tab("Why small steps?", id="small-steps", elem_id="tab-small-steps"):

@@ -1,9 +1,13 @@
 """Distillation against cases whose solution is known: a Gaussian, for which every step of DDIM is a factor."""
 
+from contextlib import nullcontext
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
 import torch
+from conftest import tiny_model
+from diffusers.training_utils import EMAModel
 from torch import nn
 
 from ddpm_demo.diffusion.denoiser import Denoiser, alpha_sigma
@@ -15,7 +19,7 @@ from ddpm_demo.diffusion.schedule import Schedule
 from ddpm_demo.errors import UserError
 from ddpm_demo.models.adapters import adapt
 from ddpm_demo.models.codec import Codec
-from ddpm_demo.training.distillation import Distillation, FactoredEmbedding
+from ddpm_demo.training.distillation import Distillation, FactoredEmbedding, build_student, choose_table
 
 SCHEDULE = Schedule.named("cosine")
 WIDTHS = torch.tensor([0.05, 0.1, 0.3], dtype=torch.float64)  # standard deviations of two classes, and of no class
@@ -147,6 +151,28 @@ def test_the_finest_step_is_two_guided_steps_of_the_teacher():
         middle = step(one, guided(one, s, of_one).x0.clamp(-1, 1), s, m)
         there = step(middle, guided(middle, m, of_one).x0.clamp(-1, 1), m, t)
         torch.testing.assert_close(step(one, goal[k : k + 1], s, t), there, rtol=1e-5, atol=1e-6)
+
+
+def test_the_targets_are_computed_in_the_precision_of_the_training():
+    teacher = tiny_model()
+    net = build_student(teacher, teacher.label_names)
+    x0, label, found = torch.randn(16, 4, 8, 8), torch.zeros(16, dtype=torch.int64), []
+    for autocast in (nullcontext, partial(torch.autocast, "cpu", torch.bfloat16)):
+        torch.manual_seed(0)
+        distillation = Distillation(teacher, net, EMAModel(net.parameters()), autocast)
+        found.append(distillation.losses(Denoiser(adapt(net), SCHEDULE, "v_prediction"), x0, label))
+    assert not torch.equal(*found)
+    torch.testing.assert_close(found[1], found[0], rtol=0.1, atol=1e-3)
+
+
+def test_the_table_is_as_fine_as_the_size_of_the_file_allows():
+    spacings = []
+    for parameters in (1_000_000, 3_500_000, 4_650_000, 9_000_000):
+        net = nn.Module()
+        net.class_embedding, net.rest = nn.Embedding(11, 256), nn.Parameter(torch.zeros(parameters - 11 * 256))
+        spacings.append(choose_table(net, 10).spacing)
+    assert spacings == [0.05, 0.1, 0.25, 0.25]
+    assert Distilled(spacing=0.25).nearest_weight(0.3) == 0.25 and Distilled().nearest_weight(9) == 8
 
 
 def test_rows_number_every_class_weight_and_number_of_steps():

@@ -4,16 +4,19 @@ import json
 
 import pytest
 import torch
+from accelerate import Accelerator
 from conftest import SHIPPED, run, tiny_model
 from diffusers import DiffusionPipeline
 
 import ddpm_demo
+from ddpm_demo.data import datasets as data
 from ddpm_demo.diffusion.denoiser import alpha_sigma
 from ddpm_demo.errors import UserError
 from ddpm_demo.generation.generate import log_snr_grid
 from ddpm_demo.hub import client as hub
 from ddpm_demo.models import checkpoint
 from ddpm_demo.training.configuration import configure
+from ddpm_demo.training.loop import Run
 
 CLASSES = tuple("0123456789")
 pytestmark = pytest.mark.slow  # all need a training of their own
@@ -50,6 +53,12 @@ def test_it_leaves_a_checkpoint_that_draws_without_further_arguments(distilled, 
     assert f"--distill {teacher}" in card
     rows = [json.loads(row) for row in (distilled / "metrics.jsonl").read_text().splitlines()]
     assert rows[-1]["step"] == 10 and rows[-1]["validation_loss"] > 0
+
+
+def test_the_targets_have_the_precision_of_the_training(teacher, mnist_dir, tmp_path):
+    digits = data.load("mnist", mnist_dir), data.load("mnist", mnist_dir, "test")
+    run = Run(configure({"distill": str(teacher)}, "cpu"), *digits, tmp_path, Accelerator(cpu=True))
+    assert run.objective.autocast == run.accelerator.autocast
 
 
 def test_what_it_did_not_learn_is_refused_in_a_sentence(distilled):

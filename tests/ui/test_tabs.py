@@ -271,6 +271,16 @@ def test_every_chart_of_evidence_has_a_sentence(shipped):
     assert maps.count("<svg") > 4 and rest.count("<details") > 4
 
 
+def test_a_distilled_model_is_compared_with_its_teacher_by_network_calls(shipped):
+    teacher, student = (read_metrics(SHIPPED.with_name(name)).get("quality", []) for name in ("mnist", "mnist-instant"))
+    fid, recall = evidence_charts.draw_calls(teacher, student)
+    assert "FID by network calls" in fid and "needs" in fid and ">ddim<" in fid
+    # Most samplers of the teacher were measured on fewer samples, so their recall does not compare.
+    assert "Recall by network calls" in recall and ">dpm++2m<" in recall and ">ddim<" not in recall
+    assert "All points use 8,192 samples." in recall
+    assert evidence_charts.draw_calls(teacher, []) == []
+
+
 def test_the_sentences_say_what_the_figures_say():
     steps = {"ddim": ([5, 20], [0.9, 0.2]), "heun": ([5, 20, 50], [0.4, 0.3, 0.1]), "pc": ([5], [2.5])}
     assert (
@@ -279,9 +289,15 @@ def test_the_sentences_say_what_the_figures_say():
     )
     assert "with 20 steps, ddim is the closest" in sentences.describe_steps(steps)
     calls = {"distilled": ([1, 2], [0.2, 0.1]), "ddim": ([5, 20], [0.9, 0.2]), "heun": ([39], [0.05])}
-    assert "its teacher needs 20 calls to come as close (ddim)" in sentences.describe_calls(calls, "distilled")
+    assert "needs 20 calls to come as close (ddim; its points are uncertain by 0.040)" in sentences.describe_calls(
+        calls, "distilled", 0.04
+    )
     assert "no measured number" in sentences.describe_calls(
-        {"distilled": ([1], [0.01]), "ddim": ([5], [0.9])}, "distilled"
+        {"distilled": ([1], [0.01]), "ddim": ([5], [0.9])}, "distilled", 0.04
+    )
+    recall = {"distilled": ([1, 16], [0.7, 0.85]), "ddim": ([20], [0.87])}
+    assert "is 0.70 with 1 network call and 0.85 with 16 network calls, and that of as many real images 0.88." in (
+        sentences.describe_variety(recall, "distilled", 8192, 0.88)
     )
     weights = {"precision": ([0, 4], [0.8, 0.9]), "recall": ([0, 4], [0.9, 0.5]), "read": ([0, 4], [0.5, 0.502])}
     assert sentences.describe_tradeoff(weights).startswith(

@@ -5,7 +5,7 @@ const pad = $(".noisepad"), square = $(".square"), handle = $(".handle"), image 
 const weight = $(".weight input"), CORNERS = [[0, 0], [1, 0], [0, 1], [1, 1]], SIDE = 7, REST = 250;
 let choices = null;              // the value: what can be chosen, see describe_pad in noise_tab.py
 let place = [0.5, 0.5], seeds = [];
-let wanted = 0, drawn = 0, busy = false, resting = null, pressed = false, stale = false;
+let wanted = 0, drawn = 0, busy = false, resting = null, pressed = false, stale = false, opening = null;
 
 function data() {
   try { return typeof props.value === "string" ? JSON.parse(props.value || "null") : props.value; } catch { return null; }
@@ -36,13 +36,13 @@ async function draw() {
   busy = true;
   try {
     while (drawn !== wanted) {
-      const now = wanted, began = performance.now();
+      const now = wanted, began = performance.now(), by = choices.checkpoint;
       const answer = await server.draw(order([place]));
       if (!answer || !answer.uri) throw new Error(answer && answer.error || "no picture came");
       await paint(image, answer.uri);
       drawn = now;
       pad.dataset.drawn = Number(pad.dataset.drawn || 0) + 1;
-      about.textContent = `drawn in ${Math.round(performance.now() - began)} ms`;
+      about.textContent = `drawn in ${Math.round(performance.now() - began)} ms by ${by}`;
     }
   } catch (error) {
     drawn = wanted;
@@ -90,6 +90,8 @@ function move(u, v) {
   change(false);
 }
 
+function showWeight() { $(".weight output").textContent = Number(weight.value); }
+
 function follow(event) {
   const box = square.getBoundingClientRect();
   move((event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height);
@@ -106,6 +108,7 @@ function fillGroup(selector, values, chosen) {
   const group = $(selector);
   const press = (value) => group.querySelectorAll("button").forEach((node) =>
     node.setAttribute("aria-pressed", node.dataset.value === String(value)));
+  group.querySelectorAll("button").forEach((node) => node.remove());
   group.append(...values.map((value) => button(String(value), value, () => { press(value); change(true); })));
   press(chosen);
 }
@@ -138,26 +141,33 @@ square.addEventListener("keydown", (event) => {
   const step = { ArrowLeft: [-far, 0], ArrowRight: [far, 0], ArrowUp: [0, -far], ArrowDown: [0, far] }[event.key];
   if (step) { move(place[0] + step[0], place[1] + step[1]); event.preventDefault(); }
 });
-weight.addEventListener("input", () => { $(".weight output").textContent = Number(weight.value).toFixed(1); change(true); });
+weight.addEventListener("input", () => { showWeight(); change(true); });
 $(".here").addEventListener("click", () => open({ place: `${seeds.join(" ")} at ${place.join(" ")}` }));
 $(".dice").addEventListener("click", () => {
   seeds = seeds.map(() => Math.floor(Math.random() * 100000));
   fillCorners(); change(true);
 });
 
+// Show the choices of a checkpoint. The place and the seeds stay as they are when another one is chosen.
 function begin() {
   const next = data();
-  if (!next || choices) return;
-  choices = next; seeds = [...choices.seeds];
+  if (!next || choices && choices.checkpoint === next.checkpoint) return;
+  if (!choices) seeds = [...next.seeds];
+  choices = next;
+  wanted += 1;  // so that the pictures of another checkpoint that are on their way are not shown
+  for (const canvas of pad.querySelectorAll("canvas")) canvas.width = canvas.height = 1;
+  $(".atlas").removeAttribute("src"); $(".same .row").replaceChildren(); about.textContent = "";
   weight.min = choices.weight.lowest; weight.max = choices.weight.highest; weight.step = choices.weight.spacing;
-  weight.value = choices.weight.value; $(".weight output").textContent = Number(weight.value).toFixed(1);
+  weight.value = choices.weight.value; showWeight();
   fillGroup(".names", choices.names, choices.class_label);
   fillGroup(".calls", choices.steps, choices.steps[0]);
   fillCorners();
-  // The first pictures are drawn when the tab is opened, not when the page is.
-  new IntersectionObserver((entries, observer) => {
+  // The pictures are drawn once the tab is open, not when the page is opened or another checkpoint is chosen.
+  if (opening) opening.disconnect();
+  opening = new IntersectionObserver((entries, observer) => {
     if (entries.some((entry) => entry.isIntersecting)) { observer.disconnect(); move(...place); change(true); }
-  }).observe(square);
+  });
+  opening.observe(square);
 }
 watch("value", begin);
 begin();

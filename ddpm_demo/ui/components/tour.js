@@ -19,7 +19,7 @@ const STOPS = [
     move: async () => { await pick("Instant", "off"); check(".live input"); await pick("Noise schedule", "linear"); },
     text: "With Live on, each change is drawn at once. The schedule is now linear: the curve below the strip has another shape." },
   { tab: "noise", needs: "Instant", at: ".square", title: "One network call", move: walk,
-    text: "Every place of this square is another noise. A distilled model turns it into a digit in one network call. Drag through it." },
+    text: "Every place of this square is another noise. A distilled model turns it into an image in one network call. Drag through it." },
   { tab: "compare", at: ".picture", title: "Two runs from one noise", move: () => slide(find(".share"), 0.25, true),
     text: "Left of the line is run A, right of it run B. Drag the line. The slider below it shows an earlier step of both." },
   { tab: "draw", at: ".pick .row:has(.primary)", title: "Let it read your handwriting",

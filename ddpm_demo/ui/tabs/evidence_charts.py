@@ -3,7 +3,9 @@
 A cell holds the figures of one measured setting. ``here`` is the setting that the visitor chose in Generate.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
+from statistics import median
 
 from ddpm_demo.diffusion.samplers import SAMPLERS
 from ddpm_demo.diffusion.sampling import ALWAYS, Sampling
@@ -171,25 +173,38 @@ def draw_steps(cells: list[dict], here: Sampling) -> str:
     return caption(chart, sentences.describe_steps(series))
 
 
-def draw_calls(teacher: list[dict], student: list[dict]) -> str:
-    """FID by network calls for an image at w = 0, of a distilled model and of the samplers of its teacher."""
-    series = {}
+def draw_calls(teacher: list[dict], student: list[dict]) -> list[str]:
+    """FID and recall by network calls for an image at w = 0, of a distilled model and of the samplers of its teacher."""
     own = [cell for cell in student if cell["setting"]["weight"] == 0]
-    if len(own) > 1:
-        points = sorted((sampling_of(cell).calls, max(excess(cell), LEAST)) for cell in own)
-        series["distilled"] = tuple(zip(*points))
     found = select(teacher, Sampling(), "sampler", "steps", "seed")
-    for sampler in ("dpm++2m", "sde-dpm++2m", "ddim", "heun"):
-        mine = [cell for cell in found if cell["setting"]["sampler"] == sampler]
-        points = sorted((sampling_of(cell).evaluations, max(excess(cell), LEAST)) for cell in mine)
-        if len(points) > 1:
-            series[sampler] = tuple(zip(*points))
-    if "distilled" not in series or len(series) < 2:
-        return ""
+    groups = {"distilled": own} | {
+        sampler: [cell for cell in found if cell["setting"]["sampler"] == sampler]
+        for sampler in ("dpm++2m", "sde-dpm++2m", "ddim", "ddpm", "heun")
+    }
+    fid = trace_calls(groups, lambda cell: max(excess(cell), LEAST))
+    if len(own) < 2 or len(fid) < 2:
+        return []
+    spread = median(cell["spread"]["fid_test"] for cell in found)
+    charts = [draw_by_calls("FID", fid, sentences.describe_calls(fid, "distilled", spread), log=True)]
+    samples = max(cell["setting"]["samples"] for cell in own)  # recall can be compared for equal numbers alone
+    alike = {name: [cell for cell in cells if cell["setting"]["samples"] == samples] for name, cells in groups.items()}
+    recall = trace_calls(alike, FIGURES["recall"][0])
+    real = alike["distilled"][0]["reference"]["recall"]
+    charts.append(draw_by_calls("Recall", recall, sentences.describe_variety(recall, "distilled", samples, real)))
+    return charts
+
+
+def trace_calls(groups: dict[str, list[dict]], figure: Callable[[dict], float]) -> dict[str, tuple[tuple, tuple]]:
+    """The curves (network calls, figures) of groups of cells without guidance, where a call is one evaluation."""
+    points = {name: sorted((sampling_of(cell).calls, figure(cell)) for cell in cells) for name, cells in groups.items()}
+    return {name: tuple(zip(*found)) for name, found in points.items() if found}
+
+
+def draw_by_calls(name: str, series: dict[str, tuple[tuple, tuple]], sentence: str, log: bool = False) -> str:
+    """A figure by network calls, with the sentence below it."""
     xs, ys = ([v for pair in series.values() for v in pair[k]] for k in (0, 1))
-    x, y = fit_axis(xs, "network calls for an image", log=True), fit_axis(ys, log=True)
-    chart = draw_lines("FID by network calls, w = 0", series, x, y, style=CURVES)
-    return caption(chart, sentences.describe_calls(series, "distilled"))
+    x, y = fit_axis(xs, "network calls for an image", log=True), fit_axis(ys, log=log)
+    return caption(draw_lines(f"{name} by network calls, w = 0", series, x, y, style=CURVES), sentence)
 
 
 def draw_training_time(metrics: dict, peer: list[dict], encoder: float = 0.0) -> str:

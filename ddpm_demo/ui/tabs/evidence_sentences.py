@@ -41,8 +41,11 @@ def describe_steps(series: Series) -> str:
     return f"Lower is better: {'; '.join(parts)}. The dashed line is at your number of steps."
 
 
-def describe_calls(series: Series, student: str) -> str:
-    """Say how many network calls of its teacher the first point of a distilled model is worth."""
+def describe_calls(series: Series, student: str, spread: float) -> str:
+    """Say how many network calls of its teacher the first point of a distilled model is worth.
+
+    ``spread`` is the standard deviation of a typical point of the teacher.
+    """
     calls, distance = series[student][0][0], series[student][1][0]
     others = [
         (x, name) for name, (xs, ys) in series.items() if name != student for x, y in zip(xs, ys) if y <= distance
@@ -53,7 +56,17 @@ def describe_calls(series: Series, student: str) -> str:
     if not others:
         return f"{said}no measured number of calls brings its teacher there."
     least, name = min(others)
-    return f"{said}its teacher needs {least:g} calls to come as close ({name})."
+    return f"{said}its teacher needs {least:g} calls to come as close ({name}; its points are uncertain by {format_fid(spread)})."
+
+
+def describe_variety(series: Series, student: str, samples: int, real: float) -> str:
+    """Say how varied the samples of a distilled model are with its fewest and its most calls, and as many real images."""
+    calls, recall = series[student]
+    parts = [f"{recall[k]:.2f} with {calls[k]:g} network {'call' if calls[k] == 1 else 'calls'}" for k in (0, -1)]
+    return (
+        f"Higher is more varied. The recall of the distilled model is {' and '.join(parts)}, and that of as many real images "
+        f"{real:.2f}. All points use {samples:,} samples."
+    )
 
 
 def describe_tradeoff(series: Series) -> str:

@@ -183,10 +183,10 @@ def read_pair(catalogue: Catalogue, name: str, metrics: dict) -> tuple[list[dict
     return tuple(one.get("quality", []) for one in found) if found else ([], [])
 
 
-def show_quality(metrics: dict, here: Sampling, where: str, calls: str = "") -> str:
+def show_quality(metrics: dict, here: Sampling, where: str, calls: Sequence[str] = ()) -> str:
     """Render the figures of the chosen settings, then curves by steps, guidance and network calls.
 
-    ``calls`` is the chart of quality by network calls, "" where there is no distilled model.
+    ``calls`` are the charts of quality by network calls, none where there is no distilled model.
     """
     command = f"{sections.EVALUATION} samples --checkpoint {where}"
     cells = metrics.get("quality", [])
@@ -201,7 +201,7 @@ def show_quality(metrics: dict, here: Sampling, where: str, calls: str = "") -> 
         place = sections.show_missing(f"What you chose in Generate ({words})", f"{command} {flags}")
     drawn = [
         charts.draw_steps(cells, here),
-        calls,
+        *calls,
         charts.draw_tradeoff(cells, here),
         charts.draw_guidance(cells, here),
     ]

@@ -125,17 +125,19 @@ def wire_runs(demo: gr.Blocks, catalogue: Catalogue, layout: Layout) -> None:
         updates = fit_choices(catalogue, name, chosen_class)
         return [name, gr.update(**describe_instant(catalogue, name, updates["steps"]["value"])), *updates.values()]
 
-    def choose_instant(name, chosen_class, steps):
+    def choose_instant(name, chosen_class, steps, weight):
         teacher, student = catalogue.find_pair(name)
         updates = fit_choices(catalogue, student if steps else teacher, chosen_class)
-        del updates["weight"]["value"]  # both know the same weights
+        if catalogue.model(teacher).sampling.always_guided:  # otherwise the weights of the two mean different things
+            updates["weight"]["value"] = catalogue.model(student).distilled.nearest_weight(weight) if steps else weight
         if steps:
             updates["steps"]["value"] = steps
         return [student if steps else teacher, gr.skip(), *updates.values()]
 
     chosen_class = layout.controls["class_label"]
     changed = checkpoint.input(change_checkpoint, [checkpoint, chosen_class], fitted, **QUIET)
-    chosen = layout.instant.input(choose_instant, [checkpoint, chosen_class, layout.instant], fitted, **QUIET)
+    choice = [checkpoint, chosen_class, layout.instant, layout.controls["weight"]]
+    chosen = layout.instant.input(choose_instant, choice, fitted, **QUIET)
     describe_and_run_after(changed, catalogue, layout)
     describe_and_run_after(chosen, catalogue, layout)
     layout.stop.click(stop, None, [layout.generate, layout.stop], **AT_ONCE)

@@ -4,6 +4,7 @@ import gradio as gr
 from torch import Tensor
 
 from ddpm_demo.data.images import render_grid
+from ddpm_demo.diffusion.sampling import ALWAYS
 from ddpm_demo.errors import UserError
 from ddpm_demo.generation.begin import MixedNoise
 from ddpm_demo.generation.generate import sample
@@ -23,15 +24,24 @@ MISSING = """This tab needs a distilled model, which draws an image in one netwo
     python train.py --distill checkpoints/mnist"""
 MOST_PLACES = 64
 FIRST_SEEDS = (0, 1, 2, 3)
+ALWAYS_GUIDED = {"interval_from": ALWAYS[0], "interval_to": ALWAYS[1]}  # as a distilled model is
 
 
-def build(catalogue: Catalogue, generate: generate_tab.Layout, tabs: gr.Tabs) -> None:
-    """Lay out the tab and attach its handlers. ``generate`` is the layout of Generate, one of the ``tabs``."""
+def build(catalogue: Catalogue, checkpoint: gr.Dropdown, generate: generate_tab.Layout, tabs: gr.Tabs) -> None:
+    """Lay out the tab and attach its handlers. ``generate`` is the layout of Generate, one of the ``tabs``.
+
+    The pad draws by the model distilled from the ``checkpoint`` in use. If none was, the pad keeps its present model.
+    """
     if not catalogue.teachers:
         gr.Markdown(MISSING)
         return
     gr.Markdown(HINT, elem_classes="hint")
-    student = next(iter(catalogue.teachers))
+    pair = catalogue.find_pair("")
+    student = pair[1] if pair else next(iter(catalogue.teachers))
+
+    def follow_checkpoint(name):
+        pair = catalogue.find_pair(name)
+        return describe_pad(catalogue, pair[1]) if pair else gr.skip()
 
     def draw(order: dict) -> dict:
         return {"uri": draw_places(catalogue, order)}
@@ -46,6 +56,7 @@ def build(catalogue: Catalogue, generate: generate_tab.Layout, tabs: gr.Tabs) ->
         instant, updates = generate_tab.update_controls(catalogue, settings)
         return gr.update(selected="generate"), instant, *updates.values()
 
+    checkpoint.change(follow_checkpoint, checkpoint, pad, **QUIET)
     opened = pad.open(open_noise, None, [tabs, generate.instant, *generate.inputs], **QUIET)
     generate_tab.describe_and_run_after(opened, catalogue, generate)
 
@@ -109,7 +120,7 @@ def draw_places(catalogue: Catalogue, order: dict) -> str:
 
 @report_mistakes()
 def compare_calls(catalogue: Catalogue, order: dict) -> list[dict]:
-    """Draw one place by the distilled model with each of its numbers of steps, and by its teacher with its own settings."""
+    """Draw one place by the distilled model with each of its numbers of steps, and by its teacher with its own steps."""
     settings, begin = read_order(order)
     model = catalogue.model(settings["checkpoint"])
     if not model.distilled or len(begin.places) != 1:
@@ -119,7 +130,7 @@ def compare_calls(catalogue: Catalogue, order: dict) -> list[dict]:
         images = draw_images(catalogue, settings | {"steps": steps}, begin)
         pictures.append({"calls": steps, "uri": encode_picture(render_grid(images, 1, gap=0))})
     name = catalogue.teachers[settings["checkpoint"]]
-    teacher = {"checkpoint": name, "steps": catalogue.model(name).sampling.steps}
+    teacher = {"checkpoint": name, "steps": catalogue.model(name).sampling.steps} | ALWAYS_GUIDED
     run = prepare(catalogue, settings | teacher)
     images = draw_images(catalogue, settings | teacher, begin)
     pictures.append({"calls": run.evaluations, "uri": encode_picture(render_grid(images, 1, gap=0))})
@@ -130,4 +141,6 @@ def compare_calls(catalogue: Catalogue, order: dict) -> list[dict]:
 def choose_settings(catalogue: Catalogue, order: dict) -> dict:
     """Return the settings of Generate that draw the noise of one ``seed``, or of one ``place``, by the teacher."""
     settings = {name: order[name] for name in ("class_label", "weight", "seed", "place") if name in order}
-    return prepare(catalogue, settings | {"checkpoint": catalogue.teachers[order["checkpoint"]]}).settings
+    return prepare(
+        catalogue, settings | ALWAYS_GUIDED | {"checkpoint": catalogue.teachers[order["checkpoint"]]}
+    ).settings

@@ -33,6 +33,7 @@ export function slider(label, lowest, highest, step, first, note = "") {
     node: make("div", { class: "field slider" }, head, range),
     get value() { return number.value === "" ? "" : Number(number.value); },
     set value(value) { range.value = number.value = value; },
+    set step(step) { range.step = number.step = step; },
   };
 }
 

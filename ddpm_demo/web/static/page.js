@@ -83,7 +83,7 @@ async function start() {
   const context = { demo, engine, models, pairs, examples, say };
   context.generate = buildTabs(context, [
     ["generate", "Generate", generate], ["forward", "Forward process", forward, FOLLOWS], ["compare", "Compare", compare], ["draw", "Draw", draw, FOLLOWS],
-    ...(pairs.length ? [["noise", "Noise pad", noise]] : []), ["small-steps", "Why small steps?", smallSteps],
+    ...(pairs.length ? [["noise", "Noise pad", noise, FOLLOWS]] : []), ["small-steps", "Why small steps?", smallSteps],
   ]);
   context.generate.open(new URLSearchParams(location.search));
 }

@@ -10,6 +10,7 @@ const HINT = `Pick a class and press Generate, then drag the film strip below th
 choose one class, and move the guidance weight.`;
 const LAST_ROLLED = 9999;  // short seeds are easy to remember
 const OFF = 0;  // the choice of the model that was not distilled
+const SPACING = 0.05;  // of guidance weights
 const VARIANCES = { posterior: "posterior β̃ₜ", beta: "forward βₜ" };
 
 export const listClasses = (model) => model.label_names.map((name) => [name, name]);
@@ -22,7 +23,7 @@ function buildControls({ demo, models }) {
   return {
     checkpoint: dropdown("Checkpoint", demo.checkpoints.map((name) => [name, name]), demo.checkpoints[0]),
     class_label: radio("Class", offerClasses(model), defaults.class_label, "classes"),
-    weight: slider("Guidance weight w", -1, 8, 0.05, defaults.weight),
+    weight: slider("Guidance weight w", -1, 8, SPACING, defaults.weight),
     steps: slider("Steps", limits.steps.lowest, limits.steps.highest, 1, defaults.steps),
     sampler: dropdown("Sampler", Object.entries(demo.samplers).map(([name, { title }]) => [name, title]), defaults.sampler),
     schedule: radio("Noise schedule", demo.schedules.map((name) => [name, name]), defaults.schedule),
@@ -75,6 +76,7 @@ export function build(room, context) {
     const model = models[settings.checkpoint], pair = pairs.find(({ teacher, student }) => [teacher, student].includes(settings.checkpoint));
     controls.class_label.offer(offerClasses(model), settings.class_label);
     controls.weight.node.hidden = !model.label_names.length;
+    controls.weight.step = model.distilled?.spacing ?? SPACING;
     for (const name of ["sampler", "schedule", "interval_from", "interval_to", "variance", "corrector_snr"]) {
       controls[name].node.querySelectorAll("input, select").forEach((input) => { input.disabled = name in model.fixed; });
     }
@@ -148,7 +150,12 @@ export function build(room, context) {
   controls.checkpoint.node.addEventListener("input", () => choose(controls.checkpoint.value));
   instant.node.addEventListener("input", () => {
     const { teacher, student } = pairs.find((pair) => Object.values(pair).includes(controls.checkpoint.value));
-    choose(instant.value ? student : teacher, { weight: controls.weight.value, ...(instant.value && { steps: instant.value }) });
+    const { defaults } = models[teacher], { spacing } = models[student].distilled, weight = controls.weight.value;
+    const always = demo.settings.find(({ name }) => name === "interval"), given = instant.value ? { steps: instant.value } : {};
+    if (defaults.interval_from === always.lowest && defaults.interval_to === always.highest) {  // otherwise the weights mean different things
+      given.weight = instant.value ? Number((Math.round(weight / spacing) * spacing).toFixed(6)) : weight;
+    }
+    choose(instant.value ? student : teacher, given);
   });
   preset.node.addEventListener("input", () => { if (preset.value) change(applyPreset(context, read(), preset.value)); });
 

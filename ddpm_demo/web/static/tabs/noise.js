@@ -9,8 +9,12 @@ const HINT = `Each corner of the pad is the noise of one seed, and each place be
 distilled model draws the image of every place in one network call. Open in Generate, or a click on a corner's picture, opens
 that noise in Generate, where the model with many steps draws it.`;
 
-export function build(room, context) {
-  const { demo, models, engine, pairs, generate, openTab } = context, { teacher, student } = pairs[0], model = models[student];
+// The pad draws by the model distilled from the checkpoint, or by the first distilled model if none was.
+export function build(room, context, checkpoint) {
+  const { demo, models, engine, pairs, generate, openTab } = context;
+  const { teacher, student } = pairs.find((pair) => pair.teacher === checkpoint) ?? pairs[0], model = models[student];
+  const { lowest: from, highest: to } = demo.settings.find(({ name }) => name === "interval");
+  const byTeacher = { checkpoint: teacher, interval_from: from, interval_to: to };  // always guided, as a distilled model is
   const { lowest, highest, spacing, steps } = model.distilled, names = model.label_names, pad = make("div");
   room.append(make("p", { class: "hint" }, HINT), pad);
 
@@ -41,13 +45,13 @@ export function build(room, context) {
       const [images] = await drawImages({ ...read(order), steps: count }, seeds, places);
       pictures.push({ calls: count, uri: encode(images, 1) });
     }
-    const [images, run] = await drawImages({ ...read(order), checkpoint: teacher, steps: models[teacher].defaults.steps }, seeds, places);
+    const [images, run] = await drawImages({ ...read(order), ...byTeacher, steps: models[teacher].defaults.steps }, seeds, places);
     return { pictures: [...pictures, { calls: countCalls(demo, run), uri: encode(images, 1) }] };
   }
 
   function open({ class_label, weight, seed, place }) {
     openTab("generate");
-    generate.play({ ...models[teacher].defaults, class_label, weight, seed: seed ?? demo.defaults.seed, place: place ?? "", checkpoint: teacher });
+    generate.play({ ...models[teacher].defaults, class_label, weight, seed: seed ?? demo.defaults.seed, place: place ?? "", ...byTeacher });
   }
 
   const value = {

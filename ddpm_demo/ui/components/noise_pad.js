@@ -61,12 +61,13 @@ function change(all) {
 
 // When nothing has moved for a moment: the map behind the handle and the corners, if they changed, and the comparison.
 async function rest() {
-  const now = wanted;
+  const now = wanted, by = choices.checkpoint;
   try {
     if (stale) {
       stale = false;
       const line = [...Array(SIDE).keys()].map((k) => (k + 0.5) / SIDE);
       const answer = await server.draw(order(line.flatMap((v) => line.map((u) => [u, v]))));
+      if (by !== choices.checkpoint) return;
       if (answer.uri) $(".atlas").src = answer.uri;
       const canvases = $(".corners").querySelectorAll("canvas");
       for (let k = 0; k < 4; k++) await paint(canvases[k], (await server.draw(order([CORNERS[k]]))).uri);

@@ -102,6 +102,9 @@ def measured_tables():
     count = partial(count_evaluations, load(ROOT / "checkpoints/mnist"))
     student = committed("mnist-instant/metrics.json")["quality"]
     yield tables.tabulate_calls(choose_rivals(quality["quality"]), student, count)
+    photographs, student = (committed(f"{name}/metrics.json")["quality"] for name in ("cifar10", "cifar10-instant"))
+    count = partial(count_evaluations, load(ROOT / "checkpoints/cifar10"))
+    yield tables.tabulate_calls(choose_rivals(photographs), student, count)
     yield benchmark.tabulate(speed)
     colour = [ROOT / "checkpoints/cifar10", ROOT / "checkpoints/cifar10-latent"]
     yield compare.compare_best(colour)

@@ -52,7 +52,7 @@ def test_from_digits_to_photographs_to_latents_and_back(page):
         run = switch(page, name)
         assert json.loads(run["settings"])["checkpoint"] == name and panels(page) == shown
         page.get_by_role("button", name="Tour").click()  # it leaves out the noise pad where no distilled model is
-        page.locator("#tour .count", has_text="1 of 6" if name == "mnist" else "1 of 5").wait_for()
+        page.locator("#tour .count", has_text="1 of 5" if name == "cifar10-latent" else "1 of 6").wait_for()
         page.keyboard.press("Escape")
         choices = room(page, "Generate").locator(".classes label").all_inner_texts()
         assert [choice.strip() for choice in choices] == (

@@ -118,5 +118,25 @@ def test_live_draws_the_whole_run_after_a_draft(page, server, query):
     assert "draft" not in room(page, "Generate").locator(".source").inner_text()
 
 
+def test_the_pad_draws_by_the_model_distilled_from_the_checkpoint_in_use(page):
+    open_tab(page, "Noise pad")
+    pad = room(page, "Noise pad").locator(".noisepad")
+    pad.locator(".about", has_text="by mnist-instant").wait_for()
+    page.get_by_label("Checkpoint").click()
+    page.get_by_role("option", name="cifar10", exact=True).click()
+    pad.locator(".about", has_text="by cifar10-instant").wait_for()
+    assert pad.locator(".names button").all_inner_texts()[:2] == ["airplane", "automobile"]
+    pad.locator(".same .row div").nth(5).wait_for()
+    shot(page, "noise-pad-photographs")
+    open_tab(page, "Generate")
+    before = finished(page)["run"]
+    room(page, "Generate").locator("fieldset", has_text="Instant").get_by_label("1", exact=True).check()
+    finished(page, after=before)
+    assert (settings(page)["checkpoint"], settings(page)["weight"]) == (
+        "cifar10-instant",
+        load(SHIPPED.with_name("cifar10-instant")).sampling.weight,
+    )
+
+
 def test_nothing_went_wrong(page):
     assert page.problems == [] and page.foreign == []

@@ -20,6 +20,7 @@ FIGURES = {
     "beside.png": "metrics.json",
     "speed.json": "speed.json",
 }
+LARGEST_FILE = 10 * 2**20  # bytes; a larger file of a Space would need Git LFS
 MARK = "ddpm_demo_model"  # the entry of a model card's metadata with the hash of its model
 RECORDS = ("training", "sampling")  # the entries of demo.json that decide no sample, except ``time`` and ``classes``
 

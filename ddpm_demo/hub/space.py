@@ -8,11 +8,11 @@ from importlib.metadata import version
 from pathlib import Path
 
 from ddpm_demo.errors import UserError
+from ddpm_demo.files import LARGEST_FILE
 from ddpm_demo.hub.client import check_publishable, explain_errors, is_repository, retry
 
 ROOT = Path(__file__).parents[2]
 NEEDED = ("app.py", "requirements.txt", "README.md", "LICENSE", "ddpm_demo", "checkpoints", "docs")
-LARGEST = 10 * 2**20  # bytes; larger files would require Git LFS
 VARIABLE = "DDPM_CHECKPOINT"  # of the Space: the checkpoint that app.py loads first
 STATIC_CARD = """A small diffusion model turns noise into an image, step by step. The trained network runs in your browser, so
 nothing is sent to a server. The folder was written by `python -m ddpm_demo.web`.
@@ -45,8 +45,8 @@ def stage_space(
     files = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
     for file in files:
         size = (folder / file).stat().st_size
-        if size > LARGEST:
-            raise UserError(f"{file} has {size / 2**20:.0f} MiB; a file of a Space may have {LARGEST / 2**20:.0f}")
+        if size > LARGEST_FILE:
+            raise UserError(f"{file} has {size / 2**20:.0f} MiB; a file of a Space may have {LARGEST_FILE / 2**20:.0f}")
     return files
 
 

@@ -19,6 +19,7 @@ from ddpm_demo.diffusion.denoiser import Denoiser, add_noise, per_image
 from ddpm_demo.diffusion.distillation import Distilled, compose_two_steps
 from ddpm_demo.diffusion.schedule import Schedule
 from ddpm_demo.errors import UserError
+from ddpm_demo.files import LARGEST_FILE
 from ddpm_demo.generation.generate import sampling_range
 from ddpm_demo.models.adapters import adapt, condition_of
 from ddpm_demo.models.checkpoint import Model, load
@@ -28,7 +29,6 @@ HIDDEN_WIDTH = 128
 UNGUIDED, NEGATIVE = 0.1, 0.1  # the fractions of a batch with w = 0, and with w below 0
 HELD_OUT_IMAGES, CHUNK = 512, 128
 SPACINGS = 0.05, 0.1, 0.25  # of the guidance weights
-LARGEST_FILE = 10 * 2**20  # bytes of the weights in half precision; a larger file of a Space would need Git LFS
 
 
 class FactoredEmbedding(nn.Module):
@@ -106,7 +106,7 @@ def choose_table(net: nn.Module, classes: int) -> Distilled:
     for spacing in SPACINGS:
         distilled = Distilled(spacing=spacing)
         rows = distilled.count_rows(classes) - net.class_embedding.num_embeddings
-        if 2 * (count_parameters(net) + rows * width) < LARGEST_FILE:
+        if 2 * (count_parameters(net) + rows * width) < LARGEST_FILE:  # in half precision
             break
     return distilled
 

@@ -61,11 +61,11 @@ def test_the_space_names_the_gradio_that_was_tested(tmp_path):
         "ddpm_demo/ui/components/player.js",
     } <= names
     assert not any(re.search(r"(^|/)(\.|tests/|__pycache__|state/)", name) for name in names)
-    assert max((tmp_path / file).stat().st_size for file in files) <= space.LARGEST
+    assert max((tmp_path / file).stat().st_size for file in files) <= space.LARGEST_FILE
 
 
 def test_a_file_that_is_too_large_is_said_so(tmp_path, monkeypatch):
-    monkeypatch.setattr(space, "LARGEST", 1000)
+    monkeypatch.setattr(space, "LARGEST_FILE", 1000)
     with pytest.raises(UserError, match="MiB; a file of a Space may have"):
         space.stage_space(tmp_path, NAME)
 

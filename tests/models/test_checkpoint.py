@@ -16,8 +16,8 @@ from safetensors.torch import load_file
 
 from ddpm_demo import generate
 from ddpm_demo.errors import UserError
+from ddpm_demo.files import LARGEST_FILE
 from ddpm_demo.hub import client as hub
-from ddpm_demo.hub.space import LARGEST
 from ddpm_demo.models import checkpoint
 
 EMBEDDED = [
@@ -137,7 +137,7 @@ def test_the_shipped_model_samples_in_stock_diffusers():
 def test_the_shipped_files_are_small_and_without_pickles(folder):
     files = [p for p in folder.rglob("*") if p.is_file()]
     assert {p.suffix for p in files} <= {".json", ".jsonl", ".safetensors", ".png", ".md", ".webp"}
-    assert max(p.stat().st_size for p in files) < LARGEST
+    assert max(p.stat().st_size for p in files) < LARGEST_FILE
 
 
 @pytest.mark.parametrize("block", range(3))

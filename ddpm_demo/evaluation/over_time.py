@@ -24,13 +24,14 @@ def measure_snapshots(judge: Judge, metrics: Metrics, sampling: Sampling, count:
     """Measure each snapshot that is not in ``metrics.json``, or all with ``again``, and write the file after each."""
     models = load_snapshots(metrics)
     done = [] if again else [row["training"]["steps"] for row in rows_of(metrics.content, sampling, count)]
-    missing = [model for model in models if model.training["steps"] not in done]
+    missing = [model for model in models if add_up(model, "steps") not in done]
     with plan_bar(models[0], [(sampling, count)] * len(missing)) as bar:
         for model in missing:
             samples, labels = draw(model.trace(), judge, sampling, count, bar)
             if not PartialState().is_main_process:
                 continue
-            training = {name: model.training[name] for name in ("steps", "seconds", "batch_size")}
+            training = {"steps": add_up(model, "steps"), "seconds": add_up(model, "seconds")}
+            training |= {"batch_size": model.training["batch_size"]}
             cell = judge.measure(samples, labels)
             row = {"training": training} | metrics.describe(sampling, count) | cell
             with metrics.change() as content:  # another process may have measured other snapshots meanwhile
@@ -39,6 +40,11 @@ def measure_snapshots(judge: Judge, metrics: Metrics, sampling: Sampling, count:
                 ]
                 content["over_time"] = sorted([*others, row], key=lambda one: one["training"]["steps"])
             bar.write(f"after {training['seconds'] / 60:.1f} minutes: {describe_figures(sampling, count, cell)}")
+
+
+def add_up(model: Model, name: str) -> float:
+    """Return the sum of a number of each training of the model, such as its seconds."""
+    return sum(training[name] for training in model.trainings)
 
 
 def rows_of(content: dict, sampling: Sampling, count: int) -> list[dict]:

@@ -78,6 +78,11 @@ class Model:
         return self.label_names or (self.noisy_classifier.label_names if self.noisy_classifier else ())
 
     @property
+    def trainings(self) -> list[dict]:
+        """The trainings that made the weights, as in demo.json, oldest first; each started from the one before."""
+        return list_trainings(self.training)
+
+    @property
     def null_label(self) -> int:
         """The label of the unconditional estimate."""
         return len(self.label_names)
@@ -108,6 +113,11 @@ class Model:
         moved = replace(self, denoiser=replace(self.denoiser, net=net), codec=codec)
         classifier, weak = (part and part.to(device) for part in (self.noisy_classifier, self.weak))
         return replace(moved, noisy_classifier=classifier, weak=weak)
+
+
+def list_trainings(training: dict | None) -> list[dict]:
+    """Return the trainings of ``demo.json``, oldest first: those of the checkpoint that the last one started from, then it."""
+    return [*training.get("earlier", []), {**training, "earlier": []}] if training else []
 
 
 def suggest_sampling(label_names: Sequence[str]) -> Sampling:

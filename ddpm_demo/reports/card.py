@@ -7,6 +7,7 @@ from pathlib import Path
 from ddpm_demo.diffusion.distillation import Distilled
 from ddpm_demo.diffusion.sampling import Sampling
 from ddpm_demo.files import MARK, find_newest, identify_model
+from ddpm_demo.models.checkpoint import list_trainings
 from ddpm_demo.reports.results import most_sampled, read_metrics, sampling_of
 from ddpm_demo.reports.tables import find_changed, tabulate_likelihood, tabulate_quality
 from ddpm_demo.training.configuration import command_of
@@ -50,7 +51,8 @@ def render_card(about: dict, metrics: dict, animated: bool = False, autoencoder:
         template_path=str(TEMPLATE),
         about=about,
         training=about["training"],
-        training_command=command_of(about["training"]),
+        trainings=(trainings := list_trainings(about["training"])),
+        training_commands=[command_of(one) for one in trainings],
         classes=len(about["label_names"]),
         condition=about.get("condition", "add"),
         distilled=about.get("distilled"),

@@ -85,14 +85,15 @@ class Run:
         shape = self.codec.shape(self.channels, configuration.image_size)
         self.net = build_network(configuration, shape, self.label_names, accelerator.device)
         resumed = resumed and bool(list_states(state_dir))
-        if configuration.start_from and not resumed:
-            copy_weights(configuration.start_from, self.net)
+        begins = configuration.start_from and not resumed
+        earlier = copy_weights(configuration.start_from, self.net) if begins else []
         decays = configuration.ema_decay
         self.averages = [EMAModel(self.net.parameters(), decay=decay, foreach=True) for decay in decays]
         self.optimizer = build_optimizer(configuration, self.net)
         saved = load_state(state_dir, self.net, self.averages, self.optimizer) if resumed else None
-        saved = saved or {"step": 0, "seconds": 0.0, "loss": None}
+        saved = saved or {"step": 0, "seconds": 0.0, "loss": None, "earlier": earlier}
         self.step, self.seconds_before, self.mean_loss = saved["step"], saved["seconds"], saved["loss"]
+        self.earlier = saved.get("earlier", [])  # the trainings of the weights that the run began with, oldest first
         self.first_step = self.step
         self.denoiser = Denoiser(
             accelerator.prepare(adapt(self.net, configuration.condition)),
@@ -169,6 +170,7 @@ class Run:
             "step": self.step,
             "seconds": self.seconds,
             "loss": self.mean_loss,
+            "earlier": self.earlier,
             "settings": asdict(self.configuration),
         }
         return save_state(self.state_dir, self.net, self.averages, self.optimizer, progress)
@@ -219,6 +221,7 @@ class Run:
         distilled = bake_table(weights)
         device = str(self.accelerator.device)
         about = {"steps": self.step, "seconds": round(self.seconds, 1), "device": device}
+        about |= {"earlier": self.earlier} if self.earlier else {}
         return Model(
             replace(self.denoiser, net=adapt(weights, self.configuration.condition)),
             self.codec,

@@ -65,9 +65,13 @@ def build_optimizer(configuration: TrainingConfiguration, net: nn.Module) -> Opt
     return AdamW(net.parameters(), **adamw)
 
 
-def copy_weights(source: str, net: nn.Module) -> None:
-    """Copy the weights of a checkpoint into a network; UserError unless the two are built alike."""
-    theirs = load(source).denoiser.net.net.state_dict()
+def copy_weights(source: str, net: nn.Module) -> list[dict]:
+    """Copy the weights of a checkpoint into a network, and return the trainings that made them, oldest first.
+
+    UserError unless the two networks are built alike.
+    """
+    model = load(source)
+    theirs = model.denoiser.net.net.state_dict()
     ours = {name: value.shape for name, value in net.state_dict().items()}
     if {name: value.shape for name, value in theirs.items()} != ours:
         raise UserError(
@@ -75,3 +79,4 @@ def copy_weights(source: str, net: nn.Module) -> None:
             f"its card (README.md) names"
         )
     net.load_state_dict(theirs)
+    return model.trainings

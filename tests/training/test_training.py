@@ -188,6 +188,8 @@ def test_it_starts_from_another_checkpoint(images, tmp_path):
     shutil.rmtree(tmp_path / "model")  # a saved state needs it no longer
     *_, resumed = go(images, tmp_path / "second", replace(begun, epochs=0.2))
     assert resumed.step > last.step
+    for after in (last, resumed):
+        assert [one["steps"] for one in after.model.trainings] == [first.step, after.step]
 
 
 def test_a_training_that_diverges_is_stopped_before_it_is_saved(images, tmp_path):

@@ -129,12 +129,12 @@ def read_log(path: Path) -> list[dict]:
 
 def summarise(model: Model, metrics: dict, where: str, foreign: Sequence[str] = ()) -> str:
     """Render the description of a checkpoint, its most important figures, and the names of ``foreign`` reports."""
-    training = model.training or {}
+    training, trainings = model.training or {}, model.trainings
     facts = [("parameters", f"{count_parameters(model.denoiser.net) / 1e6:.2f} M"), ("dataset", model.dataset or "?")]
     if training.get("seconds"):
-        steps, device = training.get("steps", 0), training.get("device", "?")
-        earlier = f", from the weights of {source}" if (source := training.get("start_from")) else ""
-        facts.append(("training", f"{training['seconds'] / 60:.0f} min, {steps:,} steps ({device}){earlier}"))
+        steps, minutes = sum(one.get("steps", 0) for one in trainings), sum(one["seconds"] for one in trainings) / 60
+        parts = f" in {len(trainings)} parts" if len(trainings) > 1 else ""
+        facts.append(("training", f"{minutes:.0f} min, {steps:,} steps{parts} ({training.get('device', '?')})"))
     if "classifier_test_accuracy" in metrics:
         facts.append(("accuracy of the judge", f"{metrics['classifier_test_accuracy']:.2%} of real test images"))
     if "floor" in metrics:

@@ -26,6 +26,7 @@ class Step:
     eps: Tensor  # (N, C, H, W) the noise that x and x0 imply
     guidance: Tensor | None  # (N, C, H, W) direction of the guidance, None if not guided
     nfe: int  # denoiser calls so far
+    guided: int  # of them, those with guidance
     latents: Tensor | None = None  # x0 before decoding, if latents are diffused; x, eps and guidance then are latents
 
 
@@ -55,12 +56,13 @@ def walk(
     estimates to [-1, 1]. Raises FloatingPointError instead of yielding numbers that are not finite.
     """
     grid = [*torch.as_tensor(log_snrs, dtype=torch.float64).tolist(), inf]
-    nfe = 0
+    nfe = guided = 0
 
     def estimate(x: Tensor, log_snr: float) -> tuple[Tensor, Tensor | None]:
-        nonlocal nfe
+        nonlocal nfe, guided
         nfe += 1
         x0, direction = split_estimate(denoise(x, log_snr, label))
+        guided += direction is not None
         check_finite(x0, f"network call {nfe}")  # before clamping, which would turn an infinity into a plausible pixel
         return (x0.clamp(-1, 1) if clip else x0), direction
 
@@ -70,7 +72,7 @@ def walk(
     advance = SAMPLERS[sampling.sampler].advance(context)
     for index, (s, t) in enumerate(pairwise(grid)):
         x0, direction = estimate(x, s)
-        yield Step(index, len(grid) - 1, s, nan, x, x0, implied_noise(x, x0, s), direction, nfe)
+        yield Step(index, len(grid) - 1, s, nan, x, x0, implied_noise(x, x0, s), direction, nfe, guided)
         if t == inf:
             return  # the last step leads to the clean image, which is x0
         x = advance(x, x0, s, t)

@@ -282,7 +282,7 @@ def tabulate(report: dict) -> str:
     )
     app = f", the app answers after {started['app_seconds']:.1f} s" if "app_seconds" in started else ""
     tail = f"Loading the checkpoint in a fresh Python: {started['load_seconds']:.1f} s{app}."
-    parts = [head, tabulate_calls(report["calls"]), training, finished, tabulate_distilled(digits), tail]
+    parts = [head, tabulate_network_calls(report["calls"]), training, finished, tabulate_distilled(digits), tail]
     return "\n\n".join(part for part in parts if part)
 
 
@@ -295,7 +295,7 @@ def tabulate_distilled(digits: list[dict]) -> str:
     return write_table(["finished images", "20 guided steps", "distilled, one step", "ratio"], rows) if rows else ""
 
 
-def tabulate_calls(calls: list[dict]) -> str:
+def tabulate_network_calls(calls: list[dict]) -> str:
     """Tabulate the images per second by variant and batch size, as Markdown."""
     batches = dict.fromkeys(row["batch"] for row in calls)
     title = "network call, images/s (share of the best convolution)"

@@ -12,7 +12,7 @@ examples.png, metrics.jsonl, samples/                         real images, losse
 
 import copy
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import NoneType
@@ -118,6 +118,12 @@ class Model:
 def list_trainings(training: dict | None) -> list[dict]:
     """Return the trainings of ``demo.json``, oldest first: those of the checkpoint that the last one started from, then it."""
     return [*training.get("earlier", []), {**training, "earlier": []}] if training else []
+
+
+def find_teacher(training: dict | None, names: Collection[str]) -> str | None:
+    """Return the checkpoint among the names from which a model was distilled, by the training in ``demo.json``, or None."""
+    teacher = Path(str((training or {}).get("distill") or "")).name
+    return teacher if teacher in names else None
 
 
 def suggest_sampling(label_names: Sequence[str]) -> Sampling:

@@ -20,10 +20,15 @@ def describe_setting(sampling: Sampling, without: Collection[str] = ()) -> str:
 
     The line leaves out the fields named in ``without``.
     """
-    words = {"sampler": sampling.sampler, "steps": f"{sampling.steps} steps", "schedule": sampling.schedule}
+    words = {"sampler": sampling.sampler, "steps": count_steps(sampling.steps), "schedule": sampling.schedule}
     words |= {"weight": f"w = {sampling.weight:g}"}
     words |= {name: f"{name} = {value}" for name, value in find_changed(without_idle(sampling)).items()}
     return ", ".join(text for name, text in words.items() if name not in without)
+
+
+def count_steps(steps: int) -> str:
+    """A number of steps in words."""
+    return f"{steps} step" if steps == 1 else f"{steps} steps"
 
 
 def find_changed(sampling: Sampling) -> dict:
@@ -80,7 +85,9 @@ def tabulate_calls(teacher: list[dict], student: list[dict], count: Callable[[Sa
                 changed = "".join(f", {name} = {value}" for name, value in find_changed(sampling).items())
                 rows.append(
                     [
-                        title if cells is student else f"{title}, {sampling.sampler}, {sampling.steps} steps{changed}",
+                        title
+                        if cells is student
+                        else f"{title}, {sampling.sampler}, {count_steps(sampling.steps)}{changed}",
                         f"{weight:g}",
                         f"{calls}",
                         f"{cell['fid_test']:.3f} ± {cell['spread']['fid_test']:.3f}",

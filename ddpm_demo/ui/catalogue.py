@@ -19,7 +19,7 @@ from torch import Tensor
 from ddpm_demo.diffusion.samplers import SAMPLERS
 from ddpm_demo.errors import UserError, check_one_of
 from ddpm_demo.files import find_newest
-from ddpm_demo.models.checkpoint import Model, load
+from ddpm_demo.models.checkpoint import Model, find_teacher, load
 from ddpm_demo.models.networks import TracedNetwork
 from ddpm_demo.ui.turns import TURNS, Job, compute_in_turns
 
@@ -73,8 +73,7 @@ class Catalogue:
                 training = {"distill": training["distill"]}
             except (OSError, ValueError, LookupError, TypeError):
                 return None  # not distilled, or damaged: then choosing it says what is wrong
-        teacher = Path(str((training or {}).get("distill") or "")).name
-        return teacher if teacher in self.folders else None
+        return find_teacher(training, self.folders)
 
     def find_pair(self, name: str) -> tuple[str, str] | None:
         """Return the names (teacher, student) if the checkpoint called name is either of them, None otherwise."""

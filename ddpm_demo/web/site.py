@@ -17,7 +17,7 @@ from ddpm_demo.diffusion.schedule import SCHEDULES
 from ddpm_demo.errors import UserError
 from ddpm_demo.generation.begin import LAST_TIMESTEP
 from ddpm_demo.hub.client import locate
-from ddpm_demo.models.checkpoint import Model, load, suggest_sampling
+from ddpm_demo.models.checkpoint import Model, find_teacher, load, suggest_sampling
 from ddpm_demo.ui.components import player
 from ddpm_demo.ui.controls import INFO
 from ddpm_demo.ui.data_uri import encode_picture
@@ -121,7 +121,8 @@ def write_model(folder: Path, name: str, source: str, names: list[str]) -> None:
     if (path / "examples.png").is_file():
         facts["examples"] = f"{name}-examples.png"
         shutil.copyfile(path / "examples.png", folder / facts["examples"])
-    write_json(folder / f"{name}.json", describe_model(model, name) | facts | {"teacher": find_teacher(model, names)})
+    facts |= {"teacher": find_teacher(model.training, names)}
+    write_json(folder / f"{name}.json", describe_model(model, name) | facts)
 
 
 def find_defaults_here(model: Model) -> dict:
@@ -131,12 +132,6 @@ def find_defaults_here(model: Model) -> dict:
     if elsewhere or own["sampler"] not in SAMPLERS_HERE:
         own = find_defaults(replace(model, sampling=suggest_sampling(model.label_names)))
     return keep_known(own)
-
-
-def find_teacher(model: Model, names: list[str]) -> str | None:
-    """Return the checkpoint among the names from which a model was distilled, or None."""
-    teacher = Path((model.training or {}).get("distill") or "").name
-    return teacher if teacher in names else None
 
 
 def describe_demo() -> dict:

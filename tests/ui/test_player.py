@@ -74,9 +74,12 @@ def test_the_guidance_panel_belongs_to_guided_runs(catalogue):
     for weight in (0, -1):
         *_, film = films(catalogue, weight=weight)
         assert [panel["key"] for panel in film["panels"]] == ["x", "x0", "eps"]
-    *_, film = films(catalogue, interval_from=0.0, steps=10)
-    guided = ["× 2" in frame["numbers"]["network calls"] for frame in frames(film)]
-    assert not guided[0] and guided[-1]
+    *_, film = films(catalogue, interval_from=-1.0, interval_to=2.0, steps=10)
+    calls = [frame["numbers"]["network calls"] for frame in frames(film)]
+    low, high = (sum(log_snr < bound for _, log_snr in film["curve"]) for bound in (-1.0, 2.0))
+    assert calls[:low] == [str(k + 1) for k in range(low)]
+    assert calls[low:high] == [f"{low} + {k + 1} × 2 (with, without class)" for k in range(high - low)]
+    assert 0 < low < high < 10 and calls[-1] == f"{10 - high + low} + {high - low} × 2 (with, without class)"
 
 
 def test_a_weaker_model_guides_where_there_is_one(model):
@@ -85,7 +88,8 @@ def test_a_weaker_model_guides_where_there_is_one(model):
     *_, film = films(catalogue, weight=0.0, autoguidance=1.0, interval_from=0.0, steps=10)
     assert [panel["key"] for panel in film["panels"]] == ["x", "x0", "eps", "guidance"]
     calls = [frame["numbers"]["network calls"] for frame in frames(film)]
-    assert calls[0] == "1" and calls[-1].endswith("as many of the weaker model")
+    inside = sum(log_snr >= 0 for _, log_snr in film["curve"])
+    assert 0 < inside < 10 and calls[0] == "1" and calls[-1] == f"10, {inside} of the weaker model"
     assert not fit_choices(Catalogue(model, "tiny"), "tiny")["autoguidance"]["visible"]
     assert prepare(Catalogue(model, "tiny"), CHOSEN | {"autoguidance": 1.0}).sampling.autoguidance == 0
 

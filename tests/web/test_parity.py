@@ -106,7 +106,9 @@ def request_of(sampling, labels=None, count=1, begin=None):
 def assert_same_steps(steps, expected):
     """Compare a run of JavaScript with the steps of Python."""
     for mine, step in zip(steps, expected, strict=True):
-        assert (mine["index"], mine["total"], mine["nfe"]) == (step.index, step.total, step.nfe)
+        assert [mine[name] for name in ("index", "total", "nfe", "guided")] == [
+            step.index, step.total, step.nfe, step.guided
+        ]  # fmt: skip
         assert (mine["logSnr"], mine["timestep"]) == pytest.approx((step.log_snr, step.timestep), abs=1e-6)
         assert (mine["guidance"] is None) == (step.guidance is None)
         assert_close(mine["x0"], step.x0, CLOSE)

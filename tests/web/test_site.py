@@ -477,8 +477,11 @@ def test_the_components_are_those_of_the_app(tmp_path):
 
 def test_a_distilled_model_knows_its_teacher_only_if_this_is_in_the_folder(model):
     student = tiny_student(model, "somewhere/tiny")
-    assert site.find_teacher(student, ["tiny", "other"]) == "tiny"
-    assert site.find_teacher(student, ["other"]) is None and site.find_teacher(model, ["tiny"]) is None
+    assert checkpoint.find_teacher(student.training, ["tiny", "other"]) == "tiny"
+    assert (
+        checkpoint.find_teacher(student.training, ["other"]) is None
+        and checkpoint.find_teacher(model.training, ["tiny"]) is None
+    )
 
 
 @pytest.mark.parametrize(

@@ -146,11 +146,16 @@ def spread_evenly(total: int, most: int) -> set[int]:
     return {round(k * (total - 1) / (most - 1)) for k in range(most)}
 
 
-def describe_guided_call(sampling: Sampling) -> str:
-    """Describe the further calls that each guided call of the network needs."""
-    both = " × 2 (with, without class)" if sampling.mixes else ""
-    weak = ", as many of the weaker model" if sampling.autoguidance else ""
-    return both + weak + (", as many of the classifier" if sampling.classifier_scale else "")
+def describe_calls(step: Step, sampling: Sampling) -> str:
+    """Describe the network calls so far. A guided one may need two estimates, a weaker model or a classifier."""
+    if not step.guided:
+        return f"{step.nfe}"
+    twice = " × 2" if sampling.mixes else ""
+    unguided = f"{step.nfe - step.guided} + " if step.guided < step.nfe else ""
+    calls = [f"{unguided}{step.guided} × 2 (with, without class)" if sampling.mixes else f"{step.nfe}"]
+    calls += [f"{step.guided}{twice} of the weaker model"] if sampling.autoguidance else []
+    calls += [f"{step.guided} of the classifier"] if sampling.classifier_scale else []
+    return ", ".join(calls)
 
 
 def make_chunk(steps: list[TimedStep], panels: list[str], run: Run) -> tuple[dict, tuple[int, int]]:
@@ -179,7 +184,7 @@ def describe_frame(timed: TimedStep, sampling: Sampling) -> dict:
             "t": f"{step.timestep:.0f}",
             "log-SNR": f"{step.log_snr:+.2f}",
             "computing": f"{timed.seconds:.2f} s",
-            "network calls": f"{step.nfe}" + (describe_guided_call(sampling) if step.guidance is not None else ""),
+            "network calls": describe_calls(step, sampling),
         },
     }
 

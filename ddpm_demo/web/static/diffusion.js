@@ -214,12 +214,13 @@ export const SAMPLERS = {
   "pc": stepBySde(true),
 };
 
-// Yield every state of the reverse process (diffusion/reverse_process.py): {index, total, logSnr, x, x0, eps, guidance, nfe}.
+// Yield every state of the reverse process (diffusion/reverse_process.py): {index, total, logSnr, x, x0, eps, guidance, nfe, guided}.
 export async function* walk(denoise, x, logSnrs, labels, sampling, { noise, clip }) {
-  let nfe = 0;
+  let nfe = 0, guided = 0;
   async function estimate(x, logSnr) {
     nfe += 1;
     const { x0, direction } = await denoise(x, logSnr, labels);
+    guided += direction !== null;
     if (!x0.every(Number.isFinite)) {  // before clamping, which would turn an infinity into a plausible pixel
       throw new RangeError(`network call ${nfe} gave numbers that are not finite: the settings are too extreme`);
     }
@@ -228,7 +229,7 @@ export async function* walk(denoise, x, logSnrs, labels, sampling, { noise, clip
   const advance = oneOf("sampler", sampling.sampler, SAMPLERS)({ estimate, noise, sampling }), total = logSnrs.length;
   for (const [index, s] of logSnrs.entries()) {
     const { x0, direction } = await estimate(x, s);
-    yield { index, total, logSnr: s, x, x0, eps: impliedNoise(x, x0, s), guidance: direction, nfe };
+    yield { index, total, logSnr: s, x, x0, eps: impliedNoise(x, x0, s), guidance: direction, nfe, guided };
     if (index + 1 < total) x = await advance(x, x0, s, logSnrs[index + 1]);
   }
 }
@@ -301,7 +302,7 @@ function addGuidance(model, labels, sampling, denoise) {
   return labels ? classifierFree(denoise, sampling.weight, model.label_names.length, sampling.interval) : denoise;
 }
 
-// Yield every step as images: {index, total, logSnr, timestep, x, x0, eps, guidance, nfe}, where the last x0 is the sample.
+// Yield every step as images: {index, total, logSnr, timestep, x, x0, eps, guidance, nfe, guided}, where the last x0 is the sample.
 // ``labels`` are N class numbers; null means ``count`` images without a label. ``sampling`` holds the fields of Sampling.
 export async function* sample(model, network, { labels = null, count = 1, begin = { kind: "PureNoise" }, sampling }) {
   const nullLabel = model.label_names.length, chosen = labels ?? range(count, () => nullLabel);

@@ -15,7 +15,7 @@ export async function* film(context, run, lane, still = false) {
     kept ??= spreadEvenly(step.total, Math.max(12, Math.min(demo.film.frames, Math.floor(600 / run.images))));
     run.pace = seconds / (step.index + 1);
     if (!kept.has(step.index)) continue;
-    waiting.push({ step, frame: describeFrame(step, seconds, sampling) });
+    waiting.push({ step, frame: describeFrame(step, seconds) });
     if (!last && step.index && performance.now() - sent < 1000 * demo.film.chunk_seconds) continue;
     const { chunk, size } = makeChunk(waiting, growing.panels.map((panel) => panel.key), model, run.columns);
     growing = { ...growing, ...size, count: kept.size, done: last, chunks: [...growing.chunks, chunk] };
@@ -49,14 +49,19 @@ export function spreadEvenly(total, most) {
   return new Set(Array.from({ length: count }, (_, k) => count < total ? Math.round(k * (total - 1) / (most - 1)) : k));
 }
 
-function describeFrame(step, seconds, { weight }) {
-  const both = step.guidance && weight !== -1 ? " × 2 (with, without class)" : "";
+// A guided call estimates twice, with and without class.
+function describeCalls({ nfe, guided }) {
+  if (!guided) return `${nfe}`;
+  return `${guided < nfe ? `${nfe - guided} + ` : ""}${guided} × 2 (with, without class)`;
+}
+
+function describeFrame(step, seconds) {
   return {
     step: step.index, log_snr: step.logSnr, guidance: step.guidance ? rootMeanSquare(step.guidance) : 0,
     numbers: {
       "step": `${step.index + 1} of ${step.total}`, "t": step.timestep.toFixed(),
       "log-SNR": (step.logSnr < 0 ? "" : "+") + step.logSnr.toFixed(2), "computing": `${seconds.toFixed(2)} s`,
-      "network calls": step.nfe + both,
+      "network calls": describeCalls(step),
     },
   };
 }

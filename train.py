@@ -6,7 +6,7 @@ python train.py --dataset folder --data-dir DIR --cfg  your own images, DIR/<cla
 python train.py --dataset cifar10 --autoencoder        the autoencoder of latent diffusion, into runs/cifar10/vae
 python train.py --dataset cifar10 --cfg --latent       diffusion of its latents; --condition cross-attention, image
 python train.py --dataset cifar10 --prediction epsilon --schedule linear --optimizer adamw --lr 2e-4 --minutes 480
-                                                       eight hours of training as Ho et al. 2020
+                                                       eight hours with the target and the schedule of Ho et al. 2020
 python train.py --distill checkpoints/mnist            a model that draws in one network call, or in 2, 4, 8, 16
 python train.py --resume --output-dir runs/mnist       go on after Ctrl-C, a crash or a power cut
 python train.py --dataset mnist --cfg --push-to-hub --hub-model-id user/ddpm-mnist     publish it when it is done

@@ -75,8 +75,8 @@ def colour_signed(difference: Tensor) -> Tensor:
     return middle + signed.clamp(min=0) * (ends[0] - middle) - signed.clamp(max=0) * (ends[1] - middle)
 
 
-def save_animation(frames: Iterable[Image.Image], path: Path, milliseconds: int = 80, hold: int = 2000) -> None:
-    """Save frames as a lossless, looping WebP or GIF. The last frame is shown for ``hold`` milliseconds."""
+def save_animation(frames: Iterable[Image.Image], path: Path) -> None:
+    """Save frames as a lossless, looping WebP or GIF. A frame is shown for 0.08 seconds, and the last for two seconds."""
     first, *rest = frames
-    durations = [milliseconds] * len(rest) + [hold]
+    durations = [80] * len(rest) + [2000]  # milliseconds
     first.save(path, save_all=True, append_images=rest, duration=durations, loop=0, lossless=True, method=6)

@@ -38,8 +38,9 @@ def is_inside(log_snr: LogSNR, interval: tuple[float, float]) -> Tensor:
 class Autoguidance:
     """Autoguidance (Karras et al. 2024, eq. 3): ``D + s * (D - W)`` for a weaker denoiser W of the same data.
 
-    W makes the same errors as D, only larger, so that the direction D - W leads away from them. ``scale`` is s (the
-    paper's w is 1 + s); 0 means no guidance. W is not computed outside ``interval`` (lowest, highest log-SNR).
+    The idea is that W makes the same errors as D, only larger, so that the direction D - W leads away from them.
+    ``scale`` is s (the paper's w is 1 + s); 0 means no guidance. W is not computed outside ``interval`` (lowest, highest
+    log-SNR).
     """
 
     denoise: Callable[[Tensor, LogSNR, Tensor | None], Tensor]

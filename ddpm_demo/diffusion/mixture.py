@@ -59,14 +59,14 @@ class Reverse:
     gap: float  # total variation distance between the two, from 0 (equal) to 1 (disjoint)
 
 
-def reverse_step(mixture: Mixture, beta: float, z: float, reach: float = 2.5, points: int = 801) -> Reverse:
+def reverse_step(mixture: Mixture, beta: float, z: float, reach: float = 2.5) -> Reverse:
     """Compute the exact reverse conditional of one forward step of size beta at z_t = z, by Bayes' rule.
 
     q(z_{t-1} | z_t) is proportional to q(z_t | z_{t-1}) q(z_{t-1}), with q(z_t | z_{t-1}) a Gaussian around
     sqrt(1 - beta) z_{t-1} of variance beta (Ho et al. 2020, eq. 2). It is nearly Gaussian only for small beta
     (Sohl-Dickstein et al. 2015, section 2.2; Feller 1949).
     """
-    positions = torch.linspace(-reach, reach, points, dtype=torch.float64)
+    positions = torch.linspace(-reach, reach, 801, dtype=torch.float64)
     width = positions[1] - positions[0]
     prior = mixture.density(positions)
     exact = prior * torch.exp(-((z - (1 - beta) ** 0.5 * positions) ** 2) / (2 * beta)) + 1e-300

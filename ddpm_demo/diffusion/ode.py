@@ -20,16 +20,14 @@ def compute_slope(x: Tensor, x0: Tensor, log_snr: Tensor | float) -> Tensor:
     return alpha / 2 * (x0 - alpha * x)
 
 
-def solve_ode(
-    denoise: Callable, x: Tensor, start: float, end: float, label: Tensor | None = None, tolerance: float = 1e-4
-) -> tuple[Tensor, int]:
+def solve_ode(denoise: Callable, x: Tensor, start: float, end: float, tolerance: float = 1e-4) -> tuple[Tensor, int]:
     """Solve the ODE for x (N, C, H, W) from log-SNR ``start`` to ``end``; return the end state and the denoiser calls.
 
     With decreasing log-SNR this encodes an image as latent noise; with increasing log-SNR it decodes the noise along
-    the same path (ibid., section 4.3).
+    the same path (ibid., section 4.3). There is no label.
     """
     *_, last = integrate(
-        lambda x, log_snr: compute_slope(x, denoise(x, log_snr, label), log_snr), x, (start, end), tolerance
+        lambda x, log_snr: compute_slope(x, denoise(x, log_snr, None), log_snr), x, (start, end), tolerance
     )
     return last
 

@@ -71,8 +71,8 @@ def langevin_step(x: Tensor, x0: Tensor, log_snr: float, snr: float, z: Tensor) 
     """Take a step of Langevin dynamics at one log-SNR: x + e * score + sqrt(2e) * z.
 
     x, its clean estimate x0 and new noise z have the same shape (N, C, H, W).
-    e = 2 (snr * |z| / |score|)^2 (Song et al. 2021, Score SDE, algorithm 4). The ratio of the norms is replaced by its
-    expected value sigma, so that an image does not depend on the other images of its batch. Algorithm 5 multiplies e by
+    e = 2 (snr * |z| / |score|)^2 (Song et al. 2021, Score SDE, algorithm 4). The ratio of the norms is replaced by
+    sigma, its value where x0 is exact, so that an image does not depend on the other images of its batch. Algorithm 5 multiplies e by
     alpha_i = 1 - beta_i of its discrete schedule, which is at least 0.98 there. A log-SNR has no such factor.
     """
     sigma = alpha_sigma(log_snr)[1].item()
@@ -167,7 +167,7 @@ class Sampler:
 SAMPLERS = {
     "ddpm": Sampler(
         "DDPM, ancestral sampling", "Ho et al. 2020, algorithm 2", partial(step_by_table, eta=1, order=1),
-        stochastic=True, uses=("variance",), many_steps=True,
+        stochastic=True, uses=("variance",),
     ),
     "ddim": Sampler("DDIM, deterministic", "Song et al. 2021, eq. 12", partial(step_by_table, eta=0, order=1)),
     "dpm++2m": Sampler(

@@ -23,7 +23,7 @@ def linear(T: int = 1000) -> Tensor:
 
 
 def quadratic(T: int = 1000) -> Tensor:
-    """Return betas (T,) whose square roots increase linearly (Song et al. 2021, DDIM; diffusers: ``scaled_linear``)."""
+    """Return betas (T,) whose square roots increase linearly (in the code of Ho et al. 2020; diffusers: ``scaled_linear``)."""
     return torch.linspace(1e-4**0.5, 0.02**0.5, T, dtype=torch.float64) ** 2
 
 
@@ -56,10 +56,10 @@ class Schedule:
         self.log_snrs = torch.logit(self.alpha_bars)
 
     @classmethod
-    def named(cls, name: str, T: int = 1000) -> "Schedule":
-        """Return the schedule ``name`` with T steps. Raises UserError for an unknown name."""
+    def named(cls, name: str) -> "Schedule":
+        """Return the schedule ``name`` with 1000 steps. Raises UserError for an unknown name."""
         check_one_of("schedule", name, SCHEDULES)
-        return cls(SCHEDULES[name](T))
+        return cls(SCHEDULES[name]())
 
     def __len__(self) -> int:
         return len(self.betas)

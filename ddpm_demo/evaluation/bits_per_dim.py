@@ -120,9 +120,9 @@ def average_bounds(parts: list[Bound]) -> dict[str, dict[str, float]]:
     return {term: mean_and_error(getattr(whole, name)) for term, name in TERMS.items()}
 
 
-def average_by_timestep(t: Tensor, terms: dict[str, Tensor], parts: int = 40) -> dict[str, list[float]]:
+def average_by_timestep(t: Tensor, terms: dict[str, Tensor]) -> dict[str, list[float]]:
     """Return the mean of the terms L_{t-1}, each (N,), over ranges of t (N,), which are short where L changes fast."""
-    edges = torch.logspace(0, 3, parts + 1).round().unique()
+    edges = torch.logspace(0, 3, 41).round().unique()
     place = torch.bucketize(t.float(), edges[1:-1], right=True)
     filled = [k for k in range(len(edges) - 1) if (place == k).any()]
     curve = {"t": [t[place == k].double().mean().item() for k in filled]}

@@ -1,7 +1,7 @@
 """Judges how good images are, by the features of a classifier that was trained on the same dataset.
 
 FID (Heusel et al. 2017), improved precision and recall (Kynkaanniemi et al. 2019), class accuracy, and the nearest
-training image. Every figure is given with that of as many real images, the best figure that samples can reach.
+training image. Every figure is given with that of as many real images, which a perfect model would have on average.
 """
 
 from dataclasses import dataclass
@@ -99,7 +99,7 @@ class Judge:
     def measure_reconstructions(self, images: Tensor) -> dict[str, float]:
         """Return the figures of all test images (N, C, H, W) after an autoencoder: FID to train images, class accuracy.
 
-        A diffusion model on the latents of this autoencoder cannot be expected to reach better figures.
+        A diffusion model on the latents of this autoencoder cannot be expected to have a smaller FID.
         """
         classified = concatenate([classify(self.classifier, part) for part in images.split(CHUNK)])
         accuracy = (classified.predicted == self.test_data.labels).double().mean().item()

@@ -27,9 +27,9 @@ def render_noisy_state(step: Step) -> Tensor:
     return scaled if step.latents is None else tile_channels(step.x, step.x0.shape[-1])
 
 
-def render_step(step: Step, columns: int, height: int | None = None) -> Image.Image:
+def render_step(step: Step, columns: int) -> Image.Image:
     """Render the images of a step: the noisy state on the left, the clean estimate on the right."""
-    panels = [render_grid(panel, columns, height) for panel in (render_noisy_state(step), step.x0)]
+    panels = [render_grid(panel, columns) for panel in (render_noisy_state(step), step.x0)]
     both = Image.new(panels[1].mode, (panels[0].width * 2 + 12, panels[0].height), "white")
     for position, panel in enumerate(panels):
         both.paste(panel, (position * (panel.width + 12), 0))

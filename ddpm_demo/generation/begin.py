@@ -99,7 +99,8 @@ class Completion:
 
     The image is (C, H, W), or (N, C, H, W) with one image per sample, in [-1, 1]. A network with an image
     input completes the image directly. For any other network, and whenever ``start`` is given, the known part is
-    replaced at every step (Song et al. 2021, Score SDE, appendix I.2).
+    replaced at every step (Song et al. 2021, Score SDE, appendix I.2). Only with ``start`` do the other pixels of the image
+    have an effect: the process then begins with all of the image, noised.
     """
 
     image: Tensor
@@ -122,7 +123,9 @@ class Completion:
         """Return (first state, denoiser) for noise like x (N, C, H, W) and the first log-SNR of the grid."""
         if model.takes_image and self.start is None:
             return noise, guide(with_image(model, *hide_pixels(as_batch(self.image), self.keep), len(noise)))
-        known = encode_image(model, self.image)
+        # An autoencoder would carry hidden pixels into the latents beside them.
+        image = hide_pixels(as_batch(self.image), self.keep)[0] if self.start is None else self.image
+        known = encode_image(model, image)
         keep = model.codec.encode_mask(self.keep, model.channels).to(model.device)
         return add_noise(known, log_snr, noise), KeepKnown(guide(model.denoiser), known, keep)
 

@@ -38,8 +38,8 @@ def sample(
     Image k starts from the noise of ``seed + k``, or of the k-th of several seeds. This noise does not depend on the
     other images or on the device.
 
-    ``begin`` is the start of the process: ``PureNoise()``, ``NoisedImage(image, start)``, ``Completion(image, keep)``
-    or ``Enlargement(image)``.
+    ``begin`` is the start of the process: ``PureNoise()``, ``MixedNoise(seeds, places)``, ``NoisedImage(image, start)``,
+    ``Completion(image, keep)`` or ``Enlargement(image)``.
 
     For a model of latents, x, eps and guidance of a step are latents, and x0 is the image. With ``decoded`` False, no
     step is decoded; ``decode_step`` decodes a single step. The call itself raises UserError for a wrong setting; the

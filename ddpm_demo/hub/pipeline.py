@@ -48,7 +48,7 @@ class ClassConditionalPipeline(DiffusionPipeline):
 
         ``guidance_scale`` is 1 + w of Ho & Salimans 2022; 1 means no guidance. ``num_inference_steps`` is 100 by
         default, and 4 for a distilled model. ``output_type`` "pil" returns PIL images, any other value an array
-        (N, H, W, C) in [0, 1]. Raises ValueError for a label out of range, and for steps that were not distilled.
+        (N, H, W, C) in [0, 1]. Raises ValueError for a label out of range, and for steps or a scale that were not distilled.
         """
         config, distilled = self.unet.config, self.config.distilled
         attends = config.get("encoder_hid_dim")
@@ -105,12 +105,14 @@ class ClassConditionalPipeline(DiffusionPipeline):
         known = self.config.distilled
         weights = round((known["highest"] - known["lowest"]) / known["spacing"]) + 1
         if labels is None:
-            labels, guidance_scale = [0] * batch_size, 0.0  # without guidance and class, all classes are the same
-        weight = round((guidance_scale - 1 - known["lowest"]) / known["spacing"])
-        if steps not in known["steps"] or not 0 <= weight < weights:
+            labels, guidance_scale = [0] * batch_size, 0.0  # at guidance scale 0, the classes differ little
+        place = (guidance_scale - 1 - known["lowest"]) / known["spacing"]
+        weight = round(place)
+        if steps not in known["steps"] or not 0 <= weight < weights or abs(place - weight) > 1e-6:
             raise ValueError(
                 f"num_inference_steps is {steps} and guidance_scale is {guidance_scale}; this distilled model takes "
-                f"{known['steps']} steps, and scales from {known['lowest'] + 1} to {known['highest'] + 1}"
+                f"{known['steps']} steps, and scales from {known['lowest'] + 1} to {known['highest'] + 1} in steps of "
+                f"{known['spacing']}"
             )
         classes = self.unet.config.num_class_embeds // (weights * len(known["steps"]))
         label = self.check_labels(labels, batch_size, classes + 1)

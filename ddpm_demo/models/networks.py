@@ -27,9 +27,9 @@ def build_unet(
     dropout: float = 0.0,
     condition: str = "add",
 ) -> nn.Module:
-    """Build a diffusers U-Net for x of ``shape`` (C, H, W). It has one level per width, each half the size of the last.
+    """Build a diffusers U-Net for x of ``shape`` (C, H, W). Each width is a level, at half the size of the one before.
 
-    ``attention`` adds multi-head self-attention (Ho et al. 2020, appendix B) to every level except the first.
+    ``attention`` adds self-attention with several heads (Nichol & Dhariwal 2021) to every level except the first.
     ``num_classes`` K > 0 gives a conditional network with K + 1 labels; the last is the null label of classifier-free
     guidance. ``condition`` is the kind of conditioning: "add" builds a UNet2DModel that adds a class embedding to the
     time embedding; "image" builds the same network with C + 1 more input channels; "cross-attention" builds a

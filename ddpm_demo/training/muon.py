@@ -1,7 +1,7 @@
 """Muon beside AdamW: orthogonal steps for the matrices and convolutions of a network, Adam's steps for all else.
 
-K. Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks". The scale of the steps and the weight
-decay are those of Liu et al. 2025, "Muon is scalable for LLM training", so that one learning rate serves both.
+K. Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks". The scale of the steps and the form of
+the weight decay are from Liu et al. 2025, "Muon is scalable for LLM training", so that one learning rate serves both.
 """
 
 import torch
@@ -11,11 +11,12 @@ MOMENTUM = 0.95
 RMS = 0.2  # of a step before the learning rate: about that of AdamW (Liu et al. 2025, section 2.2)
 COEFFICIENTS = 3.4445, -4.7750, 2.0315  # of the Newton-Schulz polynomial (Jordan et al. 2024)
 ITERATIONS = 5
-OUTERMOST = ("conv_in", "conv_out")  # the layers from x and to the output, which AdamW trains
+# AdamW trains the layers from x and to the output, and the embedding of class tokens.
+OUTERMOST = ("conv_in", "conv_out", "encoder_hid_proj")
 
 
 class Muon(torch.optim.AdamW):
-    """AdamW, except that the weights of all linear and convolutional layers but the first and the last use Muon's steps.
+    """AdamW, except that the weights of all linear and convolutional layers but the outermost use Muon's steps.
 
     torch.optim.Muon accepts only matrices. ``low_precision`` orthogonalises in bf16.
     """

@@ -16,7 +16,7 @@ class Recipe:
     batch_size: int = 64
     optimizer: str = "adamw"
     lr: float = 1.5e-3
-    ema_decay: tuple[float, ...] = (0.9995,)
+    ema_decay: tuple[float, ...] = (0.9995,)  # an upper limit: a short training averages over about its last tenth
     dropout: float = 0.0
     flip: bool = False
     minutes: float = 60.0

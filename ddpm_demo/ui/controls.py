@@ -16,10 +16,10 @@ ROLL = f"() => [Math.floor(Math.random() * {LAST_ROLLED + 1}), '']"  # a seed, a
 INFO = {  # a few words beside the label of a control
     "classifier_scale": "gradient of a noise-aware classifier; set w = -1 to use it alone",
     "autoguidance": "away from a weaker model of the same data",
-    "interval_from": "no guidance at more noise",
-    "interval_to": "no guidance at less noise",
+    "interval_from": "nothing is guided below this log-SNR",
+    "interval_to": "nothing is guided above this log-SNR",
     "variance": "both choices of Ho et al. 2020, section 3.2",
-    "corrector_snr": "of predictor-corrector",
+    "corrector_snr": "only for the sampler predictor-corrector",
     "ode_tolerance": "largest error of a step",
     "sampler": "how a step is computed",
     "schedule": "noise level of each step",

@@ -71,9 +71,9 @@ def describe_preview(root: str) -> str:
     return "".join([*tags, '<meta name="twitter:card" content="summary_large_image">'])
 
 
-def draw_preview(model: Model, label: int = 7, seed: int = 11) -> Image.Image:
+def draw_preview(model: Model) -> Image.Image:
     """Draw the picture: the title, a noisy state with its clean estimate, and the estimates of twelve steps below."""
-    steps = list(sample(model, [label], weight=2.0, steps=12, seed=seed))
+    steps = list(sample(model, [7], weight=2.0, steps=12, seed=11))
     picture = Image.new("RGB", SIZE, "#131417")
     pen = ImageDraw.Draw(picture)
     for line, (words, size, colour) in enumerate((("See through", 58, "white"), ("a diffusion model", 58, "white"))):

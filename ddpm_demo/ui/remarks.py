@@ -93,5 +93,6 @@ def describe_cost(sampling: Sampling) -> Iterator[str]:
         yield "This sampler asks the network twice a step."
     if row.adaptive:
         yield "This sampler chooses its own steps by its tolerance. The steps set here only say where its state is shown."
-    if row.many_steps and sampling.steps < 50:
+    noisy = row.many_steps or ("variance" in row.uses and sampling.variance == "beta")
+    if noisy and sampling.steps < 50:
         yield "With so few steps this sampler stays noisy: try 100 or more."

@@ -2,11 +2,12 @@
 
 import pytest
 import torch
-from conftest import tiny_model, tiny_student
+from conftest import SHIPPED, tiny_model, tiny_student
 
 from ddpm_demo import Completion, Enlargement, NoisedImage, PureNoise, UserError
 from ddpm_demo.diffusion.guidance import Guided
 from ddpm_demo.generation.begin import check_start
+from ddpm_demo.models.checkpoint import load
 
 GENERATOR = torch.Generator().manual_seed(0)
 IMAGES = torch.rand(2, 1, 16, 16, generator=GENERATOR) * 2 - 1
@@ -41,11 +42,22 @@ def test_a_completion_replaces_the_known_part_of_a_guided_estimate(condition, st
     model = tiny_model(condition=condition)
     x, denoise = Completion(IMAGES, KEEP, start).prepare(model, NOISE, LOG_SNR, guide)
     alpha, sigma = NOISED
-    torch.testing.assert_close(model.codec.decode(x), alpha * IMAGES + sigma * model.codec.decode(NOISE))
+    noised = IMAGES if start else IMAGES * KEEP
+    torch.testing.assert_close(model.codec.decode(x), alpha * noised + sigma * model.codec.decode(NOISE))
     x0, direction = denoise(x, -1.0, None)
     decoded = model.codec.decode(x0)
     assert torch.equal(decoded[..., KEEP], IMAGES[..., KEEP]) and (decoded[..., ~KEEP] == 0.25).all()
     assert (direction == 7).all()
+
+
+def test_a_completion_does_not_see_the_pixels_that_it_replaces():
+    """Not even through an autoencoder, whose latents beside the hole depend on the pixels in it."""
+    model = load(SHIPPED.with_name("cifar10-latent"))
+    image, keep = torch.rand(3, 32, 32) * 2 - 1, torch.ones(32, 32, dtype=torch.bool)
+    keep[8:24, 8:24] = False
+    other, noise = torch.where(keep, image, -image), torch.randn(1, *model.codec.shape(3, 32))
+    first, second = (Completion(one, keep).prepare(model, noise, LOG_SNR, guide) for one in (image, other))
+    assert torch.equal(first[0], second[0]) and torch.equal(first[1].known, second[1].known)
 
 
 @pytest.mark.parametrize("begin", [Completion(IMAGES, KEEP), Completion(IMAGES[0], KEEP), Enlargement(IMAGES[0])])

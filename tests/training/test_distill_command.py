@@ -109,6 +109,8 @@ def test_stock_diffusers_draws_the_same(distilled, tmp_path, monkeypatch, steps)
     torch.testing.assert_close(torch.tensor(drawn[..., 0]) * 2 - 1, ours[:, 0].clamp(-1, 1), atol=1e-4, rtol=0)
     with pytest.raises(ValueError, match="this distilled model takes"):
         pipeline([3], 3.0, 3)
+    with pytest.raises(ValueError, match="in steps of"):  # a weight between two of the table
+        pipeline([3], 3.01, steps)
 
 
 def test_it_resumes_and_options_of_other_trainings_are_refused(distilled, teacher, mnist_dir):

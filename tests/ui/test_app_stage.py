@@ -121,7 +121,7 @@ def test_a_control_without_effect_says_so_beside_itself(page):
     number(page, "Guidance weight w", 0)
     page.get_by_text("no effect: nothing is guided at w = 0").nth(1).wait_for()  # both ends of the interval
     number(page, "Guidance weight w", 1)
-    page.get_by_text("no guidance at more noise").wait_for()
+    page.get_by_text("nothing is guided below this log-SNR").wait_for()
     variance = page.locator("fieldset", has_text="Reverse variance")
     assert "no effect with this sampler" in variance.inner_text()
 

@@ -217,7 +217,8 @@ def test_live_drafts_where_the_machine_is_slow_and_the_newest_wins(catalogue, mo
         ({"interval_from": 5.0, "interval_to": 1.0}, "ends before it begins"),
         ({"variance": "beta", "sampler": "ddim"}, "Only these samplers use the setting `variance`: DDPM"),
         ({"sampler": "heun"}, "twice a step"),
-        ({"sampler": "ddpm", "steps": 10}, "stays noisy"),
+        ({"sampler": "euler-maruyama", "steps": 10}, "stays noisy"),
+        ({"sampler": "ddpm", "variance": "beta", "steps": 10}, "stays noisy"),
         ({"weight": None}, "weight is None"),
     ],
 )

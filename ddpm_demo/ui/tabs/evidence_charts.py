@@ -28,12 +28,13 @@ MAIN = ("schedule", "sampler", "steps", "weight")  # settings that are always na
 COLUMNS = ("sampler", "schedule", "steps", "weight", "variance", "interval", "classifier_scale")  # of the table, always
 SYMBOLS = {"weight": "w", "classifier_scale": "s"}
 
-# What a map can show -> (its figure of a cell, its text, whether less is better).
+# What a map can show -> (its figure of a cell, its text, whether less is better). Cells of different numbers of samples
+# share a map, so all figures that depend on this number are differences to as many real images.
 FIGURES = {
     "FID": (excess, "{:.2f}", True),
     "read as asked": (lambda cell: cell.get("accuracy"), "{:.1%}", False),
-    "precision": (lambda cell: cell["precision"], "{:.2f}", False),
-    "recall": (lambda cell: cell["recall"], "{:.2f}", False),
+    "precision": (lambda cell: cell["precision"] - cell["reference"]["precision"], "{:+.2f}", False),
+    "recall": (lambda cell: cell["recall"] - cell["reference"]["recall"], "{:+.2f}", False),
 }
 CURVES = Style(dots=True, beside=True)
 LEAST = 0.003  # the low end of a logarithmic axis: by chance an FID can be below that of real images
@@ -116,20 +117,31 @@ def shade_cells(cells: list[dict], figure: str) -> list[tuple[float, str]]:
     return [(1 - (abs(found - best) / (abs(worst - best) or 1)) ** 0.5, text.format(found)) for found in values]
 
 
+def draw_alike(draw: Callable[[list[dict], Sampling], str], cells: list[dict], here: Sampling) -> str:
+    """A chart of cells with the same number of samples, the largest that has enough of them for this chart.
+
+    Precision and recall depend on the number of samples.
+    """
+    groups: dict[int, list[dict]] = {}
+    for cell in cells:
+        groups.setdefault(cell["setting"]["samples"], []).append(cell)
+    return next((chart for samples in sorted(groups, reverse=True) if (chart := draw(groups[samples], here))), "")
+
+
 def draw_tradeoff(cells: list[dict], here: Sampling) -> str:
     """What guidance gains and loses: precision, recall and class accuracy by weight; the other settings as ``here``."""
     found = select(cells, here, "weight", "seed")
     if len(found) < 3:
         return ""
     found.sort(key=lambda cell: cell["setting"]["weight"])
-    weights = [cell["setting"]["weight"] for cell in found]
-    series = {name: (weights, [FIGURES[name][0](cell) for cell in found]) for name in ("precision", "recall")}
+    weights, samples = [cell["setting"]["weight"] for cell in found], found[0]["setting"]["samples"]
+    series = {name: (weights, [cell[name] for cell in found]) for name in ("precision", "recall")}
     if all("accuracy" in cell for cell in found):
         series["read as asked"] = (weights, [cell["accuracy"] for cell in found])
     values = [v for _, ys in series.values() for v in ys]
     x, y = fit_axis(weights, "guidance weight w"), fit_axis(values)
     chart = draw_lines("Precision, recall and share read as asked, by guidance", series, x, y, here.weight, CURVES)
-    return caption(chart, sentences.describe_tradeoff(series))
+    return caption(chart, sentences.describe_tradeoff(series, samples))
 
 
 def draw_guidance(cells: list[dict], here: Sampling) -> str:
@@ -151,7 +163,8 @@ def draw_guidance(cells: list[dict], here: Sampling) -> str:
     recalls, shares = ([v for pair in series.values() for v in pair[k]] for k in (0, 1))
     title = "Kinds of guidance: read as asked, by recall"
     x, y = fit_axis(recalls, "recall"), fit_axis(shares)
-    return caption(draw_lines(title, series, x, y, style=CURVES), sentences.describe_guidance(series))
+    sentence = sentences.describe_guidance(cells[0]["setting"]["samples"])
+    return caption(draw_lines(title, series, x, y, style=CURVES), sentence)
 
 
 def draw_steps(cells: list[dict], here: Sampling) -> str:
@@ -159,18 +172,19 @@ def draw_steps(cells: list[dict], here: Sampling) -> str:
     own = {name: FIELDS[name].default for row in SAMPLERS.values() for name in row.uses}
     unguided = replace(here, weight=0.0, interval=ALWAYS, **own)
     found = select(cells, unguided, "sampler", "steps", "seed")
-    series = {}
+    series, measured = {}, {}
     for sampler in SAMPLERS:
         mine = [cell for cell in found if cell["setting"]["sampler"] == sampler]
-        points = sorted((cell["setting"]["steps"], max(excess(cell), LEAST)) for cell in mine)
+        points = sorted((cell["setting"]["steps"], excess(cell), cell["spread"]["fid_test"]) for cell in mine)
         if len(points) > 1:
-            series[sampler] = tuple(zip(*points))
+            series[sampler] = [p[0] for p in points], [max(p[1], LEAST) for p in points]
+            measured[sampler] = points
     if len(series) < 2:
         return ""
     xs, ys = ([v for pair in series.values() for v in pair[k]] for k in (0, 1))
     x, y = fit_axis(xs, "steps", log=True), fit_axis(ys, log=True)
     chart = draw_lines("FID by steps, w = 0", series, x, y, here.steps, CURVES)
-    return caption(chart, sentences.describe_steps(series))
+    return caption(chart, sentences.describe_steps(measured))
 
 
 def draw_calls(teacher: list[dict], student: list[dict]) -> list[str]:
@@ -188,7 +202,7 @@ def draw_calls(teacher: list[dict], student: list[dict]) -> list[str]:
     charts = [draw_by_calls("FID", fid, sentences.describe_calls(fid, "distilled", spread), log=True)]
     samples = max(cell["setting"]["samples"] for cell in own)  # recall can be compared for equal numbers alone
     alike = {name: [cell for cell in cells if cell["setting"]["samples"] == samples] for name, cells in groups.items()}
-    recall = trace_calls(alike, FIGURES["recall"][0])
+    recall = trace_calls(alike, lambda cell: cell["recall"])
     real = alike["distilled"][0]["reference"]["recall"]
     charts.append(draw_by_calls("Recall", recall, sentences.describe_variety(recall, "distilled", samples, real)))
     return charts

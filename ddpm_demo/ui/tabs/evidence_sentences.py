@@ -4,10 +4,12 @@ A series maps the name of a curve to its points (xs, ys).
 """
 
 from collections.abc import Mapping, Sequence
+from math import hypot
 from statistics import fmean
 
 Series = Mapping[str, tuple[Sequence[float], Sequence[float]]]
-CLOSE = 1.1  # two figures whose ratio is smaller are called equal
+CLOSE = 1.1  # if the ratio of the losses is smaller, it is no sign of overfitting
+ALONE = "Held-out images are measured with the averaged weights, and this alone makes their loss smaller."
 
 
 def format_fid(value: float) -> str:
@@ -15,29 +17,26 @@ def format_fid(value: float) -> str:
     return f"{value:.3f}" if value < 0.1 else f"{value:.2f}"
 
 
-def list_shared(series: Series) -> list[float]:
-    """Return the values of x at which at least two curves have a point, in rising order."""
-    found = [x for xs, _ in series.values() for x in xs]
-    return sorted(x for x in set(found) if found.count(x) > 1)
+def describe_steps(measured: Mapping[str, Sequence[tuple[float, float, float]]]) -> str:
+    """Say how far the samplers differ with the fewest and with the most steps that several of them were measured at.
 
-
-def rank_at(series: Series, x: float) -> list[tuple[float, str]]:
-    """Return (y, name) of the curves that have a point at x, the lowest first."""
-    return sorted((ys[list(xs).index(x)], name) for name, (xs, ys) in series.items() if x in xs)
-
-
-def describe_steps(series: Series) -> str:
-    """Say which sampler is best with the fewest and with the most steps."""
-    shared = list_shared(series)
+    ``measured`` maps each sampler to (steps, FID, its standard deviation).
+    """
+    found = [steps for points in measured.values() for steps, *_ in points]
+    shared = sorted(steps for steps in set(found) if found.count(steps) > 1)
     if not shared:
         return "Lower is better."
     parts = []
     for steps in dict.fromkeys((shared[0], shared[-1])):
-        (best, name), *_, (worst, last) = rank_at(series, steps)
-        parts.append(
-            f"with {steps:g} steps, {name} is the closest to real images ({format_fid(best)}) and {last} the farthest "
-            f"({format_fid(worst)})"
+        ranked = sorted(
+            (fid, spread, name) for name, points in measured.items() for x, fid, spread in points if x == steps
         )
+        (best, error, name), *_, (worst, other, last) = ranked
+        ends = (
+            f"{format_fid(best)} ± {format_fid(error)} ({name}) to {format_fid(worst)} ± {format_fid(other)} ({last})"
+        )
+        equal = ", equal within the uncertainty" if worst - best < 2 * hypot(error, other) else ""
+        parts.append(f"with {steps:g} steps, the FID is from {ends}{equal}")
     return f"Lower is better: {'; '.join(parts)}. The dashed line is at your number of steps."
 
 
@@ -56,7 +55,8 @@ def describe_calls(series: Series, student: str, spread: float) -> str:
     if not others:
         return f"{said}no measured number of calls brings its teacher there."
     least, name = min(others)
-    return f"{said}its teacher needs {least:g} calls to come as close ({name}; its points are uncertain by {format_fid(spread)})."
+    at_most = "at most " if least == series[name][0][0] else ""  # fewer calls were not measured
+    return f"{said}its teacher needs {at_most}{least:g} calls to come as close ({name}; its points are uncertain by {format_fid(spread)})."
 
 
 def describe_variety(series: Series, student: str, samples: int, real: float) -> str:
@@ -69,11 +69,14 @@ def describe_variety(series: Series, student: str, samples: int, real: float) ->
     )
 
 
-def describe_tradeoff(series: Series) -> str:
+def describe_tradeoff(series: Series, samples: int) -> str:
     """Say what the largest measured guidance weight changes, compared with the least."""
     weights = next(iter(series.values()))[0]
     parts = [describe_change(name, ys[0], ys[-1]) for name, (_, ys) in series.items()]
-    return f"From w = {weights[0]:g} to w = {weights[-1]:g}, {join(parts)}. The dashed line is at your weight."
+    return (
+        f"From w = {weights[0]:g} to w = {weights[-1]:g}, {join(parts)} ({samples:,} samples). The dashed line "
+        "is at your weight."
+    )
 
 
 def describe_change(name: str, before: float, after: float) -> str:
@@ -83,12 +86,11 @@ def describe_change(name: str, before: float, after: float) -> str:
     return f"{name} {'rises' if after > before else 'falls'} from {before:.2f} to {after:.2f}"
 
 
-def describe_guidance(series: Series) -> str:
-    """Say how to read paths of growing guidance, and which of them ends with the most variety."""
-    recall, share, name = max((xs[-1], ys[-1], name) for name, (xs, ys) in series.items())
+def describe_guidance(samples: int) -> str:
+    """Say how to read paths of growing guidance."""
     return (
-        "Each path follows one kind of guidance as its strength grows, which usually costs recall. A path further to the right "
-        f"keeps more variety. At full strength, {name} keeps the most: recall {recall:.2f}, with {share:.1%} read as asked."
+        "Each path follows one kind of guidance as its strength grows, which usually costs recall. At the same height, the "
+        f"path further to the right keeps more variety. All points use {samples:,} samples."
     )
 
 
@@ -114,8 +116,10 @@ def describe_losses(training: Sequence[float], held_out: Sequence[float]) -> str
         return f"{said}. It is noisy, because the noise levels are drawn anew for every batch."
     said += f", and that of held-out images {held_out[-1]:.4f}"
     if held_out[-1] <= end * CLOSE:
-        return f"{said}: the network has not memorised its training images."
-    return f"{said}. The gap says that the network knows its training images better than others."
+        return f"{said}: no sign of overfitting. {ALONE}"
+    return (
+        f"{said}. The gap is a sign of overfitting: the network knows its training images better than others. {ALONE}"
+    )
 
 
 def describe_map(values: Mapping[tuple[str, str], tuple[float, str]], ringed: bool) -> str:

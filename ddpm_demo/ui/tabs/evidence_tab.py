@@ -30,6 +30,7 @@ from ddpm_demo.ui.tabs.evidence_sentences import describe_losses
 
 HINT = """These are measured results of the checkpoint that is selected above, read from its files. The commands are shown
 here, or in `docs/evaluation.md` and `docs/photographs.md`."""
+DIFFERENCES = "FID, precision and recall are given as differences to those of as many real images"
 NOWHERE = Path("nowhere")  # used if the checkpoint has no folder
 
 
@@ -38,7 +39,7 @@ def build(tab: gr.Tab, catalogue: Catalogue, controls: Controls) -> None:
     gr.Markdown(HINT, elem_classes="story")
     summary, nearest, quality = (gr.HTML(elem_classes=["story", *more]) for more in (["first"], [], []))
     with gr.Accordion("All measured settings: maps and a table", open=False, elem_classes="story"):
-        figure = gr.Radio(list(charts.FIGURES), value="FID", label="The maps show")
+        figure = gr.Radio(list(charts.FIGURES), value="FID", label="The maps show", info=DIFFERENCES)
         maps = gr.HTML(elem_classes="story")
     rest = gr.HTML(elem_classes="story")
     gr.Markdown("## How it was trained", elem_classes="story")
@@ -202,8 +203,8 @@ def show_quality(metrics: dict, here: Sampling, where: str, calls: Sequence[str]
     drawn = [
         charts.draw_steps(cells, here),
         *calls,
-        charts.draw_tradeoff(cells, here),
-        charts.draw_guidance(cells, here),
+        charts.draw_alike(charts.draw_tradeoff, cells, here),
+        charts.draw_alike(charts.draw_guidance, cells, here),
     ]
     return render("quality.html", place=place, charts=drawn)
 

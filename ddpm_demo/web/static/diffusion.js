@@ -272,8 +272,9 @@ const BEGIN = {
     return [noise.map((_, k) => mixed[Math.floor(k / size) % mixed.length][k % size]), guided];
   },
   NoisedImage: (model, { image }, noise, logSnr, guided) => [addNoise(encode(model, image), logSnr, noise), guided],
-  Completion: (model, { image, keep }, noise, logSnr, guided) => {
-    const known = encode(model, image), mask = new Uint8Array(model.channels * keep.length).map((_, k) => keep[k % keep.length]);
+  Completion: (model, { image, keep, start = null }, noise, logSnr, guided) => {
+    const shown = start === null ? image.map((value, k) => keep[k % keep.length] ? value : 0) : image;
+    const known = encode(model, shown), mask = new Uint8Array(model.channels * keep.length).map((_, k) => keep[k % keep.length]);
     return [addNoise(known, logSnr, noise), keepKnown(guided, known, encode(model, mask))];
   },
 };

@@ -108,7 +108,7 @@ export function readQuery({ defaults }, query) {
 
 // Return sentences about what the settings of a run mean together.
 export function remarkOn(demo, { model, sampling, request: { begin } }) {
-  const { weight, sampler, steps, interval } = sampling, meanings = { "-1": ": the class is ignored", 0: ": the class is used, without guidance" };
+  const { weight, sampler, steps, interval, variance } = sampling, meanings = { "-1": ": the class is ignored", 0: ": the class is used, without guidance" };
   const guidance = `w = ${weight} (guidance_scale ${Number((weight + 1).toFixed(6))} in diffusers)${meanings[weight] ?? ""}.`;
   const place = begin?.kind === "MixedNoise" ? [`All images start from the noise at (${begin.places[0].join(", ")}) between the `
     + `seeds ${begin.seeds.join(", ")} of the noise pad.`] : [];
@@ -124,7 +124,8 @@ export function remarkOn(demo, { model, sampling, request: { begin } }) {
       : weight === -1 ? `The class is ignored only ${between}` : `Guided only ${between}`);
   }
   if (row.calls === 2) sentences.push("This sampler asks the network twice a step.");
-  if (row.many_steps && steps < 50) sentences.push("With so few steps this sampler stays noisy: try 100 or more.");
+  const noisy = row.many_steps || row.uses.includes("variance") && variance === "beta";
+  if (noisy && steps < 50) sentences.push("With so few steps this sampler stays noisy: try 100 or more.");
   return sentences.join(" ");
 }
 

@@ -48,7 +48,7 @@ def compare_best(folders: Sequence[Path]) -> str:
         count = f"{samples:,} " if len(real) > 1 else ""
         three = (f"{figures[name]:.2f}" for name in ("fid_test", "precision", "recall"))
         rows.append([f"{count}real training images", None, None, *three, None])
-    return write_table(["checkpoint", "setting", "w", "FID to test", "precision", "recall", "read as asked"], rows)
+    return write_table(["checkpoint", "setting", "w", "FID to test", "precision", "recall", "class accuracy"], rows)
 
 
 def compare_at_equal_time(folders: Sequence[Path]) -> str:
@@ -66,7 +66,7 @@ def compare_at_equal_time(folders: Sequence[Path]) -> str:
         "minutes of training",
         "images seen",
         "FID to test",
-        "read as asked",
+        "class accuracy",
     ]
     return write_table(heads, [describe_at(folder, limit) for folder in folders])
 

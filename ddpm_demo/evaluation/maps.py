@@ -94,4 +94,4 @@ def tabulate_guidance(cells: list[dict]) -> str:
                     f"{cell['recall']:.2f}",
                 ]
             )
-    return write_table(["guidance", "strength", "samples", "read as asked", "FID", "precision", "recall"], rows)
+    return write_table(["guidance", "strength", "samples", "class accuracy", "FID", "precision", "recall"], rows)

@@ -108,7 +108,7 @@ def measure(model: Model, judge: Judge, count: int, seed: int = 0) -> Iterator[t
 
 def tabulate_restoration(report: dict) -> str:
     """Tabulate the report as Markdown."""
-    heads = ["task", "PSNR", "given another image", "plain filling", "read as the original"]
+    heads = ["task", "PSNR", "given another image", "plain filling", "classified as the original"]
     done = [(task, report[task]) for task in TASKS if task in report]
     rows = [[task, *(f"{row[name]:.2f} dB" for name in RATIOS), f"{row['accuracy']:.1%}"] for task, row in done]
     return write_table(heads, rows)

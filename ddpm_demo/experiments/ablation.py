@@ -49,7 +49,7 @@ HEADS = [
     "weighting",
     "FID to train",
     "FID to test",
-    "read as asked",
+    "class accuracy",
     "slides: train / test",
 ]
 

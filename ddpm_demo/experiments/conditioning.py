@@ -26,7 +26,7 @@ from ddpm_demo.reports.markdown import write_table
 from ddpm_demo.reports.results import find, read_metrics
 
 WEIGHTS = (0.0, 1.0)
-HEADS = ["condition", "parameters", "FID, w = 0", "w = 1", "read as asked, w = 0", "w = 1", "completed", "enlarged"]
+HEADS = ["condition", "parameters", "FID, w = 0", "w = 1", "class accuracy, w = 0", "w = 1", "completed", "enlarged"]
 PLAIN = "none: the mean colour; bicubic interpolation"
 IMAGES = 50000  # training images of CIFAR-10
 

@@ -150,7 +150,7 @@ def main(arguments: list[str] | None = None) -> int:
         write_atomically(options.output, (json.dumps(rows, indent=1) + "\n").encode())
         rate = training["steps"] * BATCH / training["seconds"]
         tqdm.write(
-            f"after {training['seconds'] / 60:.1f} minutes ({rate:.0f} images/s): {figures['accuracy']:.2%} read as asked, "
+            f"after {training['seconds'] / 60:.1f} minutes ({rate:.0f} images/s): {figures['accuracy']:.2%} classified as requested, "
             f"FID {figures['fid_test']:.3f} ({figures['reference']['fid_test']:.3f} for real images)"
         )
     print(f"written to {options.output}")

@@ -46,7 +46,7 @@ TRIALS = {  # name -> the flags of train.py in which it differs from STANDARD
     "label-dropout": {"label-dropout": "0.2"},
     "float32": {"mixed-precision": "no"},
 }
-HEADS = ["trial", "parameters", "images seen", "held-out loss", "FID to test", "precision", "recall", "read as asked"]
+HEADS = ["trial", "parameters", "images seen", "held-out loss", "FID to test", "precision", "recall", "class accuracy"]
 SETTING = Sampling(weight=0.0)
 
 

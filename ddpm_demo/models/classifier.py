@@ -1,4 +1,4 @@
-"""A small image classifier: it judges whether samples are read as their class, and FID is measured on its features."""
+"""A small image classifier: it judges the class of samples, and FID is measured on its features."""
 
 import json
 from collections.abc import Callable, Sequence

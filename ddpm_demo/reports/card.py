@@ -24,7 +24,7 @@ FIGURES = (  # (figure of a measured cell, its metric type on the Hub, its name 
     ("fid_test", "fid", "FID to test images, on the classifier's features"),
     ("precision", "precision", "improved precision"),
     ("recall", "recall", "improved recall"),
-    ("accuracy", "accuracy", "read as the class asked for"),
+    ("accuracy", "accuracy", "class accuracy"),
 )
 TASK = "unconditional-image-generation"  # the nearest task that the Hub knows: a class label is no text
 

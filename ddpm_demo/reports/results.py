@@ -187,8 +187,8 @@ def most_sampled(metrics: dict) -> list[dict]:
 def find_best(metrics: dict, allows: Callable[[Sampling], bool] = lambda sampling: True) -> dict | None:
     """The best cell of those that were measured on the most samples and that ``allows`` accepts, or None.
 
-    Cells whose FID is within one standard deviation of the least are equally good. Of these, the one is best of whose
-    samples most are read as asked.
+    Cells whose FID is within one standard deviation of the least are equally good. Of these, the one with the highest
+    class accuracy is best.
     """
     cells = [cell for cell in most_sampled(metrics) if allows(sampling_of(cell))]
     least = min(cells, key=excess, default=None)

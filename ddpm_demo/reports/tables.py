@@ -40,7 +40,7 @@ def find_changed(sampling: Sampling) -> dict:
 
 def describe_figures(sampling: Sampling, samples: int, cell: dict) -> str:
     """The figures of a setting in a line."""
-    accuracy = f"{cell['accuracy']:.2%} read as asked, " if "accuracy" in cell else ""
+    accuracy = f"{cell['accuracy']:.2%} classified as requested, " if "accuracy" in cell else ""
     inception = f", Inception FID {cell['inception_fid']:.2f}" if "inception_fid" in cell else ""
     return (
         f"{describe_setting(sampling)}: {accuracy}FID {cell['fid_test']:.3f} to test "
@@ -51,7 +51,7 @@ def describe_figures(sampling: Sampling, samples: int, cell: dict) -> str:
 
 def tabulate_quality(cells: list[dict]) -> str:
     """The figures of some settings, and those of as many real images as the first has samples."""
-    heads = ["sampling", "w", "FID to test", "FID to train", "precision", "recall", "read as asked"]
+    heads = ["sampling", "w", "FID to test", "FID to train", "precision", "recall", "class accuracy"]
     rows = []
     for cell in cells:
         sampling = sampling_of(cell)
@@ -75,7 +75,7 @@ def tabulate_calls(teacher: list[dict], student: list[dict], count: Callable[[Sa
 
     The distilled model makes one call per step. ``count`` returns those of its teacher.
     """
-    heads = ["model", "w", "network calls", "FID to test", "precision", "recall", "read as asked", "samples"]
+    heads = ["model", "w", "network calls", "FID to test", "precision", "recall", "class accuracy", "samples"]
     rows = []
     for weight in sorted({cell["setting"]["weight"] for cell in student}):
         for title, cells in (("teacher", teacher), ("distilled", student)):

@@ -110,7 +110,7 @@ def traced():
     ],
 )
 def test_the_shipped_model_draws_what_is_asked(traced, sampler, schedule, steps):
-    """One checkpoint, every schedule and sampler: the judge reads at least nine in ten digits as asked."""
+    """One checkpoint, every schedule and sampler: the judge classifies nine in ten digits as requested."""
     (model, judge), labels = traced, torch.arange(20) % 10
     images = generate(model, labels.tolist(), weight=1.0, schedule=schedule, sampler=sampler, steps=steps)
     assert (judge(images).argmax(1) == labels).sum() >= 18

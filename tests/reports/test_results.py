@@ -233,7 +233,7 @@ def test_all_readers_find_the_new_model_after_an_interrupted_save(tmp_path, mode
 def test_the_best_measured_setting_becomes_the_default_of_a_checkpoint(tmp_path, capsys):
     """The least FID of those within the number of network evaluations; the figures stay those of this model.
 
-    Where two FIDs are equal within their standard deviation, the share that is read as asked decides.
+    Where two FIDs are equal within their standard deviation, the class accuracy decides.
     """
     checkpoint.save(model := tiny_model(), tmp_path)
     assert main(["adopt", "--checkpoint", str(tmp_path)]) == 2 and "was measured" in capsys.readouterr().err

@@ -403,7 +403,7 @@ def test_quality_is_drawn_as_curves_and_maps():
              for w in (0.0, 1.0, 2.0)]  # fmt: skip
     measured = {"quality": cells, "floor": 0.01}, unflatten(DEFAULTS), "x"
     html = evidence.show_quality(*measured) + evidence.show_maps(*measured)
-    assert "Precision, recall and share" in html and "FID by steps, w = 0" in html
+    assert "Precision, recall and class accuracy" in html and "FID by steps, w = 0" in html
     for title in ("cosine, w = 1", "cosine, w = 0", "5 steps, cosine", "20 steps, cosine"):
         assert title in html
     assert html.count('stroke-width="2"') == 2  # the settings in use, in the map by steps and in the one by weight

@@ -32,7 +32,7 @@ SYMBOLS = {"weight": "w", "classifier_scale": "s"}
 # share a map, so all figures that depend on this number are differences to as many real images.
 FIGURES = {
     "FID": (excess, "{:.2f}", True),
-    "read as asked": (lambda cell: cell.get("accuracy"), "{:.1%}", False),
+    "class accuracy": (lambda cell: cell.get("accuracy"), "{:.1%}", False),
     "precision": (lambda cell: cell["precision"] - cell["reference"]["precision"], "{:+.2f}", False),
     "recall": (lambda cell: cell["recall"] - cell["reference"]["recall"], "{:+.2f}", False),
 }
@@ -137,15 +137,15 @@ def draw_tradeoff(cells: list[dict], here: Sampling) -> str:
     weights, samples = [cell["setting"]["weight"] for cell in found], found[0]["setting"]["samples"]
     series = {name: (weights, [cell[name] for cell in found]) for name in ("precision", "recall")}
     if all("accuracy" in cell for cell in found):
-        series["read as asked"] = (weights, [cell["accuracy"] for cell in found])
+        series["class accuracy"] = (weights, [cell["accuracy"] for cell in found])
     values = [v for _, ys in series.values() for v in ys]
     x, y = fit_axis(weights, "guidance weight w"), fit_axis(values)
-    chart = draw_lines("Precision, recall and share read as asked, by guidance", series, x, y, here.weight, CURVES)
+    chart = draw_lines("Precision, recall and class accuracy, by guidance", series, x, y, here.weight, CURVES)
     return caption(chart, sentences.describe_tradeoff(series, samples))
 
 
 def draw_guidance(cells: list[dict], here: Sampling) -> str:
-    """What each kind of guidance gains (samples read as asked) and loses (recall): a path of growing strength."""
+    """What each kind of guidance gains (class accuracy) and loses (recall): a path of growing strength."""
     here, series = replace(here, weight=0.0, classifier_scale=0.0, autoguidance=0.0), {}
     for name, start, axis in (
         ("classifier-free", here, "weight"),
@@ -161,7 +161,7 @@ def draw_guidance(cells: list[dict], here: Sampling) -> str:
     if len(series) < 2:
         return ""
     recalls, shares = ([v for pair in series.values() for v in pair[k]] for k in (0, 1))
-    title = "Kinds of guidance: read as asked, by recall"
+    title = "Kinds of guidance: class accuracy by recall"
     x, y = fit_axis(recalls, "recall"), fit_axis(shares)
     sentence = sentences.describe_guidance(cells[0]["setting"]["samples"])
     return caption(draw_lines(title, series, x, y, style=CURVES), sentence)
@@ -251,7 +251,7 @@ def tabulate(cells: list[dict], here: Sampling) -> str:
         settings = [format_value(name, getattr(sampling, name)) if name in shown else "" for name in names]
         rows.append((settings + list_figures(cell), id(cell) in mine))
     heads = [SYMBOLS.get(name, name) for name in names]
-    heads += ["samples", "read as asked", "FID to test", "of as many real", "FID to train", "precision", "recall"]
+    heads += ["samples", "class accuracy", "FID to test", "of as many real", "FID to train", "precision", "recall"]
     return render("table.html", title=f"All {len(rows)} measured settings", heads=heads, rows=rows, note="", command="")
 
 

@@ -65,7 +65,7 @@ def show_verdict(metrics: dict, dataset: str) -> str:
     if "accuracy" in cell:
         meaning = "the share that the classifier reads as the requested class, or as the true class of real test images"
         real = metrics["classifier_test_accuracy"]
-        rows.insert(0, ("read as asked", meaning, f"{cell['accuracy']:.2%}", f"{real:.2%}"))
+        rows.insert(0, ("class accuracy", meaning, f"{cell['accuracy']:.2%}", f"{real:.2%}"))
     return render(
         "judged.html",
         rows=rows,

@@ -31,7 +31,7 @@ class Classified:
     predicted: Tensor  # (N,)
 
 
-def classify(classifier: Classifier, images: Tensor) -> Classified:
+def judge_images(classifier: Classifier, images: Tensor) -> Classified:
     """Return images (N, C, H, W), [-1, 1], with their features and predicted classes."""
     features = torch.cat([classifier.features(part) for part in images.split(CHUNK)])
     return Classified(images, features.double(), classifier.head(features).argmax(1))
@@ -40,7 +40,7 @@ def classify(classifier: Classifier, images: Tensor) -> Classified:
 def classify_dataset(classifier: Classifier, data: Data, title: str) -> Classified:
     """Classify all images of a dataset, with a progress bar of this title."""
     parts = tqdm(torch.arange(len(data)).split(CHUNK), title, leave=False, disable=None)
-    return concatenate([classify(classifier, data.batch(part)[0]) for part in parts])
+    return concatenate([judge_images(classifier, data.batch(part)[0]) for part in parts])
 
 
 def concatenate(parts: list[Classified]) -> Classified:
@@ -101,7 +101,7 @@ class Judge:
 
         A diffusion model on the latents of this autoencoder cannot be expected to have a smaller FID.
         """
-        classified = concatenate([classify(self.classifier, part) for part in images.split(CHUNK)])
+        classified = concatenate([judge_images(self.classifier, part) for part in images.split(CHUNK)])
         accuracy = (classified.predicted == self.test_data.labels).double().mean().item()
         return {"fid_train": frechet_distance(self.to_train, classified.features), "accuracy": accuracy}
 

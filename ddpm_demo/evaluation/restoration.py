@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ddpm_demo.diffusion.sampling import LAST_SEED, Sampling
 from ddpm_demo.errors import check_whole
-from ddpm_demo.evaluation.judge import Judge, classify, concatenate
+from ddpm_demo.evaluation.judge import Judge, concatenate, judge_images
 from ddpm_demo.evaluation.progress import progress_bar, say
 from ddpm_demo.generation.begin import Completion, Enlargement
 from ddpm_demo.generation.generate import generate
@@ -98,7 +98,7 @@ def measure(model: Model, judge: Judge, count: int, seed: int = 0) -> Iterator[t
                 parts.append(restore(model, batch, task, seed + k * BATCH))
                 yield STEPS * len(batch), report
             results.append(torch.cat(parts))
-        classified = concatenate([classify(judge.classifier, batch) for batch in results[0].split(BATCH)])
+        classified = concatenate([judge_images(judge.classifier, batch) for batch in results[0].split(BATCH)])
         original = compared_part(images, task)
         ratios = [psnr(compared_part(one, task), original).item() for one in (*results, fill_plainly(images, task))]
         accuracy = (classified.predicted == labels).double().mean().item()

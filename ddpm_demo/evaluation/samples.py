@@ -16,7 +16,7 @@ from ddpm_demo.data.images import render_grid
 from ddpm_demo.diffusion.sampling import Sampling
 from ddpm_demo.errors import UserError
 from ddpm_demo.evaluation.distances import find_nearest, inception_fid
-from ddpm_demo.evaluation.judge import Classified, Judge, classify, concatenate
+from ddpm_demo.evaluation.judge import Classified, Judge, concatenate, judge_images
 from ddpm_demo.evaluation.maps import BASE, FEWEST
 from ddpm_demo.evaluation.progress import progress_bar, say
 from ddpm_demo.generation.generate import count_evaluations, decode_step, sample
@@ -79,7 +79,7 @@ def draw(model: Model, judge: Judge, sampling: Sampling, count: int, bar: tqdm) 
         indices = batches[place]
         drawn = None if labels is None else labels[indices].tolist()
         first = replace(sampling, seed=sampling.seed + indices[0].item())
-        parts.append((place, classify(judge.classifier, draw_batch(model, first, drawn, len(indices), bar))))
+        parts.append((place, judge_images(judge.classifier, draw_batch(model, first, drawn, len(indices), bar))))
     if state.num_processes > 1:
         parts = sorted(gather_object(parts), key=lambda part: part[0])
     return concatenate([part for _, part in parts]), None if numbers is None else numbers[labels]

@@ -22,7 +22,7 @@ from tqdm import tqdm
 from ddpm_demo.data import datasets
 from ddpm_demo.data.datasets import Data
 from ddpm_demo.errors import UserError
-from ddpm_demo.evaluation.judge import Judge, classify, concatenate
+from ddpm_demo.evaluation.judge import Judge, concatenate, judge_images
 from ddpm_demo.files import SHIPPED, write_atomically
 from ddpm_demo.models.classifier import load_classifier
 
@@ -69,7 +69,7 @@ def measure(net: CourseUNet, judge: Judge, scheduler, steps: int, count: int) ->
     began = time.perf_counter()
     drawn = [sample(net, part, scheduler, steps, generator) for part in labels.split(64)]
     seconds = (time.perf_counter() - began) / count
-    figures = judge.measure(concatenate([classify(judge.classifier, part) for part in drawn]), labels)
+    figures = judge.measure(concatenate([judge_images(judge.classifier, part) for part in drawn]), labels)
     return figures | {"samples": count, "steps": steps, "seconds_per_image": seconds}
 
 

@@ -43,7 +43,7 @@ def save_state(
 
 def load_state(folder: Path, net: nn.Module, averages: list[EMAModel], optimizer: torch.optim.Optimizer) -> dict | None:
     """Restore the newest state in place and return its ``progress``; None where nothing was saved yet."""
-    newest = find_newest(folder)
+    newest = find_newest_state(folder)
     if newest is None:
         return None
     with safe_open(newest, "pt") as file:
@@ -72,14 +72,14 @@ def match_layout(parameter: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
 
 def read_progress(folder: Path) -> dict | None:
     """The ``progress`` of the newest state, without its tensors; None where there is no state."""
-    newest = find_newest(folder)
+    newest = find_newest_state(folder)
     if newest is None:
         return None
     with safe_open(newest, "pt") as file:
         return json.loads(file.metadata()["progress"])
 
 
-def find_newest(folder: Path) -> Path | None:
+def find_newest_state(folder: Path) -> Path | None:
     """The newest state that can be read, or None. A damaged last state is the reason to keep the one before it."""
     for path in reversed(list_states(folder)):
         try:

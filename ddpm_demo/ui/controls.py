@@ -140,7 +140,7 @@ def build_rare_controls(catalogue: Catalogue) -> Controls:
             4,
             defaults["autoguidance"],
             step=0.1,
-            label="Autoguidance",
+            label="Autoguidance s",
             visible=bool(catalogue.model().weak),
             info=INFO["autoguidance"],
         ),
@@ -148,7 +148,7 @@ def build_rare_controls(catalogue: Catalogue) -> Controls:
             *ALWAYS, defaults["interval_from"], step=0.5, label="Guided from log-SNR", info=INFO["interval_from"]
         ),
         "interval_to": gr.Slider(
-            *ALWAYS, defaults["interval_to"], step=0.5, label="... to log-SNR", info=INFO["interval_to"]
+            *ALWAYS, defaults["interval_to"], step=0.5, label="Guided up to log-SNR", info=INFO["interval_to"]
         ),
         "variance": gr.Radio(
             [("posterior β̃ₜ", VARIANCES[0]), ("forward βₜ", VARIANCES[1])],

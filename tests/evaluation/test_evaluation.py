@@ -86,7 +86,7 @@ def test_real_images_are_judged_well_and_noise_badly(judge, images):
     measured = judging.Judge(judge, train, test)
     real, labels = train.batch(torch.arange(len(train)))
     noise = torch.rand(real.shape, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    good, bad = (measured.measure(judging.classify(judge, x), labels) for x in (real, noise))
+    good, bad = (measured.measure(judging.judge_images(judge, x), labels) for x in (real, noise))
     assert good["accuracy"] > 0.95 > 0.3 > bad["accuracy"]
     assert good["fid_train"] == pytest.approx(0, abs=1e-4) and bad["fid_train"] > 10 * good["fid_test"]
     assert good["fid_test"] == pytest.approx(good["reference"]["fid_test"], rel=0.05)
@@ -101,7 +101,7 @@ def test_the_judges_labels_are_matched_by_name(judge, mnist_dir, tmp_path):
     train, test = (data.load("mnist", mnist_dir, split, classes=("7", "1")) for split in ("train", "test"))
     matched = judging.Judge(classifier.load_classifier(tmp_path, train.label_names)[0], train, test)
     assert matched.accuracy > 0.9
-    real = judging.classify(matched.classifier, train.batch(torch.arange(len(train)))[0])
+    real = judging.judge_images(matched.classifier, train.batch(torch.arange(len(train)))[0])
     assert (real.predicted == train.labels).double().mean() > 0.95
     with pytest.raises(UserError, match="does not know the labels 3, 4; it knows 1, 7"):
         classifier.load_classifier(tmp_path, ("3", "1", "4"))
@@ -112,7 +112,7 @@ def test_a_judge_of_more_classes_judges_a_part_of_them(judge, images, mnist_dir,
     train, test = (data.load("mnist", mnist_dir, split, classes=("8", "3")) for split in ("train", "test"))
     part = judging.Judge(classifier.load_classifier(tmp_path, train.label_names)[0], train, test)
     assert part.accuracy > 0.8
-    others = judging.classify(part.classifier, images[0].batch(torch.arange(320))[0])
+    others = judging.judge_images(part.classifier, images[0].batch(torch.arange(320))[0])
     assert (others.predicted < 2).double().mean() < 0.3  # the other eight classes are none of the two
 
 

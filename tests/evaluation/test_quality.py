@@ -181,7 +181,7 @@ def test_every_figure_is_that_of_its_own_two_sets():
     train, test, fake = halves(500, 0), halves(300, 1, shift=2.0), halves(200, 2, spread=17.0)
     judge = judging.Judge(Pixels(), train, test)
     images = fake.batch(torch.arange(200))[0]
-    classified = judging.classify(Pixels(), images)
+    classified = judging.judge_images(Pixels(), images)
     assert classified.features.dtype == torch.float64 and torch.equal(classified.features.float(), images.flatten(1))
     labels = fake.labels ^ (torch.arange(200) % 5 == 0)  # a fifth of them is another than the image's
     found = judge.measure(classified, labels)

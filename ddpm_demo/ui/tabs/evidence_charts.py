@@ -251,7 +251,15 @@ def tabulate(cells: list[dict], here: Sampling) -> str:
         settings = [format_value(name, getattr(sampling, name)) if name in shown else "" for name in names]
         rows.append((settings + list_figures(cell), id(cell) in mine))
     heads = [SYMBOLS.get(name, name) for name in names]
-    heads += ["samples", "class accuracy", "FID to test", "of as many real", "FID to train", "precision", "recall"]
+    heads += [
+        "samples",
+        "class accuracy",
+        "FID to test",
+        "FID of as many real images",
+        "FID to train",
+        "precision",
+        "recall",
+    ]
     return render("table.html", title=f"All {len(rows)} measured settings", heads=heads, rows=rows, note="", command="")
 
 

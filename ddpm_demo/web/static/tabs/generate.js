@@ -30,7 +30,7 @@ function buildControls({ demo, models }) {
     seed: number("Seed", 0, limits.seed.highest, defaults.seed),
     count: number("Images", 1, demo.most_images, defaults.count, "per class"),
     interval_from: slider("Guided from log-SNR", lowest, highest, 0.5, defaults.interval_from),
-    interval_to: slider("... to log-SNR", lowest, highest, 0.5, defaults.interval_to),
+    interval_to: slider("Guided up to log-SNR", lowest, highest, 0.5, defaults.interval_to),
     variance: radio("Reverse variance", limits.variance.names.map((name) => [name, VARIANCES[name]]), defaults.variance),
     corrector_snr: slider("Corrector's signal-to-noise ratio", limits.corrector_snr.lowest, limits.corrector_snr.highest, 0.02,
       defaults.corrector_snr),

@@ -152,8 +152,7 @@ def save(model: Model, folder: str | Path) -> None:
     from diffusers import DDIMScheduler, DDPMScheduler
 
     schedule, prediction = model.denoiser.schedule, model.denoiser.prediction
-    # A distilled model takes the steps of DDIM at equal distances from the last timestep, and no others.
-    kind, more = (DDIMScheduler, {"timestep_spacing": "trailing"}) if model.distilled else (DDPMScheduler, {})
+    kind = DDIMScheduler if model.distilled else DDPMScheduler  # a distilled model takes only the steps of DDIM
     latent = isinstance(model.codec, LatentCodec)
     about = {
         "dataset": model.dataset,
@@ -170,7 +169,7 @@ def save(model: Model, folder: str | Path) -> None:
         copy.deepcopy(model.denoiser.net.net).half().save_pretrained(place / "unet")
         kind(
             num_train_timesteps=len(schedule), trained_betas=schedule.betas.tolist(), prediction_type=prediction,
-            clip_sample=model.codec.bounded, **more,
+            clip_sample=model.codec.bounded, timestep_spacing="trailing",  # from the last timestep, as in Schedule.grid
         ).save_pretrained(place / "scheduler")  # fmt: skip
         if latent:
             write_vae(model.codec.vae, place)

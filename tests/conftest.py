@@ -40,7 +40,7 @@ LONGEST = {
 }  # fmt: skip
 # Offline in every test: nothing may reach for the Hub.
 os.environ |= {"HF_HUB_OFFLINE": "1", "GRADIO_ANALYTICS_ENABLED": "False"}
-# Two tests run at once (pyproject.toml): with more than a thread each they would wait for one another.
+# Three tests run at once (pyproject.toml): with more than a thread each they would wait for one another.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 

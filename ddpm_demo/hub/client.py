@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from ddpm_demo.errors import UserError
-from ddpm_demo.files import FIGURES, MARK, find_files, find_newest, identify_model, list_foreign_figures
+from ddpm_demo.files import MARK, find_files, find_newest, identify_model, list_foreign_figures
 
 T = TypeVar("T")
 NEEDED = (
@@ -65,7 +65,8 @@ def pull(source: str) -> Path:
 def push(folder: Path, name: str, private: bool = False) -> str:
     """Publish a checkpoint as Hub repository ``user/name``, which is created if necessary; return its address.
 
-    Figures that were measured on other weights are not published, and old ones are deleted from the repository. Raises
+    Figures that were measured on other weights are not published. Parts of an earlier checkpoint that this one does not have
+    are deleted from the repository. Raises
     UserError if the folder is not a checkpoint, if its card is about other weights, or if the Hub rejects the upload.
     """
     for part in NEEDED:
@@ -80,7 +81,7 @@ def push(folder: Path, name: str, private: bool = False) -> str:
         retry(lambda: api.create_repo(name, private=private, exist_ok=True))
         message = f"Upload {folder.resolve().name}"
         retry(lambda: api.upload_folder(
-            repo_id=name, folder_path=staged, commit_message=message, delete_patterns=list(FIGURES)
+            repo_id=name, folder_path=staged, commit_message=message, delete_patterns=PARTS
         ))  # fmt: skip
     return f"{api.endpoint}/{name}"
 

@@ -12,7 +12,7 @@ examples.png, metrics.jsonl, samples/                         real images, losse
 
 import copy
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import NoneType
@@ -120,10 +120,19 @@ def list_trainings(training: dict | None) -> list[dict]:
     return [*training.get("earlier", []), {**training, "earlier": []}] if training else []
 
 
-def find_teacher(training: dict | None, names: Collection[str]) -> str | None:
-    """Return the checkpoint among the names from which a model was distilled, by the training in ``demo.json``, or None."""
-    teacher = Path(str((training or {}).get("distill") or "")).name
-    return teacher if teacher in names else None
+def find_teacher(training: dict | None, folder: Path | None, folders: Mapping[str, Path | None]) -> str | None:
+    """Return the name, in ``folders``, of the checkpoint from which the model in ``folder`` was distilled, or None.
+
+    ``training`` in ``demo.json`` tells its path. Another folder of the same name counts only beside the model's own, since
+    both may have been moved together. A model without a folder is told by its name alone.
+    """
+    source = Path(str((training or {}).get("distill") or ""))
+    if source.name not in folders:
+        return None
+    teacher = folders[source.name]
+    alone = teacher is None or folder is None
+    found = alone or teacher.resolve() in (source.resolve(), folder.resolve().with_name(source.name))
+    return source.name if found else None
 
 
 def suggest_sampling(label_names: Sequence[str]) -> Sampling:

@@ -73,14 +73,24 @@ class Catalogue:
                 training = {"distill": training["distill"]}
             except (OSError, ValueError, LookupError, TypeError):
                 return None  # not distilled, or damaged: then choosing it says what is wrong
-        return find_teacher(training, self.folders)
+        return find_teacher(training, self.folders[name], self.folders)
 
     def find_pair(self, name: str) -> tuple[str, str] | None:
-        """Return the names (teacher, student) if the checkpoint called name is either of them, None otherwise."""
+        """Return the names (teacher, student) if the checkpoint called name is either of them, None otherwise.
+
+        A student that cannot be loaded counts as missing: its teacher can be used without it.
+        """
         name = name or self.names[0]
-        return next(
-            ((teacher, student) for student, teacher in self.teachers.items() if name in (teacher, student)), None
-        )
+        pairs = ((teacher, student) for student, teacher in self.teachers.items() if name in (teacher, student))
+        return next((pair for pair in pairs if self.can_load(pair[1])), None)
+
+    def can_load(self, name: str) -> bool:
+        """Whether the checkpoint called name can be loaded."""
+        try:
+            self.model(name)
+        except gr.Error:
+            return False
+        return True
 
     @property
     def names(self) -> list[str]:

@@ -3,7 +3,7 @@
 import json
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields, replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -30,7 +30,8 @@ from ddpm_demo.web.runtime import WASM, compress, fetch_files
 STATIC = Path(__file__).parent / "static"
 FAVICON = player.HERE.parent / "favicon.png"
 COMPONENTS = ("player", "pad", "grid", "noise_pad", "drag")  # of the app, which the page uses as they are
-DEMO = "demo.json"  # also marks a folder that this module has written
+DEMO = "demo.json"
+MARKS = (DEMO, "index.html")  # a folder with both was written by this module; a checkpoint has no page
 # The samplers that choose their own steps, and guidance by a second network, run only in the app.
 SAMPLERS_HERE = {name: row for name, row in SAMPLERS.items() if not row.adaptive}
 USED_HERE = {setting for row in SAMPLERS_HERE.values() for setting in row.uses}
@@ -49,6 +50,7 @@ def write_site(folder: Path, checkpoints: list[str], report: Callable[[str], Non
     names = [Path(source).resolve().name if Path(source).is_dir() else name_of(source) for source in checkpoints]
     if len(set(names)) < len(names):
         raise UserError(f"two checkpoints have the same name ({', '.join(names)}): rename one of their folders")
+    folders = {name: locate(source) for name, source in zip(names, checkpoints, strict=True)}
     fetched = fetch_files()
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as temporary:
@@ -61,11 +63,15 @@ def write_site(folder: Path, checkpoints: list[str], report: Callable[[str], Non
         (written / "models").mkdir()
         for name, source in zip(names, checkpoints, strict=True):
             report(f"exporting {source}")
-            write_model(written / "models", name, source, names)
+            write_model(written / "models", name, folders)
         wasm = {"file": WASM, "bytes": fetched[WASM].stat().st_size}
         write_json(written / DEMO, describe_demo() | {"checkpoints": names, "runtime": wasm})
-        shutil.rmtree(folder, ignore_errors=True)
-        written.replace(folder)
+        try:
+            if folder.exists():
+                folder.replace(Path(temporary) / "earlier")
+            written.replace(folder)
+        except OSError as error:
+            raise UserError(f"{folder} cannot be replaced ({error}): pass another folder") from error
 
 
 def check_replaceable(folder: Path) -> None:
@@ -74,7 +80,7 @@ def check_replaceable(folder: Path) -> None:
         return
     if not folder.is_dir():
         raise UserError(f"{folder} is a file; the demo needs a folder: pass another name")
-    if any(folder.iterdir()) and not (folder / DEMO).is_file():
+    if any(folder.iterdir()) and not all((folder / name).is_file() for name in MARKS):
         raise UserError(f"{folder} contains other files, which would be deleted: pass a new or empty folder")
 
 
@@ -105,13 +111,13 @@ def read_text(path: Path) -> str:
     return path.read_text() if path.is_file() else ""
 
 
-def write_model(folder: Path, name: str, source: str, names: list[str]) -> None:
+def write_model(folder: Path, name: str, folders: Mapping[str, Path]) -> None:
     """Write ``name.onnx.gz`` and ``name.json`` of a checkpoint to the folder, and its real images if it has some.
 
     ``defaults`` are the settings of a link that the checkpoint starts with, ``fixed`` those with only one value for it, and
     ``teacher`` is the one among the ``names`` from which it was distilled.
     """
-    path = locate(source)
+    path = folders[name]
     model = load(path)
     check_exportable(model)
     network = compress(export_network(model))
@@ -121,7 +127,7 @@ def write_model(folder: Path, name: str, source: str, names: list[str]) -> None:
     if (path / "examples.png").is_file():
         facts["examples"] = f"{name}-examples.png"
         shutil.copyfile(path / "examples.png", folder / facts["examples"])
-    facts |= {"teacher": find_teacher(model.training, names)}
+    facts |= {"teacher": find_teacher(model.training, path, folders)}
     write_json(folder / f"{name}.json", describe_model(model, name) | facts)
 
 

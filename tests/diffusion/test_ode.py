@@ -47,7 +47,7 @@ def test_a_gaussian_is_carried_as_it_must_be():
 def test_every_stop_on_the_way_is_told():
     stops = [LOW, -3.0, 0.5, HIGH]
     seen = list(ode.integrate(lambda x, log_snr: x * 0 + 2 * log_snr, torch.zeros(2), stops))
-    for log_snr, (x, calls) in zip(stops, seen):
+    for log_snr, (x, calls) in zip(stops, seen, strict=True):
         torch.testing.assert_close(x, torch.full((2,), log_snr**2 - LOW**2), rtol=1e-4, atol=1e-3)
     assert seen[0][1] == 0 and seen[-1][1] > 5
 

@@ -116,6 +116,16 @@ def test_a_push_of_other_weights_deletes_the_published_figures(there, folder, tm
     assert b"2.345" not in there.files(NAME)["README.md"]
 
 
+def test_a_push_deletes_the_parts_that_the_new_checkpoint_does_not_have(there, folder, tmp_path):
+    made = shutil.copytree(folder, tmp_path / "made")
+    checkpoint.save(tiny_model(classes=10, size=28), made / "weak")
+    hub.push(made, NAME)
+    assert any(path.startswith("weak/") for path in there.files(NAME))
+    hub.push(folder, NAME)
+    assert not any(path.startswith("weak/") for path in there.files(NAME))
+    assert load(NAME).weak is None
+
+
 def test_it_is_a_diffusers_pipeline_on_the_hub(there, folder, tmp_path, monkeypatch):
     monkeypatch.setenv("HF_MODULES_CACHE", str(tmp_path / "modules"))
     hub.push(folder, NAME)
@@ -185,7 +195,8 @@ def test_a_refusal_is_a_sentence(there, folder, status, headers, said, where):
     there.answers = [(where, status, headers)]
     with pytest.raises(UserError, match=said) as refused:
         hub.push(folder, NAME)
-    assert (TOKEN not in str(refused.value) and f"to publish {NAME}" in str(refused.value)) or status == 404
+    assert TOKEN not in str(refused.value)
+    assert f"to publish {NAME}" in str(refused.value) or status == 404
 
 
 @pytest.mark.parametrize("where", ["POST /api/repos/create", "POST /api/models/.*/commit"])

@@ -63,7 +63,7 @@ def test_the_player_needs_no_server_any_more(page):
     page.keyboard.press("ArrowRight")
     page.keyboard.press("ArrowLeft")
     assert state(page)["at"] == "1"
-    box.get_by_role("button", name="One step forth").click()
+    box.get_by_role("button", name="One step forward").click()
     assert state(page)["at"] == "2"
     box.get_by_label("Playing speed").select_option("4")
     box.focus()

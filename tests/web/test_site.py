@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import sys
 import tarfile
 import threading
@@ -475,13 +476,19 @@ def test_the_components_are_those_of_the_app(tmp_path):
     assert (app_player.HERE / "drag.js").read_text() in (tmp_path / "components/drag.js").read_text()
 
 
-def test_a_distilled_model_knows_its_teacher_only_if_this_is_in_the_folder(model):
-    student = tiny_student(model, "somewhere/tiny")
-    assert checkpoint.find_teacher(student.training, ["tiny", "other"]) == "tiny"
-    assert (
-        checkpoint.find_teacher(student.training, ["other"]) is None
-        and checkpoint.find_teacher(model.training, ["tiny"]) is None
-    )
+def test_a_distilled_model_knows_its_teacher_and_no_other_model_of_that_name(model, tmp_path):
+    told = tiny_student(model, str(tmp_path / "runs/tiny")).training
+    runs, shipped = tmp_path / "runs", tmp_path / "checkpoints"
+
+    def find(student, **folders):
+        return checkpoint.find_teacher(told, student, folders)
+
+    assert find(runs / "tiny-instant", tiny=runs / "tiny", other=runs / "other") == "tiny"
+    assert find(shipped / "tiny-instant", tiny=shipped / "tiny") == "tiny"  # both were copied
+    assert find(shipped / "tiny-instant", tiny=runs / "tiny") == "tiny"  # the path that it was distilled from
+    assert find(runs / "tiny-instant", tiny=shipped / "tiny") is None  # another model of the same name
+    assert find(runs / "tiny-instant", other=runs / "other") is None
+    assert checkpoint.find_teacher(model.training, runs / "x", {"tiny": runs / "tiny"}) is None
 
 
 @pytest.mark.parametrize(
@@ -629,6 +636,11 @@ def test_a_folder_of_other_files_is_left_alone(quick, tmp_path, capsys):
     assert main([str(tmp_path)]) == 2
     assert "contains other files, which would be deleted" in capsys.readouterr().err
     assert main([str(tmp_path / "thesis.txt")]) == 2
+    model = tmp_path / "model"  # a user may forget --checkpoint
+    checkpoint.save(tiny_model(), model)
+    assert main([str(model)]) == 2
+    assert checkpoint.load(model)
+    shutil.rmtree(model)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 

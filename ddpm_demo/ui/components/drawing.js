@@ -61,7 +61,7 @@ sheet.addEventListener("pointerdown", (event) => {
   if (!about) return;
   event.preventDefault();
   if (chosen) { strokes = []; chosen = ""; }  // a shape gives way to a drawing
-  if (count() >= about.most) { note.textContent = `That is all: ${about.most} points. Undo or clear some.`; return; }
+  if (count() >= about.most) { note.textContent = `The sheet holds at most ${about.most} points: undo a line, or clear it.`; return; }
   sheet.setPointerCapture(event.pointerId);
   stroke = [where(event)];
   strokes.push([kind, stroke]);

@@ -17,6 +17,13 @@ function order(places) {
            steps: Number(chosen(".calls")), seeds, places };
 }
 
+async function ask(task, places) {
+  const answer = await server[task](order(places));
+  if (!answer) throw new Error("the server cannot be reached");
+  if (answer.error) throw new Error(answer.error);
+  return answer;
+}
+
 function paint(canvas, uri) {
   return new Promise((resolve, reject) => {
     const picture = new Image();
@@ -37,9 +44,8 @@ async function draw() {
   try {
     while (drawn !== wanted) {
       const now = wanted, began = performance.now(), by = choices.checkpoint;
-      const answer = await server.draw(order([place]));
-      if (!answer || !answer.uri) throw new Error(answer && answer.error || "no picture came");
-      await paint(image, answer.uri);
+      const { uri } = await ask("draw", [place]);
+      await paint(image, uri);
       drawn = now;
       pad.dataset.drawn = Number(pad.dataset.drawn || 0) + 1;
       about.textContent = `drawn in ${Math.round(performance.now() - began)} ms by ${by}`;
@@ -66,14 +72,14 @@ async function rest() {
     if (stale) {
       stale = false;
       const line = [...Array(SIDE).keys()].map((k) => (k + 0.5) / SIDE);
-      const answer = await server.draw(order(line.flatMap((v) => line.map((u) => [u, v]))));
+      const { uri } = await ask("draw", line.flatMap((v) => line.map((u) => [u, v])));
       if (by !== choices.checkpoint) return;
-      if (answer.uri) $(".atlas").src = answer.uri;
+      $(".atlas").src = uri;
       const canvases = $(".corners").querySelectorAll("canvas");
-      for (let k = 0; k < 4; k++) await paint(canvases[k], (await server.draw(order([CORNERS[k]]))).uri);
+      for (let k = 0; k < 4; k++) await paint(canvases[k], (await ask("draw", [CORNERS[k]])).uri);
     }
     if (now !== wanted) return;
-    const { pictures } = await server.compare(order([place]));
+    const { pictures } = await ask("compare", [place]);
     if (now !== wanted) return;
     $(".same .row").replaceChildren(...pictures.map(({ calls, uri }) => {
       const box = document.createElement("div"), picture = new Image();
@@ -82,7 +88,10 @@ async function rest() {
       return box;
     }));
     pad.dataset.compared = now;
-  } catch (error) { about.textContent = "Not drawn: " + (error.message || error); }
+  } catch (error) {
+    stale = true;  // the map is drawn after the next change
+    about.textContent = "Not drawn: " + (error.message || error);
+  }
 }
 
 function move(u, v) {
@@ -133,7 +142,7 @@ function fillCorners() {
   group.append(...nodes);
 }
 
-square.addEventListener("pointerdown", (event) => { pressed = true; square.setPointerCapture(event.pointerId); follow(event); });
+square.addEventListener("pointerdown", (event) => { if (event.button) return; pressed = true; square.setPointerCapture(event.pointerId); follow(event); });
 square.addEventListener("pointermove", (event) => { if (pressed) follow(event); });
 square.addEventListener("pointerup", () => { pressed = false; });
 square.addEventListener("pointercancel", () => { pressed = false; });

@@ -77,9 +77,9 @@ $(".file input").addEventListener("change", async (event) => {
   const file = event.target.files[0];
   event.target.value = "";
   if (!file) return;
-  if (file.size > 8 * 2 ** 20) { $(".note").textContent = "That file is larger than 8 MB; please choose a smaller picture."; return; }
+  if (file.size > 8 * 2 ** 20) { $(".note").textContent = "That file is larger than 8 MB. Choose a smaller picture."; return; }
   try { show(await createImageBitmap(file)); send(); $(".note").textContent = ""; }
-  catch { $(".note").textContent = "That file is not a picture this browser can read: PNG, JPEG, WebP, GIF or BMP, please."; }
+  catch { $(".note").textContent = "This browser cannot read that file. Choose a PNG, JPEG, WebP, GIF or BMP."; }
 });
 
 let arriving = Promise.resolve();

@@ -59,12 +59,18 @@ async function take() {
     draw();
     tick();
   }
+  offerToSave();
   player.dataset.run = film.run;
   player.dataset.done = film.done;
   player.dataset.settings = JSON.stringify(film.settings);
   if (film.done && film.link && element.closest(".viewer")) history.replaceState(null, "", address());
   symbol();
   draw();
+}
+
+// Some films have no settings, or no link that would bring them back.
+function offerToSave() {
+  for (const [kind, known] of [["json", film.settings], ["link", film.link]]) $(`[data-kind=${kind}]`).style.display = known ? "" : "none";
 }
 
 // The address of this run: its settings, and all other parts of the query (such as a theme).
@@ -298,7 +304,7 @@ function symbol() {
 
 function toggle() {
   playing = !playing;
-  if (playing && film && complete() && at >= frames.length - 1) { at = 0; draw(); }
+  if (playing && film && at >= frames.length - 1) { at = 0; draw(); }  // also of a run that was stopped before its end
   if (!playing && clock !== null) { clearTimeout(clock); clock = null; }
   symbol(); draw(); tick();
 }
@@ -379,6 +385,7 @@ async function exported(kind) {
     try {
       const answer = await server.export({ strip: sheet().toDataURL("image/png"), frames: frames.length,
                                            panels: film.panels.length, kind });
+      if (!answer) throw new Error("the server cannot be reached");
       if (answer.error) throw new Error(answer.error);
       save(answer.uri, name + "." + kind);
       say(film.source || "");

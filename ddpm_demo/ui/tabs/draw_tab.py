@@ -26,7 +26,7 @@ from ddpm_demo.ui.rendering import render
 from ddpm_demo.ui.runs import ALL, Run, as_int, as_seed, as_timestep, prepare
 
 HINT = """Draw something, then choose a task. **Noise and denoise** (SDEdit): what remains of the drawing from t = 600,
-and what from t = 900? **Complete it** (inpainting): press *Mark*, paint over what the model shall replace, and press *Go*.
+and what from t = 900? **Complete it** (inpainting): press *Mark*, paint over the region that the model replaces, and press *Go*.
 **What is it?** shows for which class the denoising error is smallest: the model classifies without being trained for it. A
 checkpoint that takes an image as a further input can also **enlarge it** (super-resolution), from a sixteenth of its pixels."""
 TASKS = ("Noise and denoise", "Complete it", "What is it?", "Enlarge it")

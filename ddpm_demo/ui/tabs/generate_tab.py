@@ -190,7 +190,8 @@ def wire_changes(demo: gr.Blocks, catalogue: Catalogue, layout: Layout) -> None:
         settings = apply_preset(model, settings, name)
         if name == BEST and not (folder and find(read_metrics(folder).get("quality", []), model.sampling)):
             gr.Info(
-                "These settings of the checkpoint were not measured:  python -m ddpm_demo.evaluation adopt  chooses some."
+                "No settings of this checkpoint were adopted. Measure some with  python -m ddpm_demo.evaluation samples; "
+                "adopt  instead of  samples  then makes the best of them the default."
             )
         instant = gr.update(**describe_instant(catalogue, settings["checkpoint"], settings["steps"]))
         return gr.update(info=PRESET_DISTILLED if model.distilled else PRESET_INFO), instant, *settings.values()

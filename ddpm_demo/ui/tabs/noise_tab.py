@@ -1,5 +1,7 @@
 """The Noise pad tab: a user moves through noise space, and a distilled model draws the image at every place at once."""
 
+from collections.abc import Callable
+
 import gradio as gr
 from torch import Tensor
 
@@ -32,24 +34,24 @@ def build(catalogue: Catalogue, checkpoint: gr.Dropdown, generate: generate_tab.
 
     The pad draws by the model distilled from the ``checkpoint`` in use. If none was, the pad keeps its present model.
     """
-    if not catalogue.teachers:
+    pairs = (catalogue.find_pair(name) for name in ("", *catalogue.teachers))
+    pair = next((pair for pair in pairs if pair), None)
+    if not pair:
         gr.Markdown(MISSING)
         return
     gr.Markdown(HINT, elem_classes="hint")
-    pair = catalogue.find_pair("")
-    student = pair[1] if pair else next(iter(catalogue.teachers))
 
     def follow_checkpoint(name):
         pair = catalogue.find_pair(name)
         return describe_pad(catalogue, pair[1]) if pair else gr.skip()
 
     def draw(order: dict) -> dict:
-        return {"uri": draw_places(catalogue, order)}
+        return answer("uri", draw_places, catalogue, order)
 
     def compare(order: dict) -> dict:
-        return {"pictures": compare_calls(catalogue, order)}
+        return answer("pictures", compare_calls, catalogue, order)
 
-    pad = gr.HTML(describe_pad(catalogue, student), **read_component("noise_pad"), server_functions=[draw, compare])
+    pad = gr.HTML(describe_pad(catalogue, pair[1]), **read_component("noise_pad"), server_functions=[draw, compare])
 
     def open_noise(event: gr.EventData):
         settings = choose_settings(catalogue, event._data)
@@ -61,13 +63,20 @@ def build(catalogue: Catalogue, checkpoint: gr.Dropdown, generate: generate_tab.
     generate_tab.describe_and_run_after(opened, catalogue, generate)
 
 
+def answer(name: str, work: Callable, *arguments) -> dict:
+    """Answer the browser with the result of the work by its name, or with the ``error`` as a sentence, as in player.py."""
+    try:
+        return {name: work(*arguments)}
+    except gr.Error as error:
+        return {"error": error.message}
+
+
 def describe_pad(catalogue: Catalogue, student: str) -> dict:
     """Return the value of the pad for a distilled checkpoint: its choices, and what it shows first."""
     model = catalogue.model(student)
     known = model.distilled
     return {
         "checkpoint": student,
-        "teacher": catalogue.teachers[student],
         "names": list(model.label_names),
         "class_label": model.label_names[min(3, len(model.label_names) - 1)],
         "steps": list(known.steps),
@@ -78,7 +87,6 @@ def describe_pad(catalogue: Catalogue, student: str) -> dict:
             "value": model.sampling.weight,
         },
         "seeds": list(FIRST_SEEDS),
-        "size": model.image_size,
     }
 
 

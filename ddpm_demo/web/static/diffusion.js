@@ -145,7 +145,9 @@ export const keepKnown = (denoise, known, keep) => async (x, logSnr, labels) => 
 
 // Distilled models (diffusion/distillation.py): their label is the row of (class, weight, number of steps) in a table.
 
-function condition(denoise, { distilled, sampling: own }, sampling) {
+// Return the places of the weight and of the number of steps in the table, and the number of weights. Throw a RangeError for
+// settings that the model did not learn.
+export function findRow({ distilled, sampling: own }, sampling) {
   const { lowest, highest, spacing, steps } = distilled, place = (weight) => Math.round((weight - lowest) / spacing);
   const weight = place(sampling.weight), weights = place(highest) + 1, size = steps.indexOf(sampling.steps);
   if (size < 0) throw new RangeError(`steps is ${sampling.steps}; this distilled model takes ${steps.join(", ")} steps`);
@@ -154,9 +156,12 @@ function condition(denoise, { distilled, sampling: own }, sampling) {
     throw new RangeError(`weight is ${sampling.weight}; this distilled model knows ${known}`);
   }
   for (const name of ["sampler", "schedule"]) oneOf(name, sampling[name], { [own[name]]: true });
-  return (x, logSnr, labels) => {
-    return denoise(x, logSnr, labels.map((label) => (label * weights + weight) * steps.length + size));
-  };
+  return { weight, weights, size };
+}
+
+function condition(denoise, model, sampling) {
+  const { weight, weights, size } = findRow(model, sampling), sizes = model.distilled.steps.length;
+  return (x, logSnr, labels) => denoise(x, logSnr, labels.map((label) => (label * weights + weight) * sizes + size));
 }
 
 // Samplers (diffusion/samplers.py)

@@ -4,7 +4,8 @@ export function startEngine(report) {
   const worker = new Worker(new URL("worker.js", import.meta.url), { type: "module" });
   const inboxes = new Map(), lanes = new Map();  // run -> function that takes its messages; lane -> its newest run
   let last = 0;
-  worker.onmessage = ({ data }) => (inboxes.get(data.run) ?? report)(data);
+  // Messages about loading belong to no run. Those of a run that has ended are dropped.
+  worker.onmessage = ({ data }) => (inboxes.get(data.run) ?? (data.run ? () => {} : report))(data);
   worker.onerror = (event) => report({ event: "failed", run: null, message: event.message || "this browser cannot run it" });
 
   // Yield the answers of the worker to a task. A new task ends the earlier one of its lane, which then yields no more.

@@ -19,12 +19,16 @@ function say(text) {
   message.hidden = !text;
 }
 
+let failed = false;  // whether the message is about a model that could not be loaded
+
 function report({ event, received, total, message: problem }) {
   if (event === "progress") {
     [bar.max, bar.value] = [total, received];
     loading.querySelector("span").textContent = `Loading the model: ${(received / 1e6).toFixed(1)} of ${(total / 1e6).toFixed(1)} MB`;
   }
   loading.hidden = event !== "progress";
+  if (event === "ready" && failed) say("");
+  failed = event === "failed" || failed && event !== "ready";
   if (event === "failed") say(`The model cannot be loaded (${problem}). Load this page again to try once more.`);
 }
 
@@ -59,7 +63,12 @@ function buildTabs(context, rows) {
     if (built.get(chosen) === checkpoint) return undefined;
     built.set(chosen, checkpoint);
     rooms[chosen].replaceChildren();
-    return rows[chosen][2].build(rooms[chosen], context, checkpoint);
+    const opened = rows[chosen][2].build(rooms[chosen], context, checkpoint);
+    opened?.catch?.((error) => {  // such as without a connection; the tab is built again when it is opened again
+      if (built.get(chosen) === checkpoint) built.delete(chosen);
+      rooms[chosen].replaceChildren(make("p", { class: "wrong", role: "alert" }, `This tab cannot be opened: ${error.message}`));
+    });
+    return opened;
   }
 
   tabs.forEach((tab, k) => tab.addEventListener("click", () => select(k)));

@@ -1,9 +1,9 @@
 // The settings of a run: checked, read from a link, and put into words (ui/runs.py and ui/remarks.py).
-import { logSnrGrid } from "./diffusion.js";
+import { findRow, logSnrGrid } from "./diffusion.js";
 
 export const ALL = "all";
 
-function checkNumber(name, value, lowest, highest, whole = false) {
+export function checkNumber(name, value, lowest, highest, whole = false) {
   if (typeof value !== "number" || !(value >= lowest && value <= highest) || (whole && !Number.isInteger(value))) {
     const kind = whole ? "a whole number" : "a number";
     throw new RangeError(`${name} is ${JSON.stringify(value)}; it must be ${kind} from ${lowest} to ${highest}`);
@@ -66,6 +66,7 @@ export function prepare({ demo, models }, given, begin) {
   checkNumber("count", settings.count, 1, demo.most_images, true);
   checkOneOf("class_label", chosen, [...names, ALL]);
   const sampling = readSampling(demo, settings);
+  if (model.distilled) findRow(model, sampling);
   const classes = chosen === ALL ? names.map((_, k) => k) : [names.indexOf(chosen)];
   const labels = names.length ? classes.flatMap((label) => Array(settings.count).fill(label)) : null;
   const images = labels?.length ?? settings.count;

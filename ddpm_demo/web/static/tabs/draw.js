@@ -7,30 +7,32 @@ import { button, make, number, radio, slider } from "../controls.js";
 import { film } from "../film.js";
 import { mount } from "../host.js";
 import { readPicture, readPixels } from "../images.js";
-import { prepare } from "../settings.js";
+import { checkNumber, prepare } from "../settings.js";
 import { listClasses } from "./generate.js";
 
 const HINT = `Draw something, then choose a task. Noise and denoise (SDEdit): what remains of the drawing from t = 600, and what
-from t = 900? Complete it (inpainting): press Mark, paint over what the model shall replace, and press Go. What is it? shows
+from t = 900? Complete it (inpainting): press Mark, paint over the region that the model replaces, and press Go. What is it? shows
 for which class the denoising error is smallest: the model classifies without being trained for it.`;
 const ANY = "any", MARKED = "marked", BRIGHT = "bright";
 
 export async function build(room, context, checkpoint) {
   const { demo, models, engine, examples } = context, about = demo.draw, model = models[checkpoint];
+  const seeds = demo.settings.find(({ name }) => name === "seed");
   const names = model.label_names, tasks = names.length ? about.tasks : about.tasks.slice(0, 2), [renoise, complete, read] = about.tasks;
   const task = radio("Task", tasks.map((name) => [name, name]), renoise), sheet = make("div");
   const label = radio("Paint as class", [...listClasses(model), [ANY, ANY]], ANY, "classes", "any: no class and no guidance");
   const weight = slider("Guidance weight w", 0, 8, 0.1, 1, "no effect if the class is any"), last = demo.forward.last_timestep;
-  const t = slider("Noise it up to t", 0, last, 1, 700, `${last}: only noise is left`), seed = number("Seed", 0, 2 ** 31, 0);
+  const t = slider("Noise it up to t", 0, last, 1, 700, `${last}: only noise is left`), seed = number("Seed", 0, seeds.highest, 0);
   const keep = radio("Keep", [[MARKED, "all but what I marked"], [BRIGHT, "only the bright strokes"]], MARKED);
   const draws = slider("Noise draws", 4, about.most_draws, 4, 32, "more: better, slower");
   const wrong = make("p", { class: "wrong", role: "alert" }), view = make("div"), chart = make("div");
+  let drawing = null;  // until the first picture is loaded
   const go = button("Go", run, "primary"), stop = button("Stop", () => engine.stop("draw"));
   room.append(make("p", { class: "hint" }, HINT), make("div", { class: "layout" }, make("div", { class: "pick" }, task.node, sheet,
     make("div", { class: "row" }, go, stop), wrong, label.node, weight.node, t.node, keep.node, draws.node, seed.node),
     make("div", { class: "view" }, view, chart)));
   stop.disabled = true;
-  let drawing = await examples(checkpoint);
+  drawing = await examples(checkpoint);
   mount(pad, sheet, { value: { ...drawing, marks: true }, on: { input: (_, value) => { drawing = value; } } });
   const show = mount(player, view, { server: { export: animate } });
 
@@ -42,7 +44,7 @@ export async function build(room, context, checkpoint) {
   }
 
   async function readDrawing() {
-    if (!drawing.ink) throw new RangeError("draw something first, or choose one of the images below the pad");
+    if (!drawing?.ink) throw new RangeError("draw something first, or choose one of the images below the pad");
     const { image } = readPixels(await readPicture(drawing.ink), model.channels), pixels = model.image_size ** 2;
     const marked = drawing.mask ? readPixels(await readPicture(drawing.mask), 1).opaque : new Uint8Array(pixels);
     return { image, marked };
@@ -67,6 +69,8 @@ export async function build(room, context, checkpoint) {
     wrong.textContent = "";
     [go.disabled, stop.disabled] = [true, false];
     try {
+      checkNumber("noise draws", draws.value, 4, about.most_draws, true);
+      checkNumber("seed", seed.value, seeds.lowest, seeds.highest, true);
       const drawn = await readDrawing();
       if (task.value === read) await classify(drawn.image);
       else await paint(prepareVariants(chooseBegin(drawn)));

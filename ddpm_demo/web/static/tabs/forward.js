@@ -14,8 +14,9 @@ Here both are applied 2,000 times to one bright pixel.`;
 
 export async function build(room, { demo, models, examples }, checkpoint) {
   const model = models[checkpoint], { channels, image_size: size } = model, last = demo.forward.last_timestep;
+  const seeds = demo.settings.find(({ name }) => name === "seed");
   const schedules = Object.fromEntries(demo.schedules.map((name) => [name, Schedule.named(name)]));
-  const t = slider("Timestep t", 0, last, 1, 300, `0: the image, ${last}: the end`), seed = number("Seed", 0, 2 ** 31, 0, "of the noise");
+  const t = slider("Timestep t", 0, last, 1, 300, `0: the image, ${last}: the end`), seed = number("Seed", 0, seeds.highest, 0, "of the noise");
   const sheet = make("div"), cards = make("div", { class: "cards" }), plots = make("div", { class: "charts" });
   const schedule = radio("Schedule of the chain", demo.schedules.map((name) => [name, name]), "cosine"), walked = make("div", { class: "charts" });
   const wrong = make("p", { class: "wrong", role: "alert" });
@@ -28,8 +29,8 @@ export async function build(room, { demo, models, examples }, checkpoint) {
   mount(pad, sheet, { value: example, on: { input: (_, value) => { ink = value.ink; redraw(); } } });
 
   function check() {
-    const right = Number.isInteger(t.value) && t.value >= 0 && t.value <= last && Number.isInteger(seed.value) && seed.value >= 0;
-    wrong.textContent = right ? "" : `t must be a whole number from 0 to ${last}, and the seed a whole number from 0.`;
+    const right = Number.isInteger(t.value) && t.value >= 0 && t.value <= last && Number.isInteger(seed.value) && seed.value >= 0 && seed.value <= seeds.highest;
+    wrong.textContent = right ? "" : `t must be a whole number from 0 to ${last}, and the seed a whole number from 0 to ${seeds.highest}.`;
     return right;
   }
 

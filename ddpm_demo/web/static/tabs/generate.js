@@ -46,6 +46,7 @@ export function build(room, context) {
   const go = button("Generate", () => start(), "primary"), stop = button("Stop", () => engine.stop("generate"));
   const pace = new Map();  // kind of run -> seconds per step in this browser
   let newest = 0;  // counts the runs; an older one shows nothing more
+  let shown = demo.checkpoints[0];  // the checkpoint that the controls fit
 
   room.append(make("div", { class: "layout stage" }, make("div", { class: "pick" },
     controls.checkpoint.node, controls.class_label.node, controls.weight.node, controls.steps.node, instant.node,
@@ -77,6 +78,7 @@ export function build(room, context) {
     controls.class_label.offer(offerClasses(model), settings.class_label);
     controls.weight.node.hidden = !model.label_names.length;
     controls.weight.step = model.distilled?.spacing ?? SPACING;
+    controls.steps.node.querySelectorAll("input").forEach((input) => { input.disabled = Boolean(model.distilled); });
     for (const name of ["sampler", "schedule", "interval_from", "interval_to", "variance", "corrector_snr"]) {
       controls[name].node.querySelectorAll("input, select").forEach((input) => { input.disabled = name in model.fixed; });
     }
@@ -89,6 +91,7 @@ export function build(room, context) {
   // Show settings in the controls, checked. Return their run.
   function apply(settings) {
     const run = prepare(context, settings);
+    shown = run.settings.checkpoint;
     fit(run.settings);
     write(run.settings);
     describe(run);
@@ -134,7 +137,12 @@ export function build(room, context) {
   }
 
   function change(settings) {
-    apply({ ...read(), ...settings });
+    try { apply({ ...read(), ...settings }); } catch (error) {
+      controls.checkpoint.value = shown;
+      fit(read());
+      say(error.message, true);
+      return;
+    }
     if (live.value) redraw(); else start();
   }
 
@@ -150,7 +158,8 @@ export function build(room, context) {
   controls.checkpoint.node.addEventListener("input", () => choose(controls.checkpoint.value));
   instant.node.addEventListener("input", () => {
     const { teacher, student } = pairs.find((pair) => Object.values(pair).includes(controls.checkpoint.value));
-    const { defaults } = models[teacher], { spacing } = models[student].distilled, weight = controls.weight.value;
+    const { defaults } = models[teacher], { lowest, highest, spacing } = models[student].distilled;
+    const weight = Math.min(highest, Math.max(lowest, controls.weight.value));
     const always = demo.settings.find(({ name }) => name === "interval"), given = instant.value ? { steps: instant.value } : {};
     if (defaults.interval_from === always.lowest && defaults.interval_to === always.highest) {  // otherwise the weights mean different things
       given.weight = instant.value ? Number((Math.round(weight / spacing) * spacing).toFixed(6)) : weight;

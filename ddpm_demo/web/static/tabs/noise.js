@@ -55,8 +55,8 @@ export function build(room, context, checkpoint) {
   }
 
   const value = {
-    checkpoint: student, teacher, names, class_label: names[Math.min(3, names.length - 1)], steps, seeds: demo.noise_seeds,
-    weight: { lowest, highest, spacing, value: model.defaults.weight }, size: model.image_size,
+    checkpoint: student, names, class_label: names[Math.min(3, names.length - 1)], steps, seeds: demo.noise_seeds,
+    weight: { lowest, highest, spacing, value: model.defaults.weight },
   };
   mount(noisePad, pad, { value, server: { draw, compare }, on: { open } });
 }

@@ -215,14 +215,23 @@ def explain_errors(purpose: str, name: str) -> Iterator[None]:
             ) from error
         raise UserError(f"{ANSWERS.get(status, OTHER).format(status=status, name=name)} ({purpose})") from error
     except Exception as error:  # the transport errors of the client have no common base class
-        if getattr(error, "errno", None) == errno.ENOSPC:
-            raise UserError(
-                f"the disk is full: free some space below {constants.HF_HUB_CACHE}, then try again"
-            ) from error
+        if said := explain_local_error(error, purpose):
+            raise UserError(said) from error
         kind = "is not in the cache" if isinstance(error, LocalEntryNotFoundError) else type(error).__name__
         raise UserError(
             f"the Hub could not be reached {purpose} ({kind}): check the connection, then run the same command again"
         ) from error
+
+
+def explain_local_error(error: Exception, purpose: str) -> str | None:
+    """Say what is wrong on this machine, if it is the disk or a file."""
+    from huggingface_hub import constants
+
+    if getattr(error, "errno", None) == errno.ENOSPC:
+        return f"the disk is full: free some space below {constants.HF_HUB_CACHE} and {tempfile.gettempdir()}, then try again"
+    if isinstance(error, OSError) and isinstance(error.filename, str):
+        return f"{error.filename} cannot be used {purpose} ({error.strerror})"
+    return None
 
 
 OTHER = "the Hub answers {status} for {name}: if this persists, see https://status.huggingface.co"

@@ -84,6 +84,11 @@ class Catalogue:
         pairs = ((teacher, student) for student, teacher in self.teachers.items() if name in (teacher, student))
         return next((pair for pair in pairs if self.can_load(pair[1])), None)
 
+    def find_base(self, name: str) -> str:
+        """Return the teacher of a distilled checkpoint, and every other checkpoint itself: it can begin from an image."""
+        pair = self.find_pair(name)
+        return pair[0] if pair and pair[1] == (name or self.names[0]) else name
+
     def can_load(self, name: str) -> bool:
         """Whether the checkpoint called name can be loaded."""
         try:

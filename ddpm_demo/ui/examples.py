@@ -56,5 +56,7 @@ def draw_example(catalogue: Catalogue, name: str, run: Callable[[], Iterator[tup
     for answer in run():
         yield answer
         last = tuple(new if new != gr.skip() else old for old, new in zip(last or answer, answer))
-    if last and len(catalogue.examples) < MOST_EXAMPLES:
+    if last:
+        while len(catalogue.examples) >= MOST_EXAMPLES:
+            catalogue.examples.pop(next(iter(catalogue.examples)), None)
         catalogue.examples[name] = last

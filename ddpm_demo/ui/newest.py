@@ -37,7 +37,7 @@ class Asked:
 
 NEWEST: dict[tuple[str, int], Asked] = {}  # (kind, page) -> its newest request
 REPLACED: set[str | None] = set()  # events whose request was replaced or ended, until its answers end
-CHANGING = threading.Lock()  # held while either is changed
+CHANGING = threading.RLock()  # held while either is changed; the end of an abandoned request may come within a change
 
 
 def answer_newest(kind: str, request: gr.Request, answers: Iterator[T]) -> Iterator[T]:

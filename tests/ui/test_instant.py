@@ -240,6 +240,10 @@ def test_a_damaged_neighbour_does_not_stop_the_app(model, tmp_path):
     assert Catalogue(model, "tiny", None, tmp_path).teachers == {}
 
 
+def test_the_teacher_takes_the_place_of_a_distilled_model_where_an_image_is_the_start(pair):
+    assert [pair.find_base(name) for name in ("tiny-instant", "tiny", "")] == ["tiny", "tiny", ""]
+
+
 def test_a_damaged_student_does_not_stop_the_app(model, tmp_path):
     checkpoint.save(tiny_student(model), tmp_path / "tiny-instant")
     weights = tmp_path / "tiny-instant/unet/diffusion_pytorch_model.safetensors"

@@ -94,6 +94,15 @@ def test_a_weaker_model_guides_where_there_is_one(model):
     assert prepare(Catalogue(model, "tiny"), CHOSEN | {"autoguidance": 1.0}).sampling.autoguidance == 0
 
 
+def test_a_film_of_pictures_grows_under_the_same_name():
+    pictures = [(Image.new("L", (4, 4), k), {"way": str(k)}) for k in range(5)]
+    first = player.film_pictures(pictures[:2], "a", "b", 5)
+    same = player.film_pictures(pictures[:2], "a", "b", 5, first)
+    whole = player.film_pictures(pictures, "a", "b", 5, same)
+    assert same == first and not first["done"] and whole["done"] and whole["run"] == first["run"]
+    assert whole["chunks"][:1] == first["chunks"] and [frame["step"] for frame in frames(whole)] == [0, 1, 2, 3, 4]
+
+
 @pytest.mark.parametrize("kind, mode", [("gif", "GIF"), ("webp", "WEBP")])
 def test_an_exported_animation_has_every_frame(kind, mode):
     strip = Image.new("L", (10 * 7, 2 * 10))

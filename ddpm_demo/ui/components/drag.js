@@ -8,8 +8,9 @@ function send(event) {
   trigger("drag", { z: Math.min(high, Math.max(low, low + share * (high - low))) });
 }
 element.addEventListener("pointerdown", (event) => {
-  if (!event.target.closest("svg[data-low]")) return;
+  if (event.button || !event.target.closest("svg[data-low]")) return;
   pressed = true; event.preventDefault(); send(event);
 });
 window.addEventListener("pointermove", (event) => { if (pressed && performance.now() - sent > 90) send(event); });
+window.addEventListener("pointercancel", () => { pressed = false; });
 window.addEventListener("pointerup", (event) => { if (pressed) { pressed = false; send(event); } });

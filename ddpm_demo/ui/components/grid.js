@@ -16,12 +16,18 @@ function make(tag, text, kind) {
   return node;
 }
 
+function headOf(scope, text, kind) {
+  const node = make("th", text, kind);
+  node.scope = scope;
+  return node;
+}
+
 function build(grid) {
   const head = make("tr");
-  head.append(make("th", grid.axes[0] + " ↓  " + grid.axes[1] + " →", "corner"), ...grid.columns.map((name) => make("th", name)));
+  head.append(make("th", grid.axes[0] + " ↓  " + grid.axes[1] + " →", "corner"), ...grid.columns.map((name) => headOf("col", name)));
   const rows = grid.rows.map((name, r) => {
     const row = make("tr");
-    row.append(make("th", name, "row"), ...grid.columns.map((_, c) => {
+    row.append(headOf("row", name, "row"), ...grid.columns.map((_, c) => {
       const cell = make("td");
       cell.dataset.cell = r + "," + c;
       cell.append(make("div", undefined, "empty"));

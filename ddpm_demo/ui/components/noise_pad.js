@@ -68,6 +68,7 @@ function change(all) {
 // When nothing has moved for a moment: the map behind the handle and the corners, if they changed, and the comparison.
 async function rest() {
   const now = wanted, by = choices.checkpoint;
+  $(".place").textContent = `at ${place.join(", ")} between the seeds ${seeds.join(", ")}`;
   try {
     if (stale) {
       stale = false;

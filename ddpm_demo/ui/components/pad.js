@@ -70,7 +70,10 @@ function show(image) {  // the middle square of any picture, at the model's size
 
 element.querySelectorAll("[data-tool]").forEach((button) => button.addEventListener("click", () => {
   tool = button.dataset.tool;
-  element.querySelectorAll("[data-tool]").forEach((other) => other.classList.toggle("on", other === button));
+  element.querySelectorAll("[data-tool]").forEach((other) => {
+    other.classList.toggle("on", other === button);
+    other.setAttribute("aria-pressed", other === button);
+  });
 }));
 $(".clear").addEventListener("click", () => { blank(ink, "#000"); blank(mask); draw(); send(); });
 $(".file input").addEventListener("change", async (event) => {

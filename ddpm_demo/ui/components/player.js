@@ -62,7 +62,7 @@ async function take() {
   offerToSave();
   player.dataset.run = film.run;
   player.dataset.done = film.done;
-  player.dataset.settings = JSON.stringify(film.settings);
+  player.dataset.settings = JSON.stringify(film.settings || {});
   if (film.done && film.link && element.closest(".viewer")) history.replaceState(null, "", address());
   symbol();
   draw();

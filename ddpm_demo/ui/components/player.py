@@ -216,20 +216,32 @@ def stack(frames: list[Image.Image]) -> Image.Image:
     return whole
 
 
-def film_pictures(pictures: list[tuple[Image.Image, dict]], name: str, meaning: str) -> dict:
-    """Make a complete film of finished pictures, each with its numbers, in one panel."""
-    images = [image for image, _ in pictures]
-    frames = [{"step": k, "numbers": numbers} for k, (_, numbers) in enumerate(pictures)]
-    return {
+def film_pictures(
+    pictures: list[tuple[Image.Image, dict]],
+    name: str,
+    meaning: str,
+    total: int | None = None,
+    earlier: dict | None = None,
+) -> dict:
+    """Make a film of finished pictures, each with its numbers, in one panel.
+
+    The film is complete with ``total`` pictures, None for these. ``earlier`` is the film of the first of them, which grows.
+    """
+    (image, _), total = pictures[0], total or len(pictures)
+    film = earlier or {
         "run": new_name(),
-        "settings": {},
         "panels": [{"key": "only", "name": name, "meaning": meaning}],
-        "count": len(images),
-        "width": images[0].width,
-        "height": images[0].height,
-        "chunks": [{"frames": frames, "sprites": {"only": encode_picture(stack(images), **FAST)}}],
-        "done": True,
+        "count": total,
+        "width": image.width,
+        "height": image.height,
+        "chunks": [],
     }
+    known = sum(len(chunk["frames"]) for chunk in film["chunks"])
+    if known < len(pictures):
+        frames = [{"step": k, "numbers": numbers} for k, (_, numbers) in enumerate(pictures)][known:]
+        sprite = encode_picture(stack([image for image, _ in pictures[known:]]), **FAST)
+        film = film | {"chunks": [*film["chunks"], {"frames": frames, "sprites": {"only": sprite}}]}
+    return film | {"done": len(pictures) == total}
 
 
 def new_name() -> str:

@@ -141,7 +141,9 @@ def build(tab: gr.Tab, catalogue: Catalogue, controls: Controls) -> None:
         yield from answer_newest(tab.elem_id, request, fill_grid(catalogue, *axes, settings))
 
     def draw_small(*values):
-        yield from fill_grid(catalogue, *EXAMPLE, dict(zip(controls, values)))
+        settings = dict(zip(controls, values))  # a distilled model does not know the steps of the example
+        base = {"checkpoint": catalogue.find_base(settings["checkpoint"])}
+        yield from fill_grid(catalogue, *EXAMPLE, settings | base)
 
     def play(asked, event: gr.EventData, request: gr.Request):
         yield from answer_newest("cell", request, open_cell(catalogue, asked, event.row, event.column))

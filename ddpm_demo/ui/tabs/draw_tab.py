@@ -28,7 +28,8 @@ from ddpm_demo.ui.runs import ALL, Run, as_int, as_seed, as_timestep, prepare
 HINT = """Draw something, then choose a task. **Noise and denoise** (SDEdit): what remains of the drawing from t = 600,
 and what from t = 900? **Complete it** (inpainting): press *Mark*, paint over the region that the model replaces, and press *Go*.
 **What is it?** shows for which class the denoising error is smallest: the model classifies without being trained for it. A
-checkpoint that takes an image as a further input can also **enlarge it** (super-resolution), from a sixteenth of its pixels."""
+checkpoint that takes an image as a further input can also **enlarge it** (super-resolution), from a sixteenth of its pixels. A
+distilled model can only draw from noise, so the model that it was distilled from is used here."""
 TASKS = ("Noise and denoise", "Complete it", "What is it?", "Enlarge it")
 RENOISE, COMPLETE, READ, ENLARGE = TASKS
 ANY = "any"
@@ -71,9 +72,11 @@ def build(tab: gr.Tab, catalogue: Catalogue, checkpoint: gr.components.Component
     inputs = layout.inputs
 
     def run(*values):
-        yield from answer(catalogue, Question(*values))
+        *others, checkpoint = values
+        yield from answer(catalogue, Question(*others, catalogue.find_base(checkpoint)))
 
     def refill(name):
+        name = catalogue.find_base(name)
         tasks = gr.update(choices=list_tasks(catalogue, name), value=RENOISE)
         labels = gr.update(choices=list_labels(catalogue, name), value=ANY)
         return fill_pad(catalogue, name, marks=True), labels, tasks

@@ -21,7 +21,8 @@ from ddpm_demo.ui.rendering import render
 from ddpm_demo.ui.runs import as_int, as_number
 
 HINT = """The probability-flow ODE is deterministic. It encodes an image as noise (ODE inversion), and decodes this noise to
-the same image. Draw or choose two images: which images lie **between their noises**?"""
+the same image. Draw or choose two images: which images lie **between their noises**? A distilled model
+cannot encode an image, so the model that it was distilled from is used here."""
 FRAMES, MOST_FRAMES = 18, 60
 TOLERANCE = 1e-4  # with a larger one, the noise is decoded to another digit
 
@@ -53,12 +54,15 @@ def build(tab: gr.Tab, catalogue: Catalogue, checkpoint: gr.components.Component
             report = gr.HTML()
 
     def run(first, second, frames, tolerance, checkpoint):
+        checkpoint, film = catalogue.find_base(checkpoint), None
         model = catalogue.model(checkpoint)
         images = torch.stack([read_pad(model, drawing)[0] for drawing in (first, second)])
         for part in follow(catalogue, images, frames, tolerance, checkpoint):
-            yield film_frames(part), describe(images, part)
+            film = film_frames(part, film)
+            yield film or gr.skip(), describe(images, part)
 
     def refill(name):
+        name = catalogue.find_base(name)
         return fill_pad(catalogue, name, example=0), fill_pad(catalogue, name, example=-1)
 
     inputs, outputs = [first, second, frames, tolerance, checkpoint], [player, report]
@@ -106,15 +110,15 @@ def follow(catalogue: Catalogue, images: Tensor, frames, tolerance, checkpoint: 
         yield from catalogue.compute(interpolate, checkpoint, images, **settings)
 
 
-def film_frames(part: Interpolation) -> dict:
-    """Make a film of the frames so far, each with its position. Before the first frame, change nothing."""
+def film_frames(part: Interpolation, earlier: dict | None) -> dict | None:
+    """Make a film of the frames so far, each with its position, from the film of the frames before; None without a frame."""
     if not len(part.frames):
-        return gr.skip()
+        return None
     pictures = [
         (render_grid(frame[None], 1, gap=0), {"way": f"{k / (part.total - 1):.0%}"})
         for k, frame in enumerate(part.frames)
     ]
-    return film_pictures(pictures, "Between", "decoded from a point between the two noises")
+    return film_pictures(pictures, "Between", "decoded from a point between the two noises", part.total, earlier)
 
 
 def describe(images: Tensor, part: Interpolation) -> str:

@@ -45,8 +45,12 @@ export function build(room, context) {
     return { axis, values, choose, node: make("div", {}, axis.node, values.node) };
   }
 
-  // Return the run of each cell, [row][column].
+  // Return the run of each cell, [row][column]. After another checkpoint was chosen, an axis of classes has those of it.
   function planGrid() {
+    const known = offer("class").offered;
+    for (const picker of [down, across]) {
+      if (picker.axis.value === "class" && picker.values.value.some((name) => !known.includes(name))) picker.choose("class", known);
+    }
     const names = [down.axis.value, across.axis.value], rows = down.values.value, columns = across.values.value;
     if (names[0] === names[1]) throw new RangeError(`both axes are ${names[0]}: choose two different ones`);
     if (!rows.length || !columns.length) throw new RangeError("an axis has no values: choose at least one");

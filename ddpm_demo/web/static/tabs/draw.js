@@ -12,7 +12,8 @@ import { listClasses } from "./generate.js";
 
 const HINT = `Draw something, then choose a task. Noise and denoise (SDEdit): what remains of the drawing from t = 600, and what
 from t = 900? Complete it (inpainting): press Mark, paint over the region that the model replaces, and press Go. What is it? shows
-for which class the denoising error is smallest: the model classifies without being trained for it.`;
+for which class the denoising error is smallest: the model classifies without being trained for it. A distilled model can only
+draw from noise, so the model that it was distilled from is used here.`;
 const ANY = "any", MARKED = "marked", BRIGHT = "bright";
 
 export async function build(room, context, checkpoint) {

@@ -5,9 +5,11 @@ import shutil
 import time
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import sync_playwright
 
 PATIENCE = 40_000  # milliseconds: the machine may be busy
+SERIOUS = ("serious", "critical")
 
 
 @pytest.fixture(scope="module")
@@ -81,3 +83,14 @@ def number(page, label, value):
     box = page.get_by_label(f"number input for {label}").first
     box.fill(str(value))
     box.press("Enter")
+
+
+def violations(page):
+    """The serious violations on the page: rule, element, and what is wrong."""
+    found = Axe().run(page).response["violations"]
+    return [
+        f"{violation['id']}: {node['target']} {node['failureSummary']}"
+        for violation in found
+        if violation["impact"] in SERIOUS
+        for node in violation["nodes"]
+    ]

@@ -1,10 +1,8 @@
 """What axe-core finds on the real page: no serious violation in any tab, in light and dark, on a desk and on a phone."""
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
-from browser import PATIENCE, ROOMS, browser, finished, open_tab, room  # noqa: F401 some are fixtures
+from browser import PATIENCE, ROOMS, browser, finished, open_tab, room, violations  # noqa: F401 some are fixtures
 
-SERIOUS = ("serious", "critical")
 # What a tab shows once it is complete.
 COMPLETE = {
     "Compare": "td img",
@@ -14,17 +12,6 @@ COMPLETE = {
     "Latent space": ".player[data-done=true]",
     "Evidence": ".facts",
 }
-
-
-def violations(page):
-    """The serious violations on the page: rule, element, and what is wrong."""
-    found = Axe().run(page).response["violations"]
-    return [
-        f"{violation['id']}: {node['target']} {node['failureSummary']}"
-        for violation in found
-        if violation["impact"] in SERIOUS
-        for node in violation["nodes"]
-    ]
 
 
 def unfold(page):

@@ -20,7 +20,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from browser import browser, shot  # noqa: F401 a fixture
+from browser import browser, shot, violations  # noqa: F401 a fixture
 from conftest import ROOT, SHIPPED, opened, tiny_model, tiny_student
 from PIL import Image, ImageChops, ImageStat
 from test_parity import assert_close, assert_same_steps, request_of, run_all
@@ -49,7 +49,7 @@ def fetched():
 def folder(fetched, tmp_path_factory):
     """The demo of the shipped model and of a model distilled from it, whose images are noise."""
     place = tmp_path_factory.mktemp("web")
-    checkpoint.save(tiny_student(load(SHIPPED), "mnist"), place / STUDENT)
+    checkpoint.save(tiny_student(load(SHIPPED), str(SHIPPED)), place / STUDENT)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(site, "fetch_files", lambda: fetched)
         site.write_site(place / "demo", [str(SHIPPED), str(place / STUDENT)])
@@ -242,6 +242,41 @@ def test_the_distilled_model_is_loaded_when_it_is_used_first(page, address):
     finished(page, settings={"checkpoint": "mnist", "seed": 2, "class_label": "3"})
     assert page.get_by_role("tab", name="Generate").get_attribute("aria-selected") == "true"
     assert page.problems == []
+
+
+@pytest.mark.slow
+def test_a_link_with_steps_that_a_distilled_model_did_not_learn_is_explained(page, address):
+    page.goto(f"{address}?checkpoint={STUDENT}&steps=7")
+    page.get_by_role("alert").filter(has_text="cannot be followed: steps is 7; this distilled model takes").wait_for()
+    finished(page, settings={"checkpoint": "mnist"})
+
+
+@pytest.mark.slow
+def test_a_tab_that_cannot_be_loaded_says_so_and_opens_later(page, address):
+    page.goto(f"{address}?class_label=3&steps=2")
+    finished(page)
+    page.context.set_offline(True)
+    open_tab(page, "Draw")
+    page.get_by_role("alert").filter(has_text="This tab cannot be opened").wait_for()
+    page.context.set_offline(False)
+    open_tab(page, "Generate")
+    open_tab(page, "Draw")
+    page.locator("#tab-draw canvas.sheet").wait_for()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme, width", [("light", 1280), ("dark", 390)])
+def test_no_tab_has_a_serious_violation(page, address, scheme, width):
+    page.set_viewport_size({"width": width, "height": 844})
+    page.emulate_media(color_scheme=scheme)
+    page.goto(f"{address}?class_label=3&steps=2")
+    finished(page)
+    for tab in page.get_by_role("tab").all():
+        tab.click()
+        page.locator("[role=tabpanel]:not([hidden])").locator(
+            "img:visible, svg:visible, canvas:visible, select:visible"
+        ).first.wait_for()
+        assert violations(page) == [], tab.inner_text()
 
 
 @pytest.mark.slow

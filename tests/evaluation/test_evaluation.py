@@ -151,7 +151,7 @@ def test_the_command_measures_and_writes(folder, mnist_dir):
             "interval": [-20.0, 20.0], "variance": "posterior", "classifier_scale": 0.0, "autoguidance": 0.0, "corrector_snr": 0.16,
             "ode_tolerance": 1e-3, "seed": 0, "samples": 256,
         }  # fmt: skip
-    assert "class accuracy" in finished.stdout + finished.stderr
+    assert "classified as requested" in finished.stdout + finished.stderr
     assert "## Measured by" in (folder / "README.md").read_text() and (folder / "nearest.png").is_file()
     refused = run(*command, "--samples", "20")
     assert refused.returncode == 2 and "samples is 20" in refused.stderr and "Traceback" not in refused.stderr

@@ -72,8 +72,9 @@ def langevin_step(x: Tensor, x0: Tensor, log_snr: float, snr: float, z: Tensor) 
 
     x, its clean estimate x0 and new noise z have the same shape (N, C, H, W).
     e = 2 (snr * |z| / |score|)^2 (Song et al. 2021, Score SDE, algorithm 4). The ratio of the norms is replaced by
-    sigma, its value where x0 is exact, so that an image does not depend on the other images of its batch. Algorithm 5 multiplies e by
-    alpha_i = 1 - beta_i of its discrete schedule, which is at least 0.98 there. A log-SNR has no such factor.
+    sigma, its value where x0 is exact, so that an image does not depend on the other images of its batch. Algorithm 5
+    multiplies e by alpha_i = 1 - beta_i of its discrete schedule, which is at least 0.98 there. A log-SNR has no such
+    factor.
     """
     sigma = alpha_sigma(log_snr)[1].item()
     size = 2 * (snr * sigma) ** 2

@@ -23,7 +23,7 @@ def linear(T: int = 1000) -> Tensor:
 
 
 def quadratic(T: int = 1000) -> Tensor:
-    """Return betas (T,) whose square roots increase linearly (in the code of Ho et al. 2020; diffusers: ``scaled_linear``)."""
+    """Return betas (T,) whose square roots increase linearly (code of Ho et al. 2020; ``scaled_linear`` in diffusers)."""
     return torch.linspace(1e-4**0.5, 0.02**0.5, T, dtype=torch.float64) ** 2
 
 

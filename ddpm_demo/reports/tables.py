@@ -83,11 +83,10 @@ def tabulate_calls(teacher: list[dict], student: list[dict], count: Callable[[Sa
             counted = [(s.calls if cells is student else count(s), s, cell) for s, cell in mine]
             for calls, sampling, cell in sorted(counted, key=lambda row: row[0]):
                 changed = "".join(f", {name} = {value}" for name, value in find_changed(sampling).items())
+                steps = count_steps(sampling.steps)
                 rows.append(
                     [
-                        title
-                        if cells is student
-                        else f"{title}, {sampling.sampler}, {count_steps(sampling.steps)}{changed}",
+                        title if cells is student else f"{title}, {sampling.sampler}, {steps}{changed}",
                         f"{weight:g}",
                         f"{calls}",
                         f"{cell['fid_test']:.3f} ± {cell['spread']['fid_test']:.3f}",
